@@ -1,0 +1,31 @@
+"""What can go wrong around a job. None of these ever leaves a job's own code path: instrumentation never raises into the job.
+
+In: bad settings, endpoints that do not answer, broken spool files. Out: these, on the command line.
+Called by: the `wafer` commands and every service's settings.
+
+InstrumentationError
+├── InstrumentationUnavailable   retry: no endpoint answered
+└── InstrumentationRejected      permanent: what was given will never work
+    ├── ConfigRejected           a setting is wrong: names the field, the value and the fix
+    └── SpoolRejected            a spool file holds something that is not OTLP JSON lines
+"""
+
+
+class InstrumentationError(Exception):
+    """Instrumentation could not do it."""
+
+
+class InstrumentationUnavailable(InstrumentationError):  # noqa: N818 - the pair Unavailable/Rejected is named alike in every component
+    """No endpoint answered; try again."""
+
+
+class InstrumentationRejected(InstrumentationError):  # noqa: N818 - as above
+    """What was given will never work."""
+
+
+class ConfigRejected(InstrumentationRejected):
+    """A setting is wrong."""
+
+
+class SpoolRejected(InstrumentationRejected):
+    """A spool file holds something that is not OTLP JSON lines."""
