@@ -14,6 +14,8 @@ from typing import NamedTuple
 from wafermonitor.runs.records import Feed, Run
 
 SECOND_NS = 1_000_000_000
+BAD_RESULTS = ("failure", "error", "timeout")
+"""The results after which a person should look."""
 
 
 class State(StrEnum):
@@ -72,6 +74,16 @@ def overdue(run: Run, now_ns: int) -> bool:
     if run.expected_duration_s is None or run.start_ns is None:
         return False
     return (now_ns - run.start_ns) / SECOND_NS > run.expected_duration_s
+
+
+def failing_rank(run: Run, state: State, is_overdue: bool) -> int:
+    """What an operator wants to see first: lost 0, silent 1, unknown 2, overdue 3, ended badly 4, running 5, ended well 6."""
+    order = (State.LOST, State.SILENT, State.UNKNOWN)
+    if state in order:
+        return order.index(state)
+    if state is State.RUNNING:
+        return 3 if is_overdue else 5
+    return 4 if run.result in BAD_RESULTS else 6
 
 
 def close_due(run: Run, feed: Feed | None, now_ns: int, limits: Limits) -> bool:

@@ -1,0 +1,418 @@
+"""The memory engine: the whole protocol in dictionaries, for tests, trials and as the contract's plainest reading.
+
+In: batches. Out: the same answers as PostgreSQL gives, until the process ends. Called by: tests, `storage.connect` (`memory://`).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+from wafermonitor.runs.merge import greatest, merge
+from wafermonitor.runs.records import (
+    Batch,
+    DeadLetter,
+    Feed,
+    FeedBeat,
+    LogRecord,
+    MetricPoint,
+    ProcessBeat,
+    Resource,
+    Run,
+    RunKey,
+    Span,
+)
+from wafermonitor.runs.state import Limits, State, failing_rank, overdue, run_state
+from wafermonitor.storage.errors import CursorRejected
+from wafermonitor.storage.protocol import (
+    MAX_PAGE,
+    Changes,
+    LogQuery,
+    MetricQuery,
+    Page,
+    RunQuery,
+    ServiceApp,
+    SiteStatus,
+    SpanQuery,
+    StoredRun,
+    StoreHealth,
+)
+
+T = TypeVar("T")
+_NO_TIME = -(2**63)
+
+
+class Storage:
+    """A store that lives as long as its process. `clock` gives now in ns, so that tests can hold it still."""
+
+    def __init__(self, *, clock: Callable[[], int] = time.time_ns, limits: Limits | None = None) -> None:
+        tables = _Tables()
+        self.writer = Writer(tables)
+        self.reader = Reader(tables, clock, limits or Limits())
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+
+class _Tables:
+    """What PostgreSQL keeps in tables, keyed as its unique indexes are."""
+
+    def __init__(self) -> None:
+        self.spans: dict[tuple[bytes, bytes, int, str], Span] = {}
+        self.logs: dict[tuple[int, bytes], LogRecord] = {}
+        self.points: dict[tuple[bytes, int], MetricPoint] = {}
+        self.runs: dict[RunKey, Run] = {}
+        self.processes: dict[bytes, ProcessBeat] = {}
+        self.feeds: dict[tuple[str, str], Feed] = {}
+        self.resources: dict[bytes, Resource] = {}
+        self.last_seen: dict[tuple[str, str], ServiceApp] = {}
+        self.sites: set[str] = set()
+        self.dead: list[DeadLetter] = []
+        self.changed: dict[RunKey, int] = {}
+        self.change = 0
+        self.newest_received_ns: int | None = None
+
+
+class Writer:
+    """Stores batches; a key that is already there is not stored again."""
+
+    def __init__(self, tables: _Tables) -> None:
+        self._tables = tables
+
+    async def write(self, batches: Sequence[Batch]) -> None:
+        """Store all of `batches`."""
+        for batch in batches:
+            self._write(batch)
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+    def _write(self, batch: Batch) -> None:
+        tables = self._tables
+        for span in batch.spans:
+            tables.spans.setdefault((span.trace_id, span.span_id, span.start_ns, span.resource.site), span)
+            self._see(span.resource, span.received_ns)
+        for log in batch.logs:
+            tables.logs.setdefault((log.time_ns, log.digest), log)
+            self._see(log.resource, log.received_ns)
+        for point in batch.points:
+            tables.points.setdefault((point.series.key, point.time_ns), point)
+            self._see(point.series.resource, point.received_ns)
+        for run in batch.runs:
+            self._merge(run)
+        for process in batch.processes:
+            self._beat_process(process)
+        for feed in batch.feeds:
+            self._beat_feed(feed)
+        tables.dead.extend(batch.dead)
+
+    def _merge(self, run: Run) -> None:
+        tables = self._tables
+        known = tables.runs.get(run.key)
+        merged = run if known is None else merge(known, run)
+        tables.sites.add(run.site)
+        if merged != known:
+            tables.change += 1
+            tables.runs[run.key] = merged
+            tables.changed[run.key] = tables.change
+
+    def _beat_process(self, beat: ProcessBeat) -> None:
+        known = self._tables.processes.get(beat.key)
+        if known is not None:
+            interval_s = greatest(known.interval_s, beat.interval_s)
+            beat = beat._replace(beat_ns=max(known.beat_ns, beat.beat_ns), interval_s=interval_s)
+        self._tables.processes[beat.key] = beat
+
+    def _beat_feed(self, beat: FeedBeat) -> None:
+        known = self._tables.feeds.get((beat.site, beat.feed), Feed(beat.site, beat.feed, None, None, beat.skew_ns))
+        self._tables.sites.add(beat.site)
+        self._tables.feeds[beat.site, beat.feed] = known._replace(
+            watermark_ns=greatest(known.watermark_ns, beat.beat_ns),
+            received_ns=greatest(known.received_ns, beat.received_ns),
+            skew_ns=min(known.skew_ns, beat.skew_ns),
+        )
+
+    def _see(self, resource: Resource, received_ns: int) -> None:
+        tables = self._tables
+        tables.resources[resource.key] = resource
+        tables.sites.add(resource.site)
+        tables.newest_received_ns = greatest(tables.newest_received_ns, received_ns)
+        known = tables.last_seen.get((resource.site, resource.service))
+        if known is None or known.last_seen_ns < received_ns:
+            app = ServiceApp(resource.service, resource.service_version, resource.site, received_ns)
+            tables.last_seen[resource.site, resource.service] = app
+
+
+class Reader:
+    """Answers from the same dictionaries."""
+
+    def __init__(self, tables: _Tables, clock: Callable[[], int], limits: Limits) -> None:
+        self._tables = tables
+        self._clock = clock
+        self._limits = limits
+
+    async def runs(self, query: RunQuery) -> Page[StoredRun]:
+        """Filter, order, cut."""
+        now_ns = self._clock()
+        found = [stored for run in self._tables.runs.values() if _matches(stored := self._judge(run, now_ns), query)]
+        order = _failing_order if query.order == "failing" else _newest_order
+        return _page(found, order, query.cursor, query.limit)
+
+    async def run(self, trace_id: bytes, span_id: bytes, site: str | None = None) -> StoredRun | None:
+        """The run with these ids; the first site by name where several have it."""
+        found = sorted(
+            (run for key, run in self._tables.runs.items() if key[1:] == (trace_id, span_id) and site in (None, key.site)),
+            key=lambda run: run.site,
+        )
+        return self._judge(found[0], self._clock()) if found else None
+
+    async def tree(self, trace_id: bytes, site: str | None = None, limit: int = 10_000) -> list[StoredRun]:
+        """Every run of the trace, oldest first."""
+        now_ns = self._clock()
+        found = [run for key, run in self._tables.runs.items() if key.trace_id == trace_id and site in (None, key.site)]
+        found.sort(key=lambda run: (_time(run.start_ns), run.span_id, run.site))
+        return [self._judge(run, now_ns) for run in found[:limit]]
+
+    async def spans(self, query: SpanQuery) -> Page[Span]:
+        """A trace's spans, oldest first; or a service's root spans, newest first."""
+        found = [span for span in self._tables.spans.values() if _span_matches(span, query)]
+        return _page(found, _span_order if query.trace_id is not None else _newest_span_order, query.cursor, query.limit)
+
+    async def span(self, trace_id: bytes, span_id: bytes, site: str | None = None) -> Span | None:
+        """The first span with these ids by start and site."""
+        found = [
+            span
+            for key, span in self._tables.spans.items()
+            if key[:2] == (trace_id, span_id) and site in (None, span.resource.site)
+        ]
+        return min(found, key=lambda span: (span.start_ns, span.resource.site), default=None)
+
+    async def logs(self, query: LogQuery) -> Page[LogRecord]:
+        """A run's or a trace's records, oldest first."""
+        found = [log for log in self._tables.logs.values() if _log_matches(log, query)]
+        return _page(found, lambda log: (log.time_ns, log.digest.hex()), query.cursor, query.limit)
+
+    async def metrics(self, query: MetricQuery) -> list[MetricPoint]:
+        """Points of the process's series, or of the service's where the process is not known."""
+        found = [point for point in self._tables.points.values() if _point_matches(point, query)]
+        found.sort(key=lambda point: (point.series.name, point.series.key, point.time_ns))
+        return found[: query.limit]
+
+    async def sites(self) -> list[SiteStatus]:
+        """Sites by name, with their feeds and open runs."""
+        now_ns = self._clock()
+        statuses = []
+        for site in sorted(self._tables.sites):
+            feeds = [feed for key, feed in sorted(self._tables.feeds.items()) if key[0] == site]
+            counts: dict[State, int] = {}
+            for run in self._tables.runs.values():
+                if run.site == site and not run.ended and not run.inferred:
+                    state = self._judge(run, now_ns).state
+                    counts[state] = counts.get(state, 0) + 1
+            statuses.append(SiteStatus(site, feeds, counts))
+        return statuses
+
+    async def apps(self, site: str | None = None) -> list[ServiceApp]:
+        """Services by site and name."""
+        return [app for key, app in sorted(self._tables.last_seen.items()) if site in (None, key[0])]
+
+    async def changes(self, token: str | None, limit: int = 500) -> Changes:
+        """Runs changed after the token's change number."""
+        now = self._tables.change
+        if token is None:
+            return Changes([], str(now))
+        if not token.isdecimal():
+            raise CursorRejected(f"{token[:40]!r} is no change token")
+        newer = sorted((number, key) for key, number in self._tables.changed.items() if number > int(token))[:limit]
+        now_ns = self._clock()
+        runs = [self._judge(self._tables.runs[key], now_ns) for _, key in newer]
+        return Changes(runs, str(newer[-1][0] if newer else max(now, int(token))))
+
+    async def limits(self) -> Limits:
+        """As given when the store was made."""
+        return self._limits
+
+    async def health(self) -> StoreHealth:
+        """Always there."""
+        return StoreHealth("memory", "1", self._tables.newest_received_ns)
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+    def _judge(self, run: Run, now_ns: int) -> StoredRun:
+        process = self._tables.processes.get(run.process_key) if run.process_key else None
+        if process is not None:
+            run = _with_process(run, process)
+        feed = self._tables.feeds.get((run.site, run.feed)) if run.feed else None
+        return StoredRun(run, run_state(run, feed, now_ns, self._limits), overdue(run, now_ns))
+
+
+def _with_process(run: Run, process: ProcessBeat) -> Run:
+    beat = Run(
+        site=run.site,
+        trace_id=run.trace_id,
+        span_id=run.span_id,
+        process_beat_ns=process.beat_ns,
+        process_interval_s=process.interval_s,
+        inferred=True,
+    )
+    return merge(run, beat)
+
+
+def _matches(stored: StoredRun, query: RunQuery) -> bool:
+    run = stored.run
+    wanted: Iterable[tuple[tuple[Any, ...], Any]] = (
+        (query.site, run.site),
+        (query.job, run.job),
+        (query.state, stored.state),
+        (query.result, run.result),
+        (query.app, run.service),
+        (query.equipment, run.equipment),
+        (query.recipe, run.recipe),
+        (query.product, run.product),
+        (query.run_id, run.run_id),
+    )
+    return (
+        all(not values or value in values for values, value in wanted)
+        and _overlaps(query.lot, run.lot_ids)
+        and _overlaps(query.substrate, run.substrate_ids)
+        and _matches_parent(run, query)
+        and _matches_time(stored, query)
+        and (query.overdue is None or stored.overdue == query.overdue)
+        and _matches_attributes(run, query)
+        and _matches_text(run, query.text)
+    )
+
+
+def _overlaps(wanted: tuple[str, ...], values: tuple[str, ...] | None) -> bool:
+    return not wanted or not set(wanted).isdisjoint(values or ())
+
+
+def _matches_parent(run: Run, query: RunQuery) -> bool:
+    if query.parent is not None and (run.trace_id, run.parent_span_id) != query.parent:
+        return False
+    return query.subjobs is None or query.subjobs == (run.parent_span_id is not None)
+
+
+def _matches_time(stored: StoredRun, query: RunQuery) -> bool:
+    run = stored.run
+    start_ns = _time(run.start_ns)
+    if query.from_ns is not None and start_ns < query.from_ns:
+        return False
+    if query.to_ns is not None and start_ns >= query.to_ns:
+        return False
+    if query.min_duration_s is None and query.max_duration_s is None:
+        return True
+    if run.end_ns is None or run.start_ns is None:
+        return False
+    duration_s = (run.end_ns - run.start_ns) / 1e9
+    return (query.min_duration_s is None or duration_s >= query.min_duration_s) and (
+        query.max_duration_s is None or duration_s <= query.max_duration_s
+    )
+
+
+def _matches_attributes(run: Run, query: RunQuery) -> bool:
+    if not query.attributes:
+        return True
+    attributes = json.loads(run.attributes or "{}")
+    return all(name in attributes and _as_text(attributes[name]) == value for name, value in query.attributes)
+
+
+def _as_text(value: Any) -> str:
+    """As PostgreSQL's `->>` shows it."""
+    return value if isinstance(value, str) else json.dumps(value, separators=(", ", ": "))
+
+
+def _matches_text(run: Run, text: str | None) -> bool:
+    if not text:
+        return True
+    fields = (run.job, run.run_id, run.service, run.equipment, run.recipe, run.product, run.owner, run.error_type)
+    words = [*(field for field in fields if field), *(run.lot_ids or ()), *(run.substrate_ids or ())]
+    return any(text.lower() in word.lower() for word in words)
+
+
+def _span_matches(span: Span, query: SpanQuery) -> bool:
+    if query.site not in (None, span.resource.site):
+        return False
+    if query.trace_id is None and span.parent_span_id is not None:
+        return False
+    return (
+        query.trace_id in (None, span.trace_id)
+        and query.app in (None, span.resource.service)
+        and (query.from_ns is None or span.start_ns >= query.from_ns)
+        and (query.to_ns is None or span.start_ns < query.to_ns)
+    )
+
+
+def _log_matches(log: LogRecord, query: LogQuery) -> bool:
+    return (
+        log.trace_id == query.trace_id
+        and query.span_id in (None, log.span_id)
+        and query.site in (None, log.resource.site)
+        and log.severity >= query.min_severity
+        and (not query.event_names or log.event_name in query.event_names)
+    )
+
+
+def _point_matches(point: MetricPoint, query: MetricQuery) -> bool:
+    resource = point.series.resource
+    if query.process_key is not None:
+        same = resource.process_key == query.process_key
+    else:
+        same = query.service is not None and resource.service == query.service
+    return (
+        same
+        and resource.site == query.site
+        and query.from_ns <= point.time_ns <= query.to_ns
+        and (not query.names or point.series.name in query.names)
+    )
+
+
+def _time(time_ns: int | None) -> int:
+    return _NO_TIME if time_ns is None else time_ns
+
+
+def _newest_order(stored: StoredRun) -> tuple[Any, ...]:
+    run = stored.run
+    return (-_time(run.start_ns), run.trace_id.hex(), run.span_id.hex(), run.site)
+
+
+def _failing_order(stored: StoredRun) -> tuple[Any, ...]:
+    return (failing_rank(*stored), *_newest_order(stored))
+
+
+def _span_order(span: Span) -> tuple[Any, ...]:
+    return (span.start_ns, span.span_id.hex(), span.resource.site)
+
+
+def _newest_span_order(span: Span) -> tuple[Any, ...]:
+    return (-span.start_ns, span.trace_id.hex(), span.span_id.hex(), span.resource.site)
+
+
+def _page(items: list[T], order: Callable[[T], tuple[Any, ...]], cursor: str | None, limit: int) -> Page[T]:
+    """Keyset paging: the cursor is the order of the last item given, so rows that arrive meanwhile change nothing behind it."""
+    limit = max(1, min(limit, MAX_PAGE))
+    items.sort(key=order)
+    if cursor is not None:
+        after = _read_cursor(cursor)
+        items = [item for item in items if order(item) > after]
+    more = len(items) > limit
+    items = items[:limit]
+    return Page(items, _write_cursor(order(items[-1])) if more else None)
+
+
+def _write_cursor(order: tuple[Any, ...]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(order).encode()).decode()
+
+
+def _read_cursor(cursor: str) -> tuple[Any, ...]:
+    try:
+        order = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+        if not isinstance(order, list):
+            raise CursorRejected("not a cursor of this store")
+        return tuple(order)
+    except (ValueError, TypeError) as error:
+        raise CursorRejected("not a cursor of this store") from error
