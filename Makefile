@@ -1,0 +1,61 @@
+# The only entry for people and CI. `make` lists the targets.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
+
+.DEFAULT_GOAL := help
+.PHONY: help setup packages collector check test test-servers demo generate lock bench soak clean
+
+help: ## list the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## create .venv and install exactly what requirements.lock names (hash-checked)
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "WaferMonitor needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V). Try: make PYTHON=python3.12 …" >&2; exit 1; }
+	@test -x $(BIN)/python || { echo "creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing $$(grep -c '==' requirements.lock) packages from requirements.lock into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+packages: ## Debian packages that the tests use (Chromium): installed when root, else named
+	@.ci/packages
+
+collector: setup ## a stock Collector: the one on PATH, or built once through Go (about 4 minutes)
+	@$(BIN)/wafer collector install
+
+check: setup ## format, lint, types, import contracts, unit tests (under a minute)
+	@$(BIN)/ruff format --check --quiet . || { echo "run: $(BIN)/ruff format ." >&2; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+	@$(PYTEST) -q -n 2 -m "not (postgres or collector or browser or servers or slow)"
+
+test: check packages collector ## everything a newcomer's machine can run: real PostgreSQL, Collector, browser
+	@$(PYTEST) -q -m "(postgres or collector or browser or slow) and not servers"
+
+test-servers: setup packages collector ## the rest: longer screens, other servers and versions
+	@$(PYTEST) -q -m servers
+
+demo: setup collector ## everything on this machine, with jobs running; Ctrl-C ends it
+	@$(BIN)/wafer demo
+
+generate: setup ## constants, tables and screenshots that are committed but not written by hand
+	@$(BIN)/python otel-semconv/generate.py
+	@$(BIN)/python docs/generate.py
+
+lock: ## choose versions anew (needs uv on PATH)
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--no-header --no-annotate --extra all --group dev pyproject.toml -o requirements.lock
+
+bench: setup ## the published figures
+	@$(BIN)/python -m benchmarks
+
+soak: setup ## faults and fuzzing at full length
+	@WAFER_TEST_SOAK=1 $(PYTEST) -q -m "postgres or collector or servers"
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
