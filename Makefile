@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages collector check test test-servers demo generate lock bench soak clean
+.PHONY: help setup packages collector check test test-part test-servers demo generate lock bench soak clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ test: check packages collector ## everything a newcomer's machine can run: real 
 
 test-servers: setup packages collector ## the rest: longer screens, other servers and versions
 	@$(PYTEST) -q -m servers
+
+test-part: setup ## the tests of some folders: make test-part PART="tests/query tests/ui"
+	@$(PYTEST) -q -m "not servers" $(PART)
 
 demo: setup collector ## everything on this machine, with jobs running; Ctrl-C ends it
 	@$(BIN)/wafer demo

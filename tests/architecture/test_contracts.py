@@ -29,7 +29,8 @@ def copy_sources(root: Path) -> list[Path]:
 
 
 def lint(root: Path, sources: list[Path]) -> subprocess.CompletedProcess[str]:
-    program = f"import sys; sys.path[:0] = {[str(path) for path in sources]!r}; from importlinter.cli import lint_imports_command as c; c()"
+    paths = [str(path) for path in sources]
+    program = f"import sys; sys.path[:0] = {paths!r}; from importlinter.cli import lint_imports_command as run; run()"
     return subprocess.run(
         [sys.executable, "-c", program, "--no-cache", "--config", str(ROOT / "pyproject.toml")],
         cwd=root,
