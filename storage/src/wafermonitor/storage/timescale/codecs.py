@@ -1,0 +1,27 @@
+"""How asyncpg shows a few PostgreSQL types to us: as the plain integers and bytes that the records hold.
+
+In: a new connection. Out: the same connection, speaking microseconds and bytes. Called by: `connect`, as `init=` of every pool
+that a Writer or Reader is given.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import asyncpg
+
+_POSTGRES_EPOCH_US = int(datetime(2000, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
+
+
+async def register(connection: asyncpg.Connection) -> None:
+    """timestamptz ⇄ microseconds since 1970 (int); uuid ⇄ 16 bytes; xid8 ⇄ int."""
+    await connection.set_type_codec("timestamptz", schema="pg_catalog", encoder=_time_out, decoder=_time_in, format="tuple")
+    await connection.set_type_codec("uuid", schema="pg_catalog", encoder=bytes, decoder=bytes, format="binary")
+
+
+def _time_out(unix_us: int) -> tuple[int]:
+    return (unix_us - _POSTGRES_EPOCH_US,)
+
+
+def _time_in(value: tuple[int]) -> int:
+    return value[0] + _POSTGRES_EPOCH_US
