@@ -47,7 +47,7 @@ demo: setup collector ## everything on this machine, with jobs running; Ctrl-C e
 	@$(BIN)/wafer demo
 
 generate: setup ## constants, tables and screenshots that are committed but not written by hand
-	@$(BIN)/python otel-semconv/generate.py
+	@$(BIN)/python otel-semconv/semconv_generate.py
 	@$(BIN)/python docs/generate.py
 
 lock: ## choose versions anew (needs uv on PATH)

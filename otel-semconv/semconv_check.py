@@ -82,8 +82,8 @@ class Registry:
 
 def name_of(signal: dict[str, Any]) -> str:
     """What a signal is called: spans and entities have a type, refinements an id, the others a name."""
-    name: str = signal.get("name") if isinstance(signal.get("name"), str) else signal.get("type") or signal.get("id") or ""
-    return name
+    name = signal.get("name")
+    return name if isinstance(name, str) else str(signal.get("type") or signal["id"])
 
 
 def members(attribute: dict[str, Any]) -> list[dict[str, Any]]:
@@ -184,7 +184,7 @@ def _dangling(registry: Registry) -> Iterator[str]:
     groups = {group["id"] for group in registry.attribute_groups}
     used = set()
     for where, ref in registry.references():
-        target = ref.get("ref", ref.get("ref_group"))
+        target: str = ref["ref_group"] if "ref_group" in ref else ref["ref"]
         used.add(target)
         known = groups if "ref_group" in ref else own
         if target not in known and ("ref_group" in ref or target.startswith(NAMESPACE)):
@@ -254,9 +254,9 @@ def _modules(package: str) -> list[Any]:
     return [importlib.import_module(f"{package}.{module.name}") for module in pkgutil.iter_modules(parent.__path__)]
 
 
-def main() -> int:
+def main(folder: Path = REGISTRY) -> int:
     """Print what is wrong; the exit code says whether anything is."""
-    problems = problems_of()
+    problems = problems_of(folder)
     for problem in problems:
         sys.stderr.write(f"otel-semconv/registry: {problem}\n")
     return 1 if problems else 0

@@ -96,7 +96,7 @@ def _level(ref: dict[str, Any]) -> str:
 def _type_word(attribute: dict[str, Any]) -> str:
     if attribute["members"]:
         return "one of " + ", ".join(member["value"] for member in attribute["members"])
-    return {"template[string]": "any"}.get(attribute["type"], attribute["type"])
+    return "any" if attribute["type"] == "template[string]" else str(attribute["type"])
 
 
 def _example(attribute: dict[str, Any]) -> str:
