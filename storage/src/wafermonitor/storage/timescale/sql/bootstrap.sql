@@ -1,0 +1,53 @@
+-- What must exist before the first migration: roles, schemas, and the list of what has run. Applied before every upgrade.
+--
+-- Roles belong to the whole server, so another database's upgrade may make them at the same moment.
+DO $$
+DECLARE
+  role text;
+BEGIN
+  FOREACH role IN ARRAY ARRAY['wafer_owner', 'wafer_writer', 'wafer_reader'] LOOP
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = role) THEN
+      BEGIN
+        EXECUTE format('CREATE ROLE %I NOLOGIN', role);
+      EXCEPTION WHEN duplicate_object OR unique_violation THEN
+        NULL;
+      END;
+    END IF;
+    -- Whoever upgrades must be able to act as the owner; a superuser is it already.
+    IF NOT pg_catalog.pg_has_role(current_user, role, 'MEMBER') THEN
+      EXECUTE format('GRANT %I TO CURRENT_USER', role);
+    END IF;
+  END LOOP;
+END
+$$;
+
+DO $$
+DECLARE
+  name text;
+BEGIN
+  FOREACH name IN ARRAY ARRAY['wafer_data', 'wafer'] LOOP
+    IF pg_catalog.to_regnamespace(name) IS NULL THEN
+      EXECUTE format('CREATE SCHEMA %I AUTHORIZATION wafer_owner', name);
+    END IF;
+  END LOOP;
+END
+$$;
+
+SET LOCAL ROLE wafer_owner;
+
+CREATE TABLE IF NOT EXISTS wafer_data.schema_migration (
+  name        text COLLATE "C" PRIMARY KEY,
+  sha256      text NOT NULL,
+  release     text NOT NULL,
+  applied_at  timestamptz NOT NULL DEFAULT now()
+);
+
+GRANT USAGE ON SCHEMA wafer_data, wafer TO wafer_writer, wafer_reader;
+GRANT SELECT ON wafer_data.schema_migration TO wafer_writer, wafer_reader;
+-- Tables, views and sequences that migrations make are given out as they are made.
+ALTER DEFAULT PRIVILEGES FOR ROLE wafer_owner IN SCHEMA wafer_data GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO wafer_writer;
+ALTER DEFAULT PRIVILEGES FOR ROLE wafer_owner IN SCHEMA wafer_data GRANT USAGE ON SEQUENCES TO wafer_writer;
+ALTER DEFAULT PRIVILEGES FOR ROLE wafer_owner IN SCHEMA wafer_data GRANT SELECT ON TABLES TO wafer_reader;
+ALTER DEFAULT PRIVILEGES FOR ROLE wafer_owner IN SCHEMA wafer GRANT SELECT ON TABLES TO wafer_writer, wafer_reader;
+
+RESET ROLE;

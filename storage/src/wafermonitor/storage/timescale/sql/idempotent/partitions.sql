@@ -1,0 +1,93 @@
+-- Partitions are made ahead of the rows. Days and months are UTC, as the whole store is.
+--
+-- SECURITY DEFINER: the receiver keeps partitions, and its login needs to be no more than wafer_writer.
+
+-- Make `partition` of `parent` for [lower_time, upper_time), with the rows that the DEFAULT partition took for it meanwhile.
+-- False when it is there already. ATTACH, because CREATE … PARTITION OF would lock the parent against every writer and reader.
+CREATE OR REPLACE FUNCTION wafer_data.add_partition(parent text, partition text, lower_time timestamptz, upper_time timestamptz)
+RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  parent_table constant regclass := format('wafer_data.%I', parent)::regclass;
+  default_table regclass;
+  time_column text;
+  columns text;
+BEGIN
+  IF to_regclass(format('wafer_data.%I', partition)) IS NOT NULL THEN
+    RETURN false;
+  END IF;
+  SELECT nullif(p.partdefid, 0)::regclass, a.attname INTO STRICT default_table, time_column
+  FROM pg_partitioned_table p JOIN pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0]
+  WHERE p.partrelid = parent_table;
+
+  EXECUTE format(
+    'CREATE TABLE wafer_data.%I (LIKE %s INCLUDING DEFAULTS INCLUDING GENERATED INCLUDING CONSTRAINTS INCLUDING STORAGE)',
+    partition, parent_table
+  );
+  IF default_table IS NOT NULL THEN
+    SELECT string_agg(quote_ident(attname), ', ') INTO columns
+    FROM pg_attribute WHERE attrelid = parent_table AND attnum > 0 AND NOT attisdropped AND attgenerated = '';
+    -- The lock that ATTACH would take anyway, taken before rows are moved instead of in between.
+    EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', default_table);
+    EXECUTE format(
+      'WITH moved AS (DELETE FROM %1$s WHERE %2$I >= $1 AND %2$I < $2 RETURNING %3$s) INSERT INTO wafer_data.%4$I (%3$s) SELECT * FROM moved',
+      default_table, time_column, columns, partition
+    ) USING lower_time, upper_time;
+  END IF;
+  EXECUTE format(
+    'ALTER TABLE %s ATTACH PARTITION wafer_data.%I FOR VALUES FROM (%L) TO (%L)', parent_table, partition, lower_time, upper_time
+  );
+  RETURN true;
+END
+$$;
+
+-- Every partitioned table gets what it lacks: `run` months from `oldest_month`, the others days from `oldest_day`, all up to and
+-- including the newest day. Answers the names of what was made.
+CREATE OR REPLACE FUNCTION wafer_data.keep_partitions(oldest_day date, newest_day date, oldest_month date)
+RETURNS SETOF text
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+  wanted record;
+BEGIN
+  FOR wanted IN
+    SELECT c.relname AS parent, c.relname || to_char(lower_day, CASE c.relname WHEN 'run' THEN '_pYYYYMM' ELSE '_pYYYYMMDD' END) AS partition,
+           lower_day::timestamptz AS lower_time,
+           (lower_day + CASE c.relname WHEN 'run' THEN interval '1 month' ELSE interval '1 day' END)::timestamptz AS upper_time
+    FROM pg_partitioned_table p
+    JOIN pg_class c ON c.oid = p.partrelid
+    CROSS JOIN LATERAL generate_series(
+      CASE c.relname WHEN 'run' THEN date_trunc('month', oldest_month::timestamp) ELSE oldest_day::timestamp END,
+      newest_day::timestamp,
+      CASE c.relname WHEN 'run' THEN interval '1 month' ELSE interval '1 day' END
+    ) AS lower_day
+    WHERE c.relnamespace = 'wafer_data'::regnamespace AND p.partstrat = 'r'
+    ORDER BY lower_day DESC, parent
+  LOOP
+    IF wafer_data.add_partition(wanted.parent, wanted.partition, wanted.lower_time, wanted.upper_time) THEN
+      RETURN NEXT wanted.partition;
+    END IF;
+  END LOOP;
+END
+$$;
+
+-- [oldest, newest): the unbroken stretch of days, up to the newest, for which every table by day has its partition. A row outside
+-- belongs into a *_late table. Both null before the first partition is made.
+CREATE OR REPLACE FUNCTION wafer_data.hot_window(OUT oldest timestamptz, OUT newest timestamptz)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
+  WITH parent AS (
+    SELECT p.partrelid AS oid FROM pg_partitioned_table p JOIN pg_class c ON c.oid = p.partrelid
+    WHERE c.relnamespace = 'wafer_data'::regnamespace AND c.relname <> 'run'
+  ), day AS (
+    SELECT to_date(right(child.relname, 8), 'YYYYMMDD') AS day
+    FROM parent JOIN pg_inherits i ON i.inhparent = parent.oid JOIN pg_class child ON child.oid = i.inhrelid
+    WHERE child.relname ~ '_p[0-9]{8}$'
+    GROUP BY 1 HAVING count(*) = (SELECT count(*) FROM parent)
+  ), stretch AS (
+    SELECT day, day - row_number() OVER (ORDER BY day)::integer AS stretch FROM day
+  )
+  SELECT min(day)::timestamptz, (max(day) + 1)::timestamptz FROM stretch GROUP BY stretch.stretch ORDER BY max(day) DESC LIMIT 1
+$$;
+
+REVOKE ALL ON FUNCTION wafer_data.add_partition(text, text, timestamptz, timestamptz) FROM PUBLIC;
+REVOKE ALL ON FUNCTION wafer_data.keep_partitions(date, date, date) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION wafer_data.keep_partitions(date, date, date) TO wafer_writer;
