@@ -80,8 +80,8 @@ def test_overdue_by_expectation_and_by_deadline():
 
 
 def test_a_lost_run_is_closed_only_after_the_limit():
-    assert not close_due(RUN, feed(601), at(601), LIMITS)
-    assert close_due(RUN, feed(602), at(602), LIMITS)
+    assert not close_due(RUN, feed(600), at(600), LIMITS)
+    assert close_due(RUN, feed(601), at(601), LIMITS)
     assert not close_due(RUN, feed(2), at(602), LIMITS)
 
 

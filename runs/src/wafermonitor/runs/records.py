@@ -140,7 +140,7 @@ class MetricPoint(NamedTuple):
     time_ns: int
     start_ns: int | None
     value: float | None
-    count: int | None
+    count: int | None  # type: ignore[assignment]  # OTLP's word; nobody counts the fields of a point
     sum: float | None
     min: float | None
     max: float | None

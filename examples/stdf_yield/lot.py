@@ -1,0 +1,202 @@
+"""An STDF V4 file becomes a lot: wafers, dies, results, limits.
+
+In: a path, plain or .gz. Out: a `Lot` of numpy arrays, or StdfInvalid / StdfTruncated. Called by: `job.py`.
+
+Source: STDF V4 specification (records FAR, MIR, SDR, WIR, PIR, PTR, PRR, WRR, MRR); parsed by stdf-convert.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import stdf_convert
+
+RECORDS = ["MIR", "SDR", "WIR", "WRR", "PIR", "PRR", "PTR", "MRR"]
+PART_RETESTED, PART_FAILED, PART_UNDECIDED = 0x03, 0x08, 0x10
+RESULT_UNUSABLE = 0b0011_1110  # invalid, unreliable, timeout, not executed, aborted
+NO_LOW_LIMIT, NO_HIGH_LIMIT = 0x40, 0x80
+GOOD_BIN = 1
+
+
+class StdfInvalid(Exception):  # noqa: N818 - the class name is the run's error.type
+    """The file is not STDF V4."""
+
+
+class StdfTruncated(StdfInvalid):
+    """The file stops before its last record (MRR)."""
+
+
+@dataclass(slots=True)
+class Wafer:
+    """One wafer's dies. Arrays have one entry per die; `results` is die × test, NaN where a test gave nothing usable."""
+
+    id: str
+    x: np.ndarray
+    y: np.ndarray
+    hard_bin: np.ndarray
+    soft_bin: np.ndarray
+    passed: np.ndarray
+    results: np.ndarray
+
+    @property
+    def dies(self) -> int:
+        """How many dies were tested."""
+        return len(self.x)
+
+
+@dataclass(slots=True)
+class Lot:
+    """One lot: who tested what with what, and its wafers. `limits` maps a test number to (low, high, unit, name)."""
+
+    lot_id: str
+    product: str
+    recipe: str
+    equipment: str
+    details: dict[str, str]
+    tests: np.ndarray
+    limits: dict[int, tuple[float, float, str, str]]
+    wafers: list[Wafer] = field(default_factory=list)
+
+    @property
+    def dies(self) -> int:
+        """How many dies over all wafers."""
+        return sum(wafer.dies for wafer in self.wafers)
+
+
+def read_lot(path: Path) -> Lot:
+    """Read the whole file. A die whose retest says so counts once, with its last result."""
+    if not path.is_file():
+        raise StdfInvalid(f"{path}: no such file")
+    try:
+        tables = stdf_convert.tables(str(path), RECORDS)
+    except stdf_convert.StdfError as error:
+        cut = any(words in str(error) for words in ("fill whole buffer", "incomplete", "unexpected end"))
+        problem = "stops in the middle of a record" if cut else "is not an STDF V4 file"
+        raise (StdfTruncated if cut else StdfInvalid)(f"{path.name} {problem}") from None
+    if not _rows(tables, "MIR"):
+        raise StdfInvalid(f"{path.name} has no master information record (MIR)")
+    if not _rows(tables, "MRR"):
+        raise StdfTruncated(f"{path.name} ends without its last record (MRR)")
+    if not _rows(tables, "PRR"):
+        raise StdfInvalid(f"{path.name} has no part results (PRR)")
+    lot = _describe(tables)
+    lot.wafers = list(_wafers(tables, lot))
+    return lot
+
+
+def _rows(tables: dict[str, pa.Table], record: str) -> int:
+    return tables[record].num_rows if record in tables else 0
+
+
+def _describe(tables: dict[str, pa.Table]) -> Lot:
+    mir: dict[str, Any] = tables["MIR"].slice(0, 1).to_pylist()[0]
+    details = {
+        "tester_type": mir["TSTR_TYP"],
+        "test_code": mir["TEST_COD"],
+        "sublot": mir["SBLOT_ID"],
+        "program": mir["EXEC_TYP"],
+    }
+    if _rows(tables, "SDR"):
+        sdr = tables["SDR"].slice(0, 1).to_pylist()[0]
+        details |= {"prober": sdr["HAND_TYP"], "probe_card": sdr["CARD_ID"]}
+    tests, limits = np.array([], dtype=np.int64), {}
+    if _rows(tables, "PTR"):
+        tests = np.unique(_column(tables, "PTR", "TEST_NUM"))
+        limits = _limits(tables["PTR"])
+    return Lot(
+        lot_id=mir["LOT_ID"].strip() or "unknown",
+        product=mir["PART_TYP"].strip(),
+        recipe="/".join(part for part in (mir["JOB_NAM"].strip(), mir["JOB_REV"].strip()) if part),
+        equipment=mir["NODE_NAM"].strip(),
+        details={name: value.strip() for name, value in details.items() if value and value.strip()},
+        tests=tests,
+        limits=limits,
+    )
+
+
+def _limits(ptr: pa.Table) -> dict[int, tuple[float, float, str, str]]:
+    """A test's limits stand in its first record; later ones may leave them out."""
+    numbers = ptr["TEST_NUM"].to_numpy()
+    limits = {}
+    for number, row in zip(*np.unique(numbers, return_index=True), strict=True):
+        first = ptr.slice(int(row), 1).to_pylist()[0]
+        option = int.from_bytes(first["OPT_FLAG"] or b"\xff", "little")
+        low = float("-inf") if option & NO_LOW_LIMIT or first["LO_LIMIT"] is None else float(first["LO_LIMIT"])
+        high = float("inf") if option & NO_HIGH_LIMIT or first["HI_LIMIT"] is None else float(first["HI_LIMIT"])
+        limits[int(number)] = (low, high, first["UNITS"] or "", " ".join((first["TEST_TXT"] or "").split()))
+    return limits
+
+
+def _wafers(tables: dict[str, pa.Table], lot: Lot) -> Iterator[Wafer]:
+    ends = _column(tables, "PRR", "sequence_number")
+    heads, sites = _column(tables, "PRR", "HEAD_NUM"), _column(tables, "PRR", "SITE_NUM")
+    results = _results(tables, lot, ends, heads, sites)
+    flags = np.array([flag[0] if flag else 0 for flag in tables["PRR"]["PART_FLG"].to_pylist()])
+    hard_bin = _column(tables, "PRR", "HARD_BIN")
+    passed = np.where(flags & PART_UNDECIDED, hard_bin == GOOD_BIN, (flags & PART_FAILED) == 0)
+    x, y = _column(tables, "PRR", "X_COORD"), _column(tables, "PRR", "Y_COORD")
+    for wafer_id, first, last in _wafer_ranges(tables, lot):
+        rows = np.flatnonzero((ends > first) & (ends < last))
+        rows = _without_superseded(rows, flags, x, y)
+        yield Wafer(
+            id=wafer_id,
+            x=x[rows],
+            y=y[rows],
+            hard_bin=hard_bin[rows],
+            soft_bin=_column(tables, "PRR", "SOFT_BIN")[rows],
+            passed=passed[rows],
+            results=results[rows],
+        )
+
+
+def _without_superseded(rows: np.ndarray, flags: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Drop the earlier results of dies whose retest says, in its part flag, that it replaces them."""
+    kept: dict[int, int] = {}
+    newest: dict[tuple[int, int], int] = {}
+    for row in rows.tolist():
+        place = (int(x[row]), int(y[row]))
+        if flags[row] & PART_RETESTED and place in newest:
+            kept.pop(newest[place], None)
+        kept[row] = newest[place] = row
+    return np.array(list(kept), dtype=np.int64)
+
+
+def _wafer_ranges(tables: dict[str, pa.Table], lot: Lot) -> Iterator[tuple[str, int, int]]:
+    """(wafer id, first, last sequence number). A file without wafer records is one batch named after its lot."""
+    end = 2**62
+    if not _rows(tables, "WIR"):
+        yield lot.lot_id, -1, end
+        return
+    starts = [int(number) for number in _column(tables, "WIR", "sequence_number")]
+    names = tables["WIR"]["WAFER_ID"].to_pylist()
+    for place, (start, name) in enumerate(zip(starts, names, strict=True)):
+        yield name.strip() or f"{lot.lot_id}-{place + 1:02}", start, starts[place + 1] if place + 1 < len(starts) else end
+
+
+def _results(tables: dict[str, pa.Table], lot: Lot, ends: np.ndarray, heads: np.ndarray, sites: np.ndarray) -> np.ndarray:
+    """Die × test. A result belongs to the next part that ends at its head and site."""
+    values = np.full((len(ends), len(lot.tests)), np.nan)
+    if not _rows(tables, "PTR"):
+        return values
+    sequence = _column(tables, "PTR", "sequence_number")
+    result_heads, result_sites = _column(tables, "PTR", "HEAD_NUM"), _column(tables, "PTR", "SITE_NUM")
+    flags = np.array([flag[0] if flag else 0 for flag in tables["PTR"]["TEST_FLG"].to_pylist()])
+    results = tables["PTR"]["RESULT"].to_numpy(zero_copy_only=False).astype(float)
+    columns = np.searchsorted(lot.tests, _column(tables, "PTR", "TEST_NUM"))
+    usable = ((flags & RESULT_UNUSABLE) == 0) & np.isfinite(results)
+    for head, site in {(int(head), int(site)) for head, site in zip(heads, sites, strict=True)}:
+        dies = np.flatnonzero((heads == head) & (sites == site))
+        mine = np.flatnonzero((result_heads == head) & (result_sites == site) & usable)
+        following = np.searchsorted(ends[dies], sequence[mine])
+        mine, following = mine[following < len(dies)], following[following < len(dies)]
+        values[dies[following], columns[mine]] = results[mine]
+    return values
+
+
+def _column(tables: dict[str, pa.Table], record: str, name: str) -> np.ndarray:
+    return np.asarray(tables[record][name].to_numpy(zero_copy_only=False)).astype(np.int64)
