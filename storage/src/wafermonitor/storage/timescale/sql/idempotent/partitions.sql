@@ -50,7 +50,7 @@ DECLARE
   wanted record;
 BEGIN
   FOR wanted IN
-    SELECT c.relname AS parent, c.relname || to_char(lower_day, CASE c.relname WHEN 'run' THEN '_pYYYYMM' ELSE '_pYYYYMMDD' END) AS partition,
+    SELECT c.relname AS parent, c.relname || to_char(lower_day, CASE c.relname WHEN 'run' THEN '_YYYYMM' ELSE '_YYYYMMDD' END) AS partition,
            lower_day::timestamptz AS lower_time,
            (lower_day + CASE c.relname WHEN 'run' THEN interval '1 month' ELSE interval '1 day' END)::timestamptz AS upper_time
     FROM pg_partitioned_table p
@@ -80,7 +80,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET t
   ), day AS (
     SELECT to_date(right(child.relname, 8), 'YYYYMMDD') AS day
     FROM parent JOIN pg_inherits i ON i.inhparent = parent.oid JOIN pg_class child ON child.oid = i.inhrelid
-    WHERE child.relname ~ '_p[0-9]{8}$'
+    WHERE child.relname ~ '_[0-9]{8}$'
     GROUP BY 1 HAVING count(*) = (SELECT count(*) FROM parent)
   ), stretch AS (
     SELECT day, day - row_number() OVER (ORDER BY day)::integer AS stretch FROM day
