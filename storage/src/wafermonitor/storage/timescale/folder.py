@@ -104,7 +104,7 @@ class Folder:
             raise DataFolderRejected(
                 f"{self.data} was made by PostgreSQL {version}, but {binaries.postgres} is {binaries.major}. "
                 f"Set WAFER_STORAGE_PG_BIN to a bin folder of PostgreSQL {version}, or upgrade: move the folder to "
-                f"{self.data}-{version}, make a new one with initdb {binaries.major} (-E UTF8 --locale=C.UTF-8 -U {USER}) and run "
+                f"{self.data}-{version}, make a new one with initdb {binaries.major} (-E UTF8 --locale=C.UTF-8 -U {USER}), run "
                 f"pg_upgrade -U {USER} -b <bin of {version}> -B {binaries.bin} -d {self.data}-{version} -D {self.data}"
             )
         owner = os.geteuid() if self.account is None else self.account.uid
@@ -147,7 +147,7 @@ class Folder:
 
     def dsn(self, port: int, database: str) -> str:
         """The address of one database, password included: never print it."""
-        return f"postgresql://{USER}:{self.password()}@{HOST}:{port}/{database}"
+        return f"postgresql://{USER}:{self.password()}@{HOST}:{port}/{database}?sslmode=disable"
 
     def state(self) -> State | None:
         """Where the server was last seen running; None when it never was."""
@@ -170,27 +170,24 @@ class Folder:
             probe.bind((HOST, 0))
             return int(probe.getsockname()[1])
 
-    def running(self) -> int | None:
-        """The pid of a live postmaster on this data folder.
+    def processes(self) -> list[int]:
+        """Pids of the processes of an earlier server that still work in the data folder, the postmaster first.
 
-        A pid alone proves nothing: it may be a zombie that nobody reaps, or another program that got the number. So where
-        /proc tells, the process must also work in this folder.
+        A pid in a file alone proves nothing: it may be a zombie that nobody reaps, or another program that got the number. So
+        where /proc tells, a process counts when it works in this folder.
         """
-        pid = self._postmaster_pid()
-        if pid is None:
-            return None
-        try:
-            status = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            if status[0] == "Z":
-                return None
-            return pid if Path(f"/proc/{pid}/cwd").resolve() == self.data.resolve() else None
-        except PermissionError:
-            return pid
-        except OSError:
-            return pid if not Path("/proc/self").exists() and _exists(pid) else None
+        first = self._postmaster_pid()
+        if not Path("/proc/self/cwd").exists():
+            return [first] if first is not None and _exists(first) else []
+        data = self.data.resolve()
+        pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and _works_in(entry, data)]
+        return sorted(pids, key=lambda pid: (pid != first, pid))
 
     def clear(self) -> None:
-        """Remove what a server that is gone left behind and that would keep the next one from starting."""
+        """Remove what a server that is gone left behind and that would keep the next one from starting.
+
+        Only when `processes()` is empty: the pid file also guards the shared memory of backends that outlive their postmaster.
+        """
         (self.data / "postmaster.pid").unlink(missing_ok=True)
         for left in self.data.glob(".s.PGSQL.*"):
             left.unlink()
@@ -245,6 +242,14 @@ def _free(port: int) -> bool:
         except OSError:
             return False
         return True
+
+
+def _works_in(entry: Path, data: Path) -> bool:
+    """A zombie works nowhere."""
+    try:
+        return (entry / "cwd").readlink() == data
+    except OSError:
+        return False
 
 
 def _exists(pid: int) -> bool:

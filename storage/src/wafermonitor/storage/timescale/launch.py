@@ -1,8 +1,8 @@
 """The last step before PostgreSQL: give up root, ask to be stopped when the supervisor dies, become the server.
 
 In: `<supervisor pid> <uid> <gid> <program> <arguments…>` (uid -1 keeps the account). Out: the program, in this very process.
-Called by: `folder.command`, as a script of its own (`python -I -S launch.py …`), because code between fork and exec in a process
-with threads can hang. It imports nothing but the standard library.
+Called by: `folder.command`, as a script of its own (`python -I -S launch.py …`), because code between fork and exec in a
+process with threads can hang. It imports nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGINT), 0, 0, 0)
     if os.getppid() != supervisor:
         sys.exit(f"the supervisor {supervisor} is gone")
-    os.execv(program[0], program)
+    os.execv(program[0], program)  # noqa: S606 - replacing this process is its purpose
 
 
 if __name__ == "__main__":

@@ -1,0 +1,74 @@
+"""What the operator sets of the store.
+
+In: flags, environment, `wafer.toml`. Out: a frozen `Config`. Called by: `connect`, `command`, the receiver and the read API.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from wafermonitor.instrumentation.settings import ServiceConfig
+
+MEMORY = "memory://"
+"""The address of a store that lives and dies with its process."""
+
+
+def data_home() -> Path:
+    """`$XDG_DATA_HOME/wafermonitor`, for root `/var/lib/wafermonitor`."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/wafermonitor")
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "wafermonitor"
+
+
+class Config(ServiceConfig, component="storage"):
+    """Where rows are kept. Without `dsn` an embedded PostgreSQL is started below `data_dir`, or joined when it runs already."""
+
+    aliases: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "dsn": ("DATABASE_URL",),
+        "pool_min_size": ("DB_POOL_MIN_SIZE",),
+        "pool_max_size": ("DB_POOL_MAX_SIZE",),
+    }
+
+    dsn: SecretStr | None = Field(
+        default=None,
+        description="postgresql://user:password@host:port/database of a server, or memory://; empty: embedded PostgreSQL",
+    )
+    pg_bin: Path | None = Field(
+        default=None,
+        description="folder with the programs of a PostgreSQL 15 or newer for the embedded server; empty: the wheel's",
+    )
+    data_dir: Path = Field(default_factory=data_home, description="folder of the embedded server's data, password and log")
+    pool_min_size: int = Field(default=1, ge=0, description="connections kept open")
+    pool_max_size: int = Field(default=10, ge=1, description="most connections open at once")
+    start_timeout_s: float = Field(default=60.0, gt=0, description="longest wait for the embedded server to answer")
+    hot_days: int = Field(default=3, ge=0, description="days before today whose partitions are kept ready for late rows")
+    maintain_interval_s: float = Field(default=60.0, gt=0, description="pause between two rounds of maintenance")
+
+    @field_validator("dsn")
+    @classmethod
+    def _known_engine(cls, value: SecretStr | None) -> SecretStr | None:
+        """Accept `postgres://` and SQLAlchemy's `postgresql+driver://`, which older settings hold; empty is none."""
+        text = value.get_secret_value().strip() if value is not None else ""
+        if not text:
+            return None
+        text = re.sub(r"\Apostgres(ql)?(\+\w+)?://", "postgresql://", text)
+        if text != MEMORY and not text.startswith("postgresql://"):
+            raise ValueError("must start with postgresql:// or be memory://")
+        return SecretStr(text)
+
+    @field_validator("pg_bin", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @model_validator(mode="after")
+    def _sizes_in_order(self) -> Self:
+        if self.pool_min_size > self.pool_max_size:
+            raise ValueError(f"pool_min_size {self.pool_min_size} is above pool_max_size {self.pool_max_size}")
+        return self

@@ -1,0 +1,35 @@
+"""The door to every engine: one address in, one opened store out.
+
+In: a `Config`. Out: a `Storage`. Called by: receiver, query, `wafer storage`.
+"""
+
+from __future__ import annotations
+
+from wafermonitor.storage.config import MEMORY, Config
+from wafermonitor.storage.errors import StorageRejected
+from wafermonitor.storage.protocol import Storage
+
+
+async def connect(config: Config, *, migrate: bool | None = None) -> Storage:
+    """Open the store that `config` names.
+
+    `migrate`: True upgrades the schema, False only checks it, None upgrades an embedded server and checks any other.
+    Raises StorageUnavailable (nobody answers), SchemaTooOld (run `wafer storage migrate`), DataFolderRejected, StorageRejected.
+    """
+    dsn = config.dsn.get_secret_value() if config.dsn is not None else None
+    if dsn == MEMORY:
+        from wafermonitor.storage import memory
+
+        return memory.Storage()
+    try:
+        from wafermonitor.storage.timescale import embedded, store
+    except ModuleNotFoundError as error:
+        raise StorageRejected(f'no {error.name} here: pip install "wafermonitor[timescale]"') from None
+    if dsn is not None:
+        return await store.open_store(dsn, config, upgrade=bool(migrate))
+    server = await embedded.start(config.data_dir, pg_bin=config.pg_bin, timeout_s=config.start_timeout_s)
+    try:
+        return await store.open_store(server.dsn, config, upgrade=migrate is not False, server=server)
+    except BaseException:
+        await server.stop()
+        raise

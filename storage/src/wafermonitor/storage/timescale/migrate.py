@@ -1,0 +1,197 @@
+"""The schema in step with the program: incremental files run once, idempotent files run again whenever one changed.
+
+In: a connection of somebody who may act as `wafer_owner`. Out: the schema of this release, and what was done to reach it.
+Called by: `store.open` (embedded: upgrade; a server of the operator's: check), `wafer storage migrate`, `wafer storage status`.
+
+    sql/bootstrap.sql                                roles, schemas, the list of what has run; every time
+    sql/incremental/NNNN_{pre,post}_verb_object.sql  once, in order; frozen by their SHA-256 in sql/frozen.txt
+    sql/idempotent/*.sql                             views and functions; all of them, when any changed
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import re
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from importlib import resources
+from typing import NamedTuple
+
+import asyncpg
+
+from wafermonitor.storage.errors import SchemaTooOld, StorageRejected
+from wafermonitor.storage.timescale.binaries import OLDEST
+
+LOCK = 0x77616665_72000001
+"""The advisory lock of upgrades: "wafer", 1."""
+IDEMPOTENT = "idempotent"
+"""The row of `schema_migration` that holds the hash over all idempotent files."""
+DAYS_AHEAD = 7
+"""Partitions are kept up to this many days after today."""
+_NAME = re.compile(r"\d{4}_(pre|post)_[a-z0-9]+_[a-z0-9_]+\.sql")
+_SQL = resources.files("wafermonitor.storage.timescale") / "sql"
+
+
+class File(NamedTuple):
+    """One SQL file of this release."""
+
+    name: str
+    sql: str
+
+    @property
+    def sha256(self) -> str:
+        """In hex."""
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+class Status(NamedTuple):
+    """What has run (in order), what has not, and whether views and functions are of this release."""
+
+    applied: tuple[str, ...]
+    pending: tuple[str, ...]
+    idempotent: bool
+
+    @property
+    def current(self) -> bool:
+        """Nothing to do."""
+        return not self.pending and self.idempotent
+
+
+class Done(NamedTuple):
+    """What an upgrade did: the incremental files that ran, and whether the idempotent ones did."""
+
+    applied: tuple[str, ...]
+    idempotent: bool
+
+
+@cache
+def incremental() -> tuple[File, ...]:
+    """The incremental files in order. StorageRejected when one is misnamed or is not what frozen.txt says."""
+    frozen = dict(_frozen())
+    files = tuple(_files("incremental"))
+    for file in files:
+        if _NAME.fullmatch(file.name) is None:
+            raise StorageRejected(f"{file.name} is no name of a migration: NNNN_{{pre,post}}_verb_object.sql")
+        if frozen.get(file.name, file.sha256) != file.sha256:
+            raise StorageRejected(f"{file.name} is not what frozen.txt says: a migration that was released is never edited")
+    return files
+
+
+@cache
+def idempotent() -> tuple[File, ...]:
+    """The idempotent files in order."""
+    return tuple(_files("idempotent"))
+
+
+async def status(connection: asyncpg.Connection) -> Status:
+    """Where the database stands. StorageRejected when a file that ran there is not the file of that name here."""
+    rows = await _ran(connection)
+    for file in incremental():
+        if file.name in rows and rows[file.name][0] != file.sha256:
+            raise StorageRejected(f"the database ran another {file.name}: it was made by a program that was never released")
+    pending = tuple(file.name for file in incremental() if file.name not in rows)
+    applied = tuple(sorted(name for name in rows if name != IDEMPOTENT))
+    return Status(applied, pending, _views_are_ours(rows))
+
+
+async def check(connection: asyncpg.Connection) -> None:
+    """SchemaTooOld unless the schema is this release's or a later one's."""
+    now = await status(connection)
+    if not now.current:
+        missing = ", ".join(now.pending) or "views and functions of this release"
+        raise SchemaTooOld(f"the database lacks {missing}: run `wafer storage migrate`")
+
+
+async def upgrade(connection: asyncpg.Connection, hot_days: int = 3) -> Done:
+    """Bring the schema to this release. Several may call at once: one works, the others wait and find nothing to do.
+
+    Each file is one transaction, so an upgrade that was killed goes on where it stopped. `hot_days` before today are ready to
+    be written at the end. StorageRejected when the server is too old or the account may not.
+    """
+    _check_server(connection)
+    await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
+    try:
+        async with connection.transaction():
+            await connection.execute((_SQL / "bootstrap.sql").read_text())
+        now = await status(connection)
+        for file in incremental():
+            if file.name in now.pending:
+                await _run(connection, [file], file.name, file.sha256)
+        again = not now.current
+        if again:
+            await _run(connection, idempotent(), IDEMPOTENT, _idempotent_sha256())
+        today = datetime.now(UTC).date()
+        oldest = today - timedelta(days=hot_days)
+        await connection.fetch(
+            "SELECT wafer_data.keep_partitions($1, $2, $3)", oldest, today + timedelta(days=DAYS_AHEAD), oldest
+        )
+        return Done(now.pending, again)
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise StorageRejected(
+            "the account may not upgrade the schema: it must be able to create roles and schemas, or be a member of wafer_owner"
+        ) from error
+    finally:
+        if not connection.is_closed():
+            await connection.execute("SELECT pg_advisory_unlock($1)", LOCK)
+
+
+async def _run(connection: asyncpg.Connection, files: Sequence[File], name: str, sha256: str) -> None:
+    async with connection.transaction():
+        await connection.execute("SET LOCAL ROLE wafer_owner")
+        for file in files:
+            await connection.execute(file.sql)
+        await connection.execute(
+            "INSERT INTO wafer_data.schema_migration (name, sha256, release) VALUES ($1, $2, $3) "
+            "ON CONFLICT (name) DO UPDATE SET sha256 = excluded.sha256, release = excluded.release, applied_at = now()",
+            name,
+            sha256,
+            _release(),
+        )
+
+
+async def _ran(connection: asyncpg.Connection) -> dict[str, tuple[str, str]]:
+    """What has run: name → (SHA-256, release that ran it)."""
+    if await connection.fetchval("SELECT to_regclass('wafer_data.schema_migration') IS NULL"):
+        return {}
+    rows = await connection.fetch("SELECT name, sha256, release FROM wafer_data.schema_migration")
+    return {row["name"]: (row["sha256"], row["release"]) for row in rows}
+
+
+def _views_are_ours(rows: dict[str, tuple[str, str]]) -> bool:
+    """Or a later release's, which this program can still read and write: files named `pre` see to that."""
+    sha256, release = rows.get(IDEMPOTENT, ("", "0"))
+    return sha256 == _idempotent_sha256() or _numbers(release) > _numbers(_release())
+
+
+def _idempotent_sha256() -> str:
+    return hashlib.sha256("".join(f"{file.name} {file.sha256}\n" for file in idempotent()).encode()).hexdigest()
+
+
+def _release() -> str:
+    return importlib.metadata.version("wafermonitor")
+
+
+def _numbers(release: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", release))
+
+
+def _check_server(connection: asyncpg.Connection) -> None:
+    major = connection.get_server_version().major
+    if major < OLDEST:
+        raise StorageRejected(f"the database is PostgreSQL {major}: {OLDEST} or newer is needed")
+
+
+def _files(folder: str) -> Iterator[File]:
+    for path in sorted((_SQL / folder).iterdir(), key=lambda path: path.name):
+        if path.name.endswith(".sql"):
+            yield File(path.name, path.read_text(encoding="utf-8"))
+
+
+def _frozen() -> Iterator[tuple[str, str]]:
+    """(file name, SHA-256) of each line of frozen.txt."""
+    for line in (_SQL / "frozen.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            sha256, name = line.split()
+            yield name, sha256
