@@ -21,6 +21,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from wafermonitor.semconv.errors import SemconvRejected
+
 HERE = Path(__file__).parent
 REGISTRY = HERE / "registry"
 SCHEMA = HERE / "schema" / "registry.schema.json"
@@ -124,10 +126,13 @@ def check(registry: Registry) -> list[str]:
     ]
 
 
-def problems_of(folder: Path = REGISTRY) -> list[str]:
-    """Schema and rules together; the rules are asked only when the files have the right shape."""
+def sound(folder: Path = REGISTRY) -> Registry:
+    """The registry of `folder`; SemconvRejected has one line for each problem. The rules are asked once the shape is right."""
     registry, problems = load(folder)
-    return problems or check(registry)
+    problems = problems or check(registry)
+    if problems:
+        raise SemconvRejected("\n".join(problems))
+    return registry
 
 
 def _place(error: Any) -> str:
@@ -256,10 +261,13 @@ def _modules(package: str) -> list[Any]:
 
 def main(folder: Path = REGISTRY) -> int:
     """Print what is wrong; the exit code says whether anything is."""
-    problems = problems_of(folder)
-    for problem in problems:
-        sys.stderr.write(f"otel-semconv/registry: {problem}\n")
-    return 1 if problems else 0
+    try:
+        sound(folder)
+    except SemconvRejected as error:
+        for problem in str(error).splitlines():
+            sys.stderr.write(f"otel-semconv/registry: {problem}\n")
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

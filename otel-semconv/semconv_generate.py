@@ -120,7 +120,7 @@ def main() -> int:
     only_check = parser.parse_args().check
     if semconv_check.main():
         return 1
-    registry, _ = semconv_check.load()
+    registry = semconv_check.sound()
     stale = 0
     for target, content in render(registry).items():
         path = HERE.parent / target
