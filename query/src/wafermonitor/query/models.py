@@ -85,16 +85,22 @@ class RunModel(BaseModel):
 class RunDetail(RunModel):
     """One run with what only its own page needs. `plain` is true for a span that is no run (a plain trace)."""
 
+    name: str | None = Field(None, description="the span's name; the job's for a run")
     completeness: CompletenessModel | None = None
     resource: dict[str, Any] = Field(default_factory=dict)
     plain: bool = False
+    server_time: str | None = Field(None, description="the API's clock when this was read")
 
 
 class TreeNode(BaseModel):
-    """A run and its subjobs, in order of start."""
+    """A run and its subjobs, in order of start.
+
+    Nodes below the hundredth level hang on their ancestor at that level (`run.parent` still names the real one).
+    """
 
     run: RunModel
     subjobs: list[TreeNode] = Field(default_factory=list)
+    truncated: bool = Field(False, description="on the top node: the trace has more runs than were read")
 
 
 class SpanEvent(BaseModel):
@@ -108,6 +114,7 @@ class SpanEvent(BaseModel):
 class SpanModel(BaseModel):
     """One span of a trace: `job` is set where it is a run. An open run has no `end` yet (`open` is true)."""
 
+    run: str = Field("", description="<trace id hex>-<span id hex>: any span opens as {run}")
     site: str
     trace_id: str
     span_id: str
@@ -173,7 +180,7 @@ class FeedModel(BaseModel):
     feed: str
     watermark: str | None = None
     lag_s: float | None = None
-    behind: bool = False
+    behind: bool = Field(False, description="the lag is above the limit: what its runs do cannot be known")
 
 
 class SiteModel(BaseModel):
@@ -201,14 +208,22 @@ class PageModel(BaseModel, Generic[T]):
     server_time: str
 
 
+class ParameterProblem(BaseModel):
+    """What is wrong with one parameter, and what is expected."""
+
+    parameter: str
+    message: str
+
+
 class Problem(BaseModel):
-    """RFC 9457 problem details: the body of every error."""
+    """RFC 9457 problem details: the body of every error. `errors` has one entry for each wrong parameter."""
 
     type: str = "about:blank"
     title: str
     status: int
     detail: str
     instance: str | None = None
+    errors: list[ParameterProblem] = Field(default_factory=list)
 
 
 class Health(BaseModel):
@@ -218,3 +233,13 @@ class Health(BaseModel):
     engine: str | None = None
     version: str | None = None
     newest_received: str | None = None
+
+
+class Hello(BaseModel):
+    """The first event of a stream, and again whenever the client must load afresh.
+
+    `resumed` is true when everything since the client's Last-Event-ID follows; else load what you show, after this event.
+    """
+
+    server_time: str
+    resumed: bool

@@ -1,0 +1,58 @@
+"""What a route needs of its application, and the deadline that every answer has.
+
+In: a request. Out: `Context`; `Route` ends a handler that takes longer than `deadline_s`.  Called by: the other routes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any, NamedTuple
+
+from fastapi import Depends, Request, Response
+from fastapi.routing import APIRoute
+
+from wafermonitor.query.answers import instant
+from wafermonitor.query.config import Config
+from wafermonitor.query.errors import QueryUnavailable
+from wafermonitor.storage.protocol import Reader
+
+
+class Context(NamedTuple):
+    """The store's reader, the settings, and now (ns) as one reading for the whole answer."""
+
+    reader: Reader
+    config: Config
+    now_ns: int
+
+    @property
+    def server_time(self) -> str:
+        """Now, as answers carry it."""
+        return instant(self.now_ns)
+
+
+async def context(request: Request) -> Context:
+    """The application's parts."""
+    state = request.app.state
+    return Context(state.reader, state.config, state.clock())
+
+
+Ctx = Annotated[Context, Depends(context)]
+
+
+class Route(APIRoute):
+    """A route whose handler has `deadline_s` to come up with its answer, or with its first page."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """FastAPI's handler within the deadline."""
+        handler = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            deadline_s = request.app.state.config.deadline_s
+            try:
+                async with asyncio.timeout(deadline_s):
+                    return await handler(request)
+            except TimeoutError:
+                raise QueryUnavailable(f"no answer within {deadline_s:g} s: narrow the filters or try again") from None
+
+        return answer

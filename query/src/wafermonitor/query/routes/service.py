@@ -1,0 +1,47 @@
+"""How the service itself is: alive, ready, and its own metrics.
+
+In: probes. Out: health as JSON, metrics in Prometheus's text format.  Called by: app.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from wafermonitor.query.answers import instant
+from wafermonitor.query.models import Health
+from wafermonitor.query.problems import responses
+from wafermonitor.query.routes.context import Ctx, Route
+
+router = APIRouter(route_class=Route)
+METRICS_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The service's own metrics", "content": {"text/plain": {"schema": {"type": "string"}}}},
+    **responses(500),
+}
+
+
+@router.get("/v1/healthz", responses=responses(500))
+async def healthz() -> Health:
+    """The process answers; whether the store does is `/readyz`'s question."""
+    return Health(status="ok")
+
+
+@router.get("/readyz", responses=responses(500, 503))
+async def readyz(ctx: Ctx) -> Health:
+    """The store answers too; 503 otherwise."""
+    health = await ctx.reader.health()
+    newest = health.newest_received_ns
+    return Health(
+        status="ok",
+        engine=health.engine,
+        version=health.version,
+        newest_received=None if newest is None else instant(newest),
+    )
+
+
+@router.get("/metrics", responses=METRICS_RESPONSES, response_class=Response)
+async def metrics(request: Request) -> Response:
+    """For Prometheus."""
+    return Response(generate_latest(request.app.state.meters.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})

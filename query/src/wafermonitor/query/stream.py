@@ -1,0 +1,259 @@
+"""Run changes as they happen: one poller for the process, fanned out to every open stream.
+
+In: `Reader.changes` and the open runs' states. Out: server-sent events.  Called by: routes.stream, app.
+
+Events (HTML standard, server-sent events):
+- `hello` (`Hello`): first on every stream, and again when a client was too slow. With `resumed: false` the client loads what it
+  shows, after this event, and then misses nothing.
+- `run` (`RunModel`): a run changed, or was judged anew (running → silent → lost) without any new data.
+- a comment line when nothing was sent for a while.
+An id stands on the last event of a batch and is the store's token: a client that was cut off resumes there with Last-Event-ID and
+gets every change since, at least once. State changes have no token, so a resumed stream also gets every open run once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import NamedTuple
+
+from wafermonitor.query.answers import instant, run_model
+from wafermonitor.query.config import Config
+from wafermonitor.query.errors import QueryUnavailable
+from wafermonitor.query.guard import Meters
+from wafermonitor.query.models import Hello
+from wafermonitor.runs.records import Run, RunKey
+from wafermonitor.runs.state import State
+from wafermonitor.storage.errors import CursorRejected, StorageError
+from wafermonitor.storage.protocol import MAX_PAGE, Reader, RunQuery, StoredRun
+
+log = logging.getLogger(__name__)
+OPEN = (State.LOST, State.SILENT, State.UNKNOWN, State.RUNNING)
+MAX_OPEN = 10_000
+MAX_REMEMBERED = 50_000
+_RETRY_S = 1.0
+_STATES_SHARE = 5
+"""Judging the open runs may take at most one part in five of the poller's time."""
+
+
+class Selection(NamedTuple):
+    """Which runs a stream tells about; empty sets do not filter."""
+
+    sites: frozenset[str]
+    jobs: frozenset[str]
+    traces: frozenset[bytes]
+
+    def takes(self, run: Run) -> bool:
+        """Whether `run` belongs on the stream."""
+        return (
+            (not self.sites or run.site in self.sites)
+            and (not self.jobs or run.job in self.jobs)
+            and (not self.traces or run.trace_id in self.traces)
+        )
+
+
+class Message(NamedTuple):
+    """Runs with their JSON, made once for all streams, and the token that stands for having seen them."""
+
+    runs: list[tuple[Run, str]]
+    token: str | None
+
+
+class Subscription:
+    """One stream's bounded queue. None in it ends the stream."""
+
+    def __init__(self, size: int) -> None:
+        self.queue: asyncio.Queue[Message | None] = asyncio.Queue(size)
+        self.overrun = False
+
+    def offer(self, message: Message | None) -> None:
+        """Never waits: a full queue is emptied, and the stream is told to load afresh."""
+        if self.queue.full():
+            while not self.queue.empty():
+                self.queue.get_nowait()
+            self.overrun = True
+        self.queue.put_nowait(message)
+
+
+class Stream(NamedTuple):
+    """One open stream: its events, and how to leave (which also holds when the events were never begun)."""
+
+    events: AsyncIterator[str]
+    close: Callable[[], None]
+
+
+class Hub:
+    """Asks the store while at least one stream is open."""
+
+    def __init__(self, reader: Reader, config: Config, meters: Meters, clock: Callable[[], int]) -> None:
+        self._reader = reader
+        self._config = config
+        self._meters = meters
+        self._clock = clock
+        self._subscriptions: set[Subscription] = set()
+        self._poller: asyncio.Task[None] | None = None
+        self._token = ""
+        self._told: OrderedDict[RunKey, int] = OrderedDict()
+        self._starting = asyncio.Lock()
+        self._closed = False
+
+    async def close(self) -> None:
+        """End every stream and the poller."""
+        self._closed = True
+        for subscription in self._subscriptions:
+            subscription.offer(None)
+        poller = self._stop()
+        if poller is not None:
+            await asyncio.wait([poller])
+
+    async def open(self, last_event_id: str | None, selection: Selection) -> Stream:
+        """Begin a stream: the store has answered when this returns; QueryUnavailable when there are too many streams."""
+        if self._closed or len(self._subscriptions) >= self._config.max_streams:
+            raise QueryUnavailable("too many open streams: close some or raise WAFER_QUERY_MAX_STREAMS")
+        subscription = Subscription(self._config.stream_queue)
+        self._subscriptions.add(subscription)
+        self._meters.streams.set(len(self._subscriptions))
+        try:
+            await self._start()
+            missed = None if last_event_id is None else await self._missed(last_event_id)
+        except BaseException:
+            self._leave(subscription)
+            raise
+        return Stream(self._events(subscription, selection, missed), lambda: self._leave(subscription))
+
+    async def _events(
+        self, subscription: Subscription, selection: Selection, missed: Sequence[Message] | None
+    ) -> AsyncIterator[str]:
+        yield self._hello(resumed=missed is not None)
+        for message in missed or ():
+            yield self._encode(message, selection)
+        while True:
+            try:
+                async with asyncio.timeout(self._config.stream_heartbeat_s):
+                    message = await subscription.queue.get()
+            except TimeoutError:
+                yield ": beat\n\n"
+                continue
+            if subscription.overrun:
+                subscription.overrun = False
+                self._meters.stream_resets.inc()
+                yield self._hello(resumed=False)
+            if message is None:
+                return
+            if text := self._encode(message, selection):
+                yield text
+
+    def _leave(self, subscription: Subscription) -> None:
+        self._subscriptions.discard(subscription)
+        self._meters.streams.set(len(self._subscriptions))
+        if not self._subscriptions:
+            self._stop()
+
+    async def _start(self) -> None:
+        async with self._starting:
+            if self._poller is None or self._poller.done():
+                self._told.clear()
+                self._token = (await self._reader.changes(None)).token
+                self._fresh(await self._open_runs())
+                self._poller = asyncio.create_task(self._poll(), name="wafer query stream poller")
+
+    def _stop(self) -> asyncio.Task[None] | None:
+        poller, self._poller = self._poller, None
+        if poller is not None:
+            poller.cancel()
+        return poller
+
+    async def _missed(self, token: str) -> list[Message] | None:
+        """Everything since `token`, and every open run; None when the store does not know the token."""
+        messages = []
+        try:
+            while True:
+                changes = await self._reader.changes(token)
+                messages.append(self._message(changes.runs, changes.token))
+                if not changes.runs or changes.token == token:
+                    break
+                token = changes.token
+        except CursorRejected:
+            return None
+        messages.append(self._message(await self._open_runs(), None))
+        return messages
+
+    async def _poll(self) -> None:
+        judged_s = time.monotonic()
+        pause_s = self._config.stream_states_s
+        while True:
+            try:
+                await self._pass_changes()
+                if time.monotonic() - judged_s >= pause_s:
+                    begin_s = time.monotonic()
+                    self._broadcast(self._fresh(await self._open_runs()), None)
+                    judged_s = time.monotonic()
+                    pause_s = max(self._config.stream_states_s, _STATES_SHARE * (judged_s - begin_s))
+                await asyncio.sleep(self._config.stream_poll_s)
+            except StorageError as error:
+                self._meters.store_errors.inc()
+                log.warning("the change feed waits for the store: %s", error)
+                await asyncio.sleep(_RETRY_S)
+
+    async def _pass_changes(self) -> None:
+        while True:
+            changes = await self._reader.changes(self._token)
+            fresh = self._fresh(changes.runs)
+            moved = changes.token != self._token
+            self._token = changes.token
+            if fresh:
+                self._broadcast(fresh, changes.token)
+            if not changes.runs or not moved:
+                return
+
+    async def _open_runs(self) -> list[StoredRun]:
+        found: list[StoredRun] = []
+        cursor: str | None = None
+        while len(found) < MAX_OPEN:
+            page = await self._reader.runs(RunQuery(state=OPEN, cursor=cursor, limit=MAX_PAGE))
+            found += page.items
+            cursor = page.cursor
+            if cursor is None:
+                break
+        return found
+
+    def _fresh(self, runs: Sequence[StoredRun]) -> list[StoredRun]:
+        """Those that differ from what was told last: the change feed repeats itself while an old transaction is open."""
+        fresh = []
+        for stored in runs:
+            key, value = stored.run.key, hash(stored)
+            if self._told.get(key) != value:
+                fresh.append(stored)
+            self._told[key] = value
+            self._told.move_to_end(key)
+        while len(self._told) > MAX_REMEMBERED:
+            self._told.popitem(last=False)
+        return fresh
+
+    def _broadcast(self, runs: Sequence[StoredRun], token: str | None) -> None:
+        if runs:
+            message = self._message(runs, token)
+            for subscription in self._subscriptions:
+                subscription.offer(message)
+
+    def _message(self, runs: Sequence[StoredRun], token: str | None) -> Message:
+        now_ns = self._clock()
+        return Message([(stored.run, run_model(stored, now_ns).model_dump_json()) for stored in runs], token)
+
+    def _encode(self, message: Message, selection: Selection) -> str:
+        chosen = [text for run, text in message.runs if selection.takes(run)]
+        self._meters.stream_runs.inc(len(chosen))
+        events = [f"event: run\ndata: {text}\n\n" for text in chosen]
+        if message.token is not None:
+            # Also where nothing was chosen: a block of only an id moves the client's Last-Event-ID on.
+            events[-1:] = [f"id: {message.token}\n{events[-1] if events else chr(10)}"]
+        return "".join(events)
+
+    def _hello(self, *, resumed: bool) -> str:
+        body = Hello(server_time=instant(self._clock()), resumed=resumed).model_dump_json()
+        # A resumed stream has not been given what it missed yet, so its id stays the client's own.
+        identity = "" if resumed else f"id: {self._token}\n"
+        return f"{identity}event: hello\nretry: 1000\ndata: {body}\n\n"
