@@ -1,0 +1,56 @@
+"""Where each service of one host listens.
+
+In: the services' own settings, or the wish for free ports. Out: `Addresses`. Called by: `stack`, `demo`, `doctor`.
+"""
+
+from __future__ import annotations
+
+import socket
+from contextlib import ExitStack
+from dataclasses import dataclass, fields
+
+from wafermonitor.query.config import Config as QueryConfig
+from wafermonitor.receiver.config import Config as ReceiverConfig
+from wafermonitor.ui.config import Config as UiConfig
+
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """`host:port` of every listener of one host, in flow order."""
+
+    collector_grpc: str
+    collector_http: str
+    collector_health: str
+    collector_metrics: str
+    receiver_grpc: str
+    receiver_http: str
+    query: str
+    ui: str
+
+
+def free_addresses() -> Addresses:
+    """Loopback ports that nobody uses now. All are held until all are known, so no two are equal."""
+    with ExitStack() as held:
+        found = {}
+        for field in fields(Addresses):
+            listener = held.enter_context(socket.socket())
+            listener.bind((LOOPBACK, 0))
+            found[field.name] = f"{LOOPBACK}:{listener.getsockname()[1]}"
+    return Addresses(**found)
+
+
+def configured_addresses() -> Addresses:
+    """The ports that the services' own settings name (design/1 §1.5 has the defaults)."""
+    receiver = ReceiverConfig.load()
+    return Addresses(
+        collector_grpc=f"{LOOPBACK}:4317",
+        collector_http=f"{LOOPBACK}:4318",
+        collector_health=f"{LOOPBACK}:13133",
+        collector_metrics=f"{LOOPBACK}:8888",
+        receiver_grpc=receiver.grpc_address,
+        receiver_http=receiver.http_address,
+        query=QueryConfig.load().address,
+        ui=UiConfig.load().address,
+    )

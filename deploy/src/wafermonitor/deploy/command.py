@@ -1,0 +1,161 @@
+"""`wafer up`, `wafer demo`, `wafer doctor`.
+
+In: flags. Out: running services, a URL, JSON, exit codes (0 well, 1 something is wrong, 2 wrong usage). Called by: the `wafer` command.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Coroutine
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from wafermonitor.deploy import demo as demonstration
+from wafermonitor.deploy import doctor as examination
+from wafermonitor.deploy.addresses import configured_addresses
+from wafermonitor.deploy.config import Config
+from wafermonitor.deploy.errors import DeployError
+from wafermonitor.deploy.stack import Stack
+from wafermonitor.instrumentation.config import Config as InstrumentationConfig
+from wafermonitor.instrumentation.service import configure_logging
+from wafermonitor.instrumentation.settings import options
+from wafermonitor.storage.config import Config as StorageConfig
+
+T = TypeVar("T")
+MARKS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
+
+
+@click.command(short_help="Run receiver, read API and screens on this host.")
+@click.option("--collector/--no-collector", default=False, help="also run a Collector in front of the receiver")
+@click.option("--json", "as_json", is_flag=True, help="print the addresses as one JSON object once everything answers")
+@options(Config)
+def up(collector: bool, as_json: bool, **flags: Any) -> None:
+    """Run the services of one site on this host until Ctrl-C: store, receiver, read API, screens.
+
+    Without WAFER_STORAGE_DSN an embedded PostgreSQL keeps the data.
+    """
+    configure_logging("wafer up")
+    config = Config.load(**flags)
+
+    async def main() -> None:
+        async with Stack(configured_addresses(), config, collector=collector, show=show_line) as stack:
+            if as_json:
+                click.echo(json.dumps(asdict(stack.addresses)))
+            else:
+                click.echo(
+                    f"ready: screens http://{stack.addresses.ui}/  API http://{stack.addresses.query}/  Ctrl-C stops everything"
+                )
+            await asyncio.Event().wait()
+
+    run_until_stopped(main())
+
+
+@click.command(short_help="Everything on this machine, with real jobs.")
+@click.option("--once", is_flag=True, help="run one job, check that everything is true in the store, and end")
+@click.option("--json", "as_json", is_flag=True, help="with --once: print one JSON object")
+@click.option(
+    "--stdf", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="an STDF V4 file instead of a made-up lot"
+)
+@click.option("--verbose", is_flag=True, help="show what the services print")
+@options(Config)
+def demo(once: bool, as_json: bool, stdf: Path | None, verbose: bool, **flags: Any) -> None:
+    """Start a store, receiver, API, screens and a Collector on free loopback ports and run example jobs through them.
+
+    Data live in a temporary folder and are gone afterwards.
+    """
+    configure_logging("wafer demo", None if verbose else "WARNING")
+    config = Config.load(**flags)
+    show = show_line if verbose else forget_line
+    stdf = stdf.resolve() if stdf is not None else None
+    if not once:
+        run_until_stopped(demonstration.forever(config, stdf=stdf, show=show, ready=show_url))
+        return
+    summary, problems = run_until_stopped(demonstration.once(config, stdf=stdf, show=show)) or ({}, ["stopped before the end"])
+    if as_json:
+        click.echo(json.dumps(summary))
+    else:
+        for name, value in summary.items():
+            click.echo(f"{name:24} {value}")
+    for problem in problems:
+        click.echo(problem, err=True)
+    sys.exit(1 if problems else 0)
+
+
+@click.command(short_help="Find the broken hop between a job and the screen.")
+@click.option("--json", "as_json", is_flag=True, help="print one JSON object")
+@click.option("--probe", is_flag=True, help="also send one short run and look for it at the API")
+def doctor(as_json: bool, probe: bool) -> None:
+    """Check each hop (SDK, Collector, receiver, store, API, screens); say cause and next step. Exit code 1 if any fails."""
+    addresses = configured_addresses()
+    job = InstrumentationConfig.load()
+    findings = []
+    checks = examination.examine(
+        addresses, endpoint=job.endpoint, token=job.token, spool=job.spool_dir, data_home=StorageConfig.load().data_dir
+    )
+    for finding in checks:
+        findings.append(finding)
+        if not as_json:
+            show_finding(finding)
+    if probe:
+        findings.append(examination.probe(addresses.query, send_probe))
+        if not as_json:
+            show_finding(findings[-1])
+    report = examination.report(findings)
+    if as_json:
+        click.echo(json.dumps(report))
+    sys.exit(0 if report["ok"] else 1)
+
+
+def send_probe() -> str:
+    """A short run of the job `wafer_doctor`; returns its {run}."""
+    import wafermonitor.instrumentation as wafer
+
+    with wafer.job("wafer_doctor", trigger="manual") as run:
+        name = f"{run.trace_id}-{run.span_id}"
+    return name
+
+
+def show_finding(finding: examination.Finding) -> None:
+    """One line, and a second one with cause and next step where something is wrong."""
+    click.echo(f"{MARKS[finding.status]}  {finding.hop:<10} {finding.found}")
+    if finding.cause:
+        click.echo(f"      {'':<10} because {finding.cause}; next: {finding.next}")
+
+
+def show_line(service: str, line: str) -> None:
+    """A service's line with its name in front."""
+    click.echo(f"{service:<9} | {line}", err=True)
+
+
+def forget_line(service: str, line: str) -> None:
+    """Lines are remembered for error reports anyway."""
+
+
+def show_url(url: str) -> None:
+    """What a person needs to go on."""
+    click.echo(f"WaferMonitor is running: {url}\nCtrl-C stops everything and leaves nothing behind.")
+
+
+def run_until_stopped(work: Coroutine[Any, Any, T]) -> T | None:
+    """Run `work`; SIGINT and SIGTERM cancel it and let it clean up. None when it was stopped."""
+
+    async def main() -> T | None:
+        task = asyncio.ensure_future(work)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, task.cancel)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            return None
+
+    try:
+        return asyncio.run(main())
+    except DeployError as error:
+        raise click.ClickException(str(error)) from None

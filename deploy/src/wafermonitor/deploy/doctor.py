@@ -1,0 +1,265 @@
+"""Which hop is broken, why, and what to do next: SDK → Collector → receiver → store → API → screens.
+
+In: the addresses of one host's services. Out: one `Finding` per check, in flow order. Called by: `wafer doctor`.
+Nothing is changed and no secret is printed. With `probe`, one short run is sent and looked for at the other end.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from http import HTTPStatus
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from wafermonitor.deploy.addresses import Addresses
+from wafermonitor.instrumentation.errors import InstrumentationError
+
+TIMEOUT_S = 3.0
+SKEW_WARN_S = 5.0
+DISK_WARN_RATIO = 0.05
+SPOOL_WARN_FILES = 1
+Status = Literal["ok", "warn", "fail"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found. `cause` and `next` are empty when all is well."""
+
+    hop: str
+    status: Status
+    found: str
+    cause: str = ""
+    next: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer; status 0 means that nobody answered, and `body` says why."""
+
+    status: int
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body as JSON, {} when it is none."""
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            return {}
+
+
+def examine(addresses: Addresses, *, endpoint: str, token: str | None, spool: Path, data_home: Path) -> Iterator[Finding]:
+    """Every check in flow order."""
+    yield check_python()
+    yield from check_settings()
+    yield check_sdk(endpoint, token)
+    yield check_spool(spool)
+    yield check_collector(addresses.collector_health)
+    yield check_queue(addresses.collector_metrics)
+    yield check_receiver(addresses.receiver_http)
+    yield check_store(addresses.query)
+    yield check_api(addresses.query)
+    yield check_clock(addresses.query)
+    yield check_feeds(addresses.query)
+    yield check_screens(addresses.ui)
+    yield check_disk(data_home)
+
+
+def check_python() -> Finding:
+    """The interpreter and the installed version."""
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    return Finding("python", "ok", f"Python {version}, wafermonitor {metadata.version('wafermonitor')}")
+
+
+def check_settings() -> Iterator[Finding]:
+    """Every installed component's settings can be read."""
+    for entry in sorted(metadata.entry_points(group="wafermonitor.configs"), key=lambda entry: entry.name):
+        try:
+            entry.load().options()
+        except ImportError:
+            continue  # its extra is not installed on this host: nothing to check
+        except InstrumentationError as error:
+            yield Finding(
+                "settings", "fail", str(error), "a setting is wrong", f"mend it, then: wafer config show ({entry.name})"
+            )
+    yield Finding("settings", "ok", "readable")
+
+
+def check_sdk(endpoint: str, token: str | None) -> Finding:
+    """What a job on this host would meet: an OTLP/HTTP endpoint that takes an empty request."""
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    answer = call(f"{endpoint.rstrip('/')}/v1/logs", body=b"{}", headers=headers)
+    if answer.status == HTTPStatus.OK:
+        return Finding("sdk", "ok", f"{endpoint} takes OTLP")
+    if answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        return Finding("sdk", "fail", f"{endpoint} answers {answer.status}", "the token is wrong or missing", "set WAFER_TOKEN")
+    if answer.status == 0:
+        hint = "start a Collector: wafer collector run (until then jobs write to the file spool)"
+        return Finding("sdk", "fail", f"{endpoint} does not answer", "no Collector listens there", hint)
+    return Finding("sdk", "fail", f"{endpoint} answers {answer.status}", "it is not an OTLP/HTTP endpoint", "check SIDECAR_URL")
+
+
+def check_spool(spool: Path) -> Finding:
+    """Files that jobs left because nothing answered."""
+    files = [path for path in spool.rglob("*.jsonl") if path.is_file()] if spool.is_dir() else []
+    if len(files) < SPOOL_WARN_FILES:
+        return Finding("spool", "ok", "empty")
+    size_bytes = sum(path.stat().st_size for path in files)
+    found = f"{len(files)} files, {size_bytes:,} bytes wait in the file spool"
+    return Finding("spool", "warn", found, "no Collector answered when jobs ended", f"wafer replay {spool}")
+
+
+def check_collector(health: str) -> Finding:
+    """The Collector's own health endpoint."""
+    answer = call(f"http://{health}/")
+    if answer.status == HTTPStatus.OK:
+        return Finding("collector", "ok", f"healthy on {health}")
+    if answer.status == 0:
+        return Finding("collector", "fail", f"nothing on {health}", "the Collector is not running", "wafer collector run")
+    return Finding("collector", "fail", f"{health} answers {answer.status}", "the Collector is not ready", "read its log")
+
+
+def check_queue(metrics: str) -> Finding:
+    """What waits in the Collector's queue, and what it dropped: a wrong token (401) loses data at once."""
+    answer = call(f"http://{metrics}/metrics")
+    if answer.status != HTTPStatus.OK:
+        return Finding(
+            "queue", "warn", f"no metrics on {metrics}", "the Collector's metrics port differs", "set WAFER_METRICS_PORT"
+        )
+    text = answer.body.decode("utf-8", "replace")
+    waiting = total(text, "otelcol_exporter_queue_size")
+    dropped = total(text, r"otelcol_exporter_(?:send_failed|enqueue_failed)_\w+")
+    if dropped:
+        cause = "the far end refused for good (wrong token?) or the queue is full"
+        return Finding(
+            "queue", "fail", f"{dropped:,.0f} items dropped", cause, "check WAFER_TOKEN, the receiver's log and the disk"
+        )
+    if waiting:
+        return Finding("queue", "warn", f"{waiting:,.0f} bytes wait", "the receiver is slow or away", "see the receiver below")
+    return Finding("queue", "ok", "empty, nothing dropped")
+
+
+def check_receiver(address: str) -> Finding:
+    """The receiver, and through it the way to the database."""
+    answer = call(f"http://{address}/readyz")
+    if answer.status == HTTPStatus.OK:
+        return Finding("receiver", "ok", f"ready on {address}")
+    if answer.status == 0:
+        return Finding(
+            "receiver", "fail", f"nothing on {address}", "the receiver is not running", "wafer receiver, or wafer up"
+        )
+    return Finding(
+        "receiver", "fail", f"{address} answers {answer.status}", "it cannot reach its store", "wafer storage status"
+    )
+
+
+def check_store(address: str) -> Finding:
+    """The database as the read API sees it."""
+    health = call(f"http://{address}/v1/healthz").json
+    if health.get("engine"):
+        return Finding(
+            "store", "ok", f"{health['engine']} {health.get('version')}, newest {health.get('newest_received') or 'none'}"
+        )
+    return Finding("store", "fail", "not seen", "the database or the API is away", "wafer storage status")
+
+
+def check_api(address: str) -> Finding:
+    """The read API."""
+    answer = call(f"http://{address}/readyz")
+    if answer.status == HTTPStatus.OK:
+        return Finding("api", "ok", f"ready on {address}")
+    return Finding(
+        "api", "fail", f"{address} answers {answer.status or 'nothing'}", "the read API is away", "wafer query, or wafer up"
+    )
+
+
+def check_clock(address: str) -> Finding:
+    """This host's clock against the API's."""
+    text = call(f"http://{address}/v1/sites").json.get("server_time")
+    if not text:
+        return Finding("clock", "warn", "not compared", "the API does not answer", "see api")
+    skew_s = (datetime.now(UTC) - datetime.fromisoformat(text)).total_seconds()
+    if abs(skew_s) > SKEW_WARN_S:
+        return Finding(
+            "clock", "warn", f"{skew_s:+.1f} s against the API", "one of the clocks is wrong", "check NTP on both hosts"
+        )
+    return Finding("clock", "ok", f"{skew_s:+.1f} s against the API")
+
+
+def check_feeds(address: str) -> Finding:
+    """Without a beating feed a cut link looks like silence."""
+    sites = call(f"http://{address}/v1/sites").json.get("items", [])
+    feeds = [(site["site"], feed) for site in sites for feed in site.get("feeds", [])]
+    behind = [f"{feed['feed']} of {site}" for site, feed in feeds if feed.get("behind")]
+    if behind:
+        return Finding(
+            "feeds", "warn", f"behind: {', '.join(behind)}", "their link is cut or their host is down", "look at that host"
+        )
+    if not any(feed.get("watermark") for _, feed in feeds):
+        hint = "wafer collector run sends one, wafer collector beat does so beside another Collector"
+        return Finding("feeds", "warn", "no feed beats", "a cut link would look like silent jobs", hint)
+    return Finding("feeds", "ok", f"{len(feeds)} beating")
+
+
+def check_screens(address: str) -> Finding:
+    """The Panel app."""
+    answer = call(f"http://{address}/_stcore/health")
+    if answer.status == HTTPStatus.OK:
+        return Finding("ui", "ok", f"http://{address}/")
+    return Finding(
+        "ui", "fail", f"{address} answers {answer.status or 'nothing'}", "the screens are away", "wafer ui, or wafer up"
+    )
+
+
+def check_disk(data_home: Path) -> Finding:
+    """Room for the database, the queue and the spool."""
+    place = next(path for path in (data_home, *data_home.parents) if path.is_dir())
+    usage = shutil.disk_usage(place)
+    found = f"{usage.free / 2**30:,.1f} GiB free for {data_home}"
+    if usage.free < usage.total * DISK_WARN_RATIO:
+        return Finding("disk", "warn", found, "the disk is nearly full", "free some, or move the data folder")
+    return Finding("disk", "ok", found)
+
+
+def probe(address: str, send: Callable[[], str], wait_s: float = 15.0) -> Finding:
+    """Send one run (`send` returns its {run}) and look for it at the API."""
+    run, began = send(), time.monotonic()
+    while time.monotonic() - began < wait_s:
+        if call(f"http://{address}/v1/jobs/{run}").status == HTTPStatus.OK:
+            return Finding("probe", "ok", f"a run arrived after {time.monotonic() - began:.1f} s")
+        time.sleep(0.1)
+    return Finding(
+        "probe", "fail", f"{run} did not arrive within {wait_s:g} s", "see the first failing hop above", "mend it first"
+    )
+
+
+def call(url: str, *, body: bytes | None = None, headers: dict[str, str] | None = None) -> Answer:
+    """One bounded HTTP call that never raises."""
+    request = urllib.request.Request(url, data=body, headers=headers or {})  # noqa: S310 - addresses of our own services
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:  # noqa: S310 - as above
+            return Answer(response.status, response.read(4 << 20))
+    except urllib.error.HTTPError as error:
+        return Answer(error.code, error.read(4 << 20))
+    except (OSError, ValueError) as error:
+        return Answer(0, str(error).encode())
+
+
+def total(metrics: str, name: str) -> float:
+    """The sum over all series of a Prometheus text whose name matches."""
+    return sum(float(value) for value in re.findall(rf"(?m)^{name}(?:_total)?(?:\{{[^}}]*\}})? ([0-9.e+]+)$", metrics))
+
+
+def report(findings: list[Finding]) -> dict[str, Any]:
+    """The findings as one JSON object; `ok` is false when any check failed."""
+    return {"ok": all(finding.status != "fail" for finding in findings), "checks": [asdict(finding) for finding in findings]}

@@ -1,0 +1,126 @@
+"""The services of one host: which there are, in which order they start and stop.
+
+In: addresses, settings. Out: running services, one child process each. Called by: `wafer up`, `wafer demo`.
+
+Start: store first, then the rest side by side. Stop: against the flow, so that nothing accepted is lost and every reader ends
+before what it reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from wafermonitor.deploy.addresses import Addresses
+from wafermonitor.deploy.config import Config
+from wafermonitor.deploy.errors import DeployRejected
+from wafermonitor.deploy.service import Plan, Service
+
+logger = logging.getLogger(__name__)
+DSN = "WAFER_STORAGE_DSN"
+
+
+class Stack:
+    """Receiver, read API and screens on one store, and a Collector where one is asked for. An async context manager."""
+
+    def __init__(
+        self,
+        addresses: Addresses,
+        config: Config,
+        *,
+        environment: dict[str, str] | None = None,
+        collector: bool = False,
+        show: Callable[[str, str], None],
+    ) -> None:
+        self.addresses = addresses
+        self.services: list[Service] = []
+        self._config = config
+        self._environment = environment or {}
+        self._collector = collector
+        self._show = show
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    def service(self, name: str) -> Service:
+        """The running service of that name."""
+        return next(service for service in self.services if service.plan.name == name)
+
+    async def stop(self) -> None:
+        """End every service, last started first."""
+        while self.services:
+            service = self.services.pop()
+            await service.stop()
+            logger.info("%s stopped", service.plan.name)
+
+    async def _start(self) -> None:
+        environment = dict(self._environment)
+        if not (environment.get(DSN) or os.environ.get(DSN) or os.environ.get("DATABASE_URL")):
+            store = self._add(Plan("storage", ("storage", "serve", "--json"), environment=environment))
+            await store.start()
+            environment[DSN] = read_dsn(store.announced)
+        others = [self._add(plan) for plan in plans(self.addresses, environment, collector=self._collector)]
+        starting = [asyncio.create_task(service.start()) for service in others]
+        try:
+            await asyncio.gather(*starting)
+        finally:
+            for task in starting:
+                task.cancel()
+            await asyncio.gather(*starting, return_exceptions=True)
+
+    def _add(self, plan: Plan) -> Service:
+        service = Service(plan, self._config, show=self._show)
+        self.services.append(service)
+        return service
+
+
+def read_dsn(announced: dict[str, str]) -> str:
+    """The DSN from the file that `wafer storage serve` names: it holds a password, so it is never printed."""
+    return Path(announced["dsn_file"]).read_text(encoding="utf-8").strip()
+
+
+def plans(addresses: Addresses, environment: dict[str, str], *, collector: bool) -> list[Plan]:
+    """What runs on a store, in flow order. The Collector stands last, so it is the first to stop taking in."""
+    receiver = {"WAFER_RECEIVER_GRPC_ADDRESS": addresses.receiver_grpc, "WAFER_RECEIVER_HTTP_ADDRESS": addresses.receiver_http}
+    query = {"WAFER_QUERY_ADDRESS": addresses.query}
+    ui = {"WAFER_UI_ADDRESS": addresses.ui, "WAFER_UI_API_URL": f"http://{addresses.query}"}
+    found = [
+        Plan("receiver", ("receiver",), f"http://{addresses.receiver_http}/readyz", environment | receiver),
+        Plan("query", ("query",), f"http://{addresses.query}/readyz", environment | query),
+        Plan("ui", ("ui",), f"http://{addresses.ui}/_stcore/health", environment | ui),
+    ]
+    if collector:
+        settings = collector_environment(addresses)
+        run = ("collector", "run", "--backend", "managed")
+        found.append(Plan("collector", run, f"http://{addresses.collector_health}/", environment | settings))
+    return found
+
+
+def collector_environment(addresses: Addresses) -> dict[str, str]:
+    """The substitutions of the Collector's YAML that place its listeners and point it at our receiver."""
+    host, _, port = addresses.collector_metrics.rpartition(":")
+    if host != "127.0.0.1":
+        raise DeployRejected(f"the Collector's metrics stay on the loopback; {addresses.collector_metrics} is elsewhere")
+    return {
+        "WAFER_OTLP_GRPC": addresses.collector_grpc,
+        "WAFER_OTLP_HTTP": addresses.collector_http,
+        "WAFER_HEALTH_ENDPOINT": addresses.collector_health,
+        "WAFER_METRICS_PORT": port,
+        "WAFER_MANAGED_ENDPOINT": addresses.receiver_grpc,
+        "WAFER_MANAGED_INSECURE": "true",
+    }
