@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
-from typing import Any
+from typing import Any, cast
 
 from wafermonitor.query.models import (
     AppModel,
@@ -21,9 +21,12 @@ from wafermonitor.query.models import (
     ProgressModel,
     RunDetail,
     RunModel,
+    RunResult,
     SiteModel,
     SpanEvent,
+    SpanKind,
     SpanModel,
+    SpanStatus,
 )
 from wafermonitor.runs.completeness import Completeness
 from wafermonitor.runs.records import Feed, LogRecord, MetricPoint, Run, Span
@@ -32,13 +35,13 @@ from wafermonitor.semconv import attributes as names
 from wafermonitor.storage.protocol import ServiceApp, SiteStatus, StoredRun
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-KINDS = ("unspecified", "internal", "server", "client", "producer", "consumer")
-STATUSES = ("unset", "ok", "error")
+KINDS: tuple[SpanKind, ...] = ("unspecified", "internal", "server", "client", "producer", "consumer")
+STATUSES: tuple[SpanStatus, ...] = ("unset", "ok", "error")
 FAILED = frozenset({"failure", "error", "timeout"})
 
 
 def instant(at_ns: int) -> str:
-    """ns → RFC 3339 in UTC: six digits, nine where the last three say something."""
+    """Write ns as RFC 3339 in UTC: six digits, nine where the last three say something."""
     micros, rest = divmod(at_ns, 1000)
     moment = EPOCH + timedelta(microseconds=micros)
     text = moment.strftime("%Y-%m-%dT%H:%M:%S.%f")
@@ -169,7 +172,7 @@ def span_model(span: Span, stored: StoredRun | None = None) -> SpanModel:
         status_message=span.status_message,
         job=run.job if run else job if isinstance(job, str) else None,
         state=None if stored is None else stored.state.value,
-        result=run.result if run else None,
+        result=None if run is None else _result(run),
         attributes=attributes,
         events=_events(span.events),
         links=[link for link in _items(span.links) if isinstance(link, dict)],
@@ -195,7 +198,7 @@ def announced_model(stored: StoredRun, now_ns: int) -> SpanModel:
         status="error" if run.result in FAILED else "unset",
         job=run.job,
         state=stored.state.value,
-        result=run.result,
+        result=_result(run),
         attributes=_mapping(run.attributes),
     )
 
@@ -268,8 +271,7 @@ def _feed(feed: Feed, now_ns: int, limits: Limits) -> FeedModel:
 def _progress(run: Run) -> ProgressModel | None:
     if run.progress is None:
         return None
-    at_ns, *rest = run.progress
-    ratio, completed, total, unit, stage, message = rest
+    at_ns, ratio, completed, total, unit, stage, message = run.progress
     return ProgressModel(
         at=instant(at_ns), ratio=ratio, completed=completed, total=total, unit=unit, stage=stage, message=message
     )
@@ -288,7 +290,11 @@ def _point(point: MetricPoint) -> MetricPointModel:
     )
 
 
-def _status(span: Span) -> Any:
+def _result(run: Run) -> RunResult | None:
+    return cast("RunResult | None", run.result)  # `runs.lifecycle` lets no other word through
+
+
+def _status(span: Span) -> SpanStatus:
     return STATUSES[span.status] if 0 <= span.status < len(STATUSES) else STATUSES[0]
 
 

@@ -2,8 +2,8 @@
 
 In: an opened Storage and a Config. Out: a FastAPI app.  Called by: server, tests.
 
-There is no `/docs` page yet: FastAPI's own loads its scripts from a CDN, and nothing here may load anything from outside the host.
-`/openapi.json` (3.1) says the same.
+There is no `/docs` page yet: FastAPI's own loads its scripts from a CDN, and nothing here may load anything from outside the
+host. `/openapi.json` (3.1) says the same.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """`wafer query`: serve the read API until SIGTERM or SIGINT.
 
-In: flags, environment, `wafer.toml`. Out: a ready line with the real port on stdout, logs on stderr. Called by: the `wafer` group.
+In: flags, environment, `wafer.toml`. Out: a ready line with the real port on stdout, logs on stderr.
+Called by: the `wafer` group.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
 In: the request's Accept header or `format=`, and a function that fetches one page. Out: a Response.  Called by: routes.
 
-CSV cells that a spreadsheet would run as a formula get a leading apostrophe (OWASP, CSV injection). Nested records become dotted
-columns, lists and mappings JSON text. A stream that fails midway is cut off, so that a short file cannot pass for a whole one.
+CSV cells that a spreadsheet would run as a formula get a leading apostrophe (OWASP, CSV injection). Nested records become
+dotted columns, lists and mappings JSON text. A stream that fails midway is cut off: a short file cannot pass for
+a whole one.
 """
 
 from __future__ import annotations
@@ -186,7 +187,7 @@ def _quality(accept: str, media_type: str) -> float:
     best = (-1, 0.0)
     for part in accept.split(","):
         name, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        specificity = {media_type: 2, f"{media_type.split('/')[0]}/*": 1, "*/*": 0}.get(name)
+        specificity = {media_type: 2, f"{media_type.partition('/')[0]}/*": 1, "*/*": 0}.get(name)
         if specificity is not None:
             best = max(best, (specificity, _weight(parameters)))
     return best[1]

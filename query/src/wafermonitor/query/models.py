@@ -14,6 +14,8 @@ from pydantic import BaseModel, Field
 
 T = TypeVar("T")
 RunState = Literal["running", "silent", "lost", "unknown", "ended"]
+SpanKind = Literal["unspecified", "internal", "server", "client", "producer", "consumer"]
+SpanStatus = Literal["unset", "ok", "error"]
 RunResult = Literal["success", "failure", "error", "timeout", "cancellation", "skip"]
 
 
@@ -57,11 +59,11 @@ class RunModel(BaseModel):
     error_type: str | None = None
     start: str | None = None
     end: str | None = None
-    duration_s: float | None = Field(None, description="end − start; for an open run, server now − start")
+    duration_s: float | None = Field(default=None, description="end − start; for an open run, server now − start")
     last_sign: str | None = None
     heartbeat_interval_s: float | None = None
     progress: ProgressModel | None = None
-    parent: str | None = Field(None, description="{run} of the parent run, where known")
+    parent: str | None = Field(default=None, description="{run} of the parent run, where known")
     parent_run_id: str | None = None
     feed: str | None = None
     service: str | None = None
@@ -85,11 +87,11 @@ class RunModel(BaseModel):
 class RunDetail(RunModel):
     """One run with what only its own page needs. `plain` is true for a span that is no run (a plain trace)."""
 
-    name: str | None = Field(None, description="the span's name; the job's for a run")
+    name: str | None = Field(default=None, description="the span's name; the job's for a run")
     completeness: CompletenessModel | None = None
     resource: dict[str, Any] = Field(default_factory=dict)
     plain: bool = False
-    server_time: str | None = Field(None, description="the API's clock when this was read")
+    server_time: str | None = Field(default=None, description="the API's clock when this was read")
 
 
 class TreeNode(BaseModel):
@@ -100,7 +102,7 @@ class TreeNode(BaseModel):
 
     run: RunModel
     subjobs: list[TreeNode] = Field(default_factory=list)
-    truncated: bool = Field(False, description="on the top node: the trace has more runs than were read")
+    truncated: bool = Field(default=False, description="on the top node: the trace has more runs than were read")
 
 
 class SpanEvent(BaseModel):
@@ -114,20 +116,20 @@ class SpanEvent(BaseModel):
 class SpanModel(BaseModel):
     """One span of a trace: `job` is set where it is a run. An open run has no `end` yet (`open` is true)."""
 
-    run: str = Field("", description="<trace id hex>-<span id hex>: any span opens as {run}")
+    run: str = Field(default="", description="<trace id hex>-<span id hex>: any span opens as {run}")
     site: str
     trace_id: str
     span_id: str
     parent_span_id: str | None = None
     name: str
-    kind: Literal["unspecified", "internal", "server", "client", "producer", "consumer"]
+    kind: SpanKind
     service: str | None = None
     scope: str | None = None
     start: str
     end: str | None = None
     duration_s: float | None = None
     open: bool = False
-    status: Literal["unset", "ok", "error"]
+    status: SpanStatus
     status_message: str = ""
     job: str | None = None
     state: RunState | None = None
@@ -180,7 +182,7 @@ class FeedModel(BaseModel):
     feed: str
     watermark: str | None = None
     lag_s: float | None = None
-    behind: bool = Field(False, description="the lag is above the limit: what its runs do cannot be known")
+    behind: bool = Field(default=False, description="the lag is above the limit: what its runs do cannot be known")
 
 
 class SiteModel(BaseModel):

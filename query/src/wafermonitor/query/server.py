@@ -83,5 +83,5 @@ def _listen(host: str, port: int) -> socket.socket:
         raise QueryUnavailable(
             f"cannot listen on {host}:{port}: {error.strerror}; choose another with --address or WAFER_QUERY_ADDRESS"
         ) from None
-    listener.setblocking(False)
+    listener.setblocking(False)  # noqa: FBT003 - the socket module takes it by position only
     return listener

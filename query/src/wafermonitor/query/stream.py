@@ -3,12 +3,13 @@
 In: `Reader.changes` and the open runs' states. Out: server-sent events.  Called by: routes.stream, app.
 
 Events (HTML standard, server-sent events):
-- `hello` (`Hello`): first on every stream, and again when a client was too slow. With `resumed: false` the client loads what it
-  shows, after this event, and then misses nothing.
+- `hello` (`Hello`): first on every stream, and again when a client was too slow. With `resumed: false` the client loads what
+  it shows, after this event, and then misses nothing.
 - `run` (`RunModel`): a run changed, or was judged anew (running → silent → lost) without any new data.
 - a comment line when nothing was sent for a while.
-An id stands on the last event of a batch and is the store's token: a client that was cut off resumes there with Last-Event-ID and
-gets every change since, at least once. State changes have no token, so a resumed stream also gets every open run once.
+An id stands on the last event of a batch and is the store's token: a client that was cut off resumes there with
+Last-Event-ID and gets every change since, at least once. State changes have no token, so a resumed stream also gets every
+open run once.
 """
 
 from __future__ import annotations
@@ -129,11 +130,12 @@ class Hub:
     ) -> AsyncIterator[str]:
         yield self._hello(resumed=missed is not None)
         for message in missed or ():
-            yield self._encode(message, selection)
+            if text := self._encode(message, selection):
+                yield text
         while True:
             try:
                 async with asyncio.timeout(self._config.stream_heartbeat_s):
-                    message = await subscription.queue.get()
+                    latest = await subscription.queue.get()
             except TimeoutError:
                 yield ": beat\n\n"
                 continue
@@ -141,9 +143,9 @@ class Hub:
                 subscription.overrun = False
                 self._meters.stream_resets.inc()
                 yield self._hello(resumed=False)
-            if message is None:
+            if latest is None:
                 return
-            if text := self._encode(message, selection):
+            if text := self._encode(latest, selection):
                 yield text
 
     def _leave(self, subscription: Subscription) -> None:

@@ -27,7 +27,7 @@ def belongs(family: Family, span_id: bytes | None) -> bool:
 
 
 async def page(
-    reader: Reader, key: RunKey, family: Family, cursor: str | None, limit: int, now_ns: int
+    reader: Reader, key: RunKey, family: Family, cursor: str | None, limit: int, *, now_ns: int
 ) -> tuple[list[SpanModel], str | None]:
     """Up to `limit` spans, and the announced runs that start before the last of them (after the last of the page before)."""
     inner, after_ns = _read(cursor)

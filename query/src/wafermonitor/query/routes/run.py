@@ -74,7 +74,7 @@ async def spans(request: Request, ctx: Ctx, run: RunPath, filters: Annotated[Spa
     kin = await family(ctx.reader, member, ctx.config.max_trace_spans, spans=True)
 
     async def fetch(cursor: str | None, limit: int) -> PageModel[SpanModel]:
-        items, following = await waterfall.page(ctx.reader, member.key, kin, cursor, limit, ctx.now_ns)
+        items, following = await waterfall.page(ctx.reader, member.key, kin, cursor, limit, now_ns=ctx.now_ns)
         return PageModel(items=items, cursor=following, server_time=ctx.server_time)
 
     return await listing(request, SpanModel, filters, fetch)

@@ -1,6 +1,6 @@
 """`/v1/stream`: run changes as server-sent events.
 
-In: filters and Last-Event-ID. Out: `text/event-stream` (the events are described in `wafermonitor.query.stream`).  Called by: app.
+In: filters and Last-Event-ID. Out: `text/event-stream` (`wafermonitor.query.stream` describes the events).  Called by: app.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
-
 from starlette.types import Receive, Scope, Send
 
 from wafermonitor.query.filters import StreamFilters
