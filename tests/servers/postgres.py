@@ -9,9 +9,9 @@ One server serves a whole test session; a test takes a database of its own:
         server.stop()
 
     async def test_something(postgres):
-        dsn = postgres.database()          # empty and new: postgresql://wafer:…@127.0.0.1:PORT/test_1
-        await migrate.upgrade(dsn)
-        copy = postgres.database(template=dsn)   # a copy of one that nobody is connected to (about 50 ms)
+        dsn = postgres.migrated()          # a new database with the whole schema (about 50 ms): postgresql://wafer:…@127.0.0.1:PORT/test_2
+        empty = postgres.database()        # a new database without
+        copy = postgres.database(template=dsn)   # a copy of one that nobody is connected to
 
 `kill()` is kill -9 of the postmaster; `restart()` starts it again on the same port and data; `dsn` is the server's own
 database `postgres`. All calls block, and may be made inside a running loop.
@@ -19,6 +19,7 @@ database `postgres`. All calls block, and may be made inside a running loop.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import shutil
@@ -26,12 +27,14 @@ import signal
 import subprocess
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from wafermonitor.storage.errors import StorageRejected
-from wafermonitor.storage.timescale import account, binaries
+from wafermonitor.storage.timescale import account, binaries, migrate
 from wafermonitor.storage.timescale.folder import Folder
+from wafermonitor.storage.timescale.session import open_session
 
 FAST = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "shared_buffers": "64MB", "autovacuum": "off"}
 DEADLINE_S = 60.0
@@ -72,6 +75,7 @@ class Server:
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
         self._names = itertools.count(1)
+        self._template: str | None = None
 
     @property
     def dsn(self) -> str:
@@ -84,6 +88,16 @@ class Server:
         source = urlsplit(template).path.removeprefix("/") if template else "template1"
         self.psql(f'CREATE DATABASE "{name}" TEMPLATE "{source}" STRATEGY = file_copy')
         return self.folder.dsn(self.port, name)
+
+    def migrated(self) -> str:
+        """A new database with the schema of this release; its DSN."""
+        if self._template is None:
+            dsn = self.database()
+            # A thread of its own: the caller's may have a running loop.
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(asyncio.run, _upgrade(dsn)).result(DEADLINE_S)
+            self._template = dsn
+        return self.database(template=self._template)
 
     def psql(self, sql: str, dsn: str | None = None) -> str:
         """What `sql` answers, unaligned and without headers."""
@@ -146,3 +160,8 @@ class Server:
                 self.kill()
             self._process = None
         shutil.rmtree(self.folder.home)
+
+
+async def _upgrade(dsn: str) -> None:
+    async with open_session(dsn) as connection:
+        await migrate.upgrade(connection)

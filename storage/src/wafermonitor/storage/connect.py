@@ -24,7 +24,9 @@ async def connect(config: Config, *, migrate: bool | None = None) -> Storage:
     try:
         from wafermonitor.storage.timescale import embedded, store
     except ModuleNotFoundError as error:
-        raise StorageRejected(f'no {error.name} here: pip install "wafermonitor[timescale]"') from None
+        if error.name != "asyncpg":
+            raise
+        raise StorageRejected('PostgreSQL needs the extra "timescale": pip install "wafermonitor[timescale]"') from None
     if dsn is not None:
         return await store.open_store(dsn, config, upgrade=bool(migrate))
     server = await embedded.start(config.data_dir, pg_bin=config.pg_bin, timeout_s=config.start_timeout_s)

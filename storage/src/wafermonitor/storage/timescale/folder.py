@@ -5,6 +5,7 @@ In: the data home. Out: a folder that `postgres` will accept, or DataFolderRejec
     <home>/postgres/            the data folder, of the account that runs the server, 0700
     <home>/postgres.password    0600
     <home>/postgres.json        0600: port and pid of the running server, read by those who attach
+    <home>/postgres.dsn         0600: the address, written by `wafer storage serve` for the processes it is given to
     <home>/postgres.lock        flock held by the supervisor
     <home>/postgres.log         what the server says
     <home>/binaries/            only when root starts it
@@ -148,6 +149,12 @@ class Folder:
     def dsn(self, port: int, database: str) -> str:
         """The address of one database, password included: never print it."""
         return f"postgresql://{USER}:{self.password()}@{HOST}:{port}/{database}?sslmode=disable"
+
+    def write_dsn(self, dsn: str) -> Path:
+        """Hand the address to another process by a 0600 file; its path."""
+        path = self.home / "postgres.dsn"
+        self._write(path, dsn)
+        return path
 
     def state(self) -> State | None:
         """Where the server was last seen running; None when it never was."""

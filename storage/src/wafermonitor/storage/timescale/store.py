@@ -22,7 +22,7 @@ class Storage:
     def __init__(self, pool: asyncpg.Pool, config: Config, server: Server | None = None) -> None:
         self.pool = pool
         self.config = config
-        self._server = server
+        self.server = server
         self._writer = Writer(pool)
         self._reader = Reader(pool)
 
@@ -41,8 +41,8 @@ class Storage:
         await self._writer.close()
         await self._reader.close()
         await self.pool.close()
-        if self._server is not None:
-            await self._server.stop()
+        if self.server is not None:
+            await self.server.stop()
 
 
 async def open_store(dsn: str, config: Config, *, upgrade: bool, server: Server | None = None) -> Storage:

@@ -91,3 +91,25 @@ $$;
 REVOKE ALL ON FUNCTION wafer_data.add_partition(text, text, timestamptz, timestamptz) FROM PUBLIC;
 REVOKE ALL ON FUNCTION wafer_data.keep_partitions(date, date, date) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION wafer_data.keep_partitions(date, date, date) TO wafer_writer;
+
+-- DEFAULT partitions that hold a row though the writer puts rows outside the hot window elsewhere: something is wrong. That of
+-- `run` may hold rows: runs whose start is unknown or outside every month.
+CREATE OR REPLACE FUNCTION wafer_data.stray_partitions() RETURNS SETOF text
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  watched record;
+  stray boolean;
+BEGIN
+  FOR watched IN
+    SELECT p.partdefid::regclass AS partition, d.relname AS name
+    FROM pg_partitioned_table p JOIN pg_class c ON c.oid = p.partrelid JOIN pg_class d ON d.oid = p.partdefid
+    WHERE c.relnamespace = 'wafer_data'::regnamespace AND c.relname <> 'run'
+    ORDER BY d.relname
+  LOOP
+    EXECUTE format('SELECT EXISTS (SELECT FROM %s)', watched.partition) INTO stray;
+    IF stray THEN
+      RETURN NEXT watched.name;
+    END IF;
+  END LOOP;
+END
+$$;

@@ -1,0 +1,188 @@
+"""`wafer storage`: run the embedded database, upgrade a schema, look at a store, do its maintenance once.
+
+In: flags and the environment. Out: text on a terminal, one JSON object with `--json`; exit code 1 when something is wrong.
+Called by: people, `wafer up` (`serve`), upgrade scripts (`migrate`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import click
+
+from wafermonitor.instrumentation.errors import ConfigRejected
+from wafermonitor.instrumentation.service import configure_logging, stop_event
+from wafermonitor.instrumentation.settings import options
+from wafermonitor.storage.config import MEMORY, Config
+from wafermonitor.storage.connect import connect
+from wafermonitor.storage.errors import StorageError, StorageRejected
+
+T = TypeVar("T")
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+@click.group()
+def storage() -> None:
+    """The store: embedded PostgreSQL, schema, maintenance."""
+
+
+@storage.command()
+@options(Config)
+@_as_json
+def serve(*, as_json: bool, **flags: Any) -> None:
+    """Run the embedded PostgreSQL until SIGTERM or SIGINT: upgraded, watched and maintained.
+
+    The ready line names a file (mode 0600) that holds the address for WAFER_STORAGE_DSN; the password is never printed.
+    """
+    configure_logging("wafer-storage")
+    _run(_serve(_load(flags), as_json=as_json))
+
+
+@storage.command()
+@options(Config)
+@_as_json
+def migrate(*, as_json: bool, **flags: Any) -> None:
+    """Bring the schema of WAFER_STORAGE_DSN, or of the embedded database, to this release."""
+    _run(_migrate(_load(flags), as_json=as_json))
+
+
+@storage.command()
+@options(Config)
+@_as_json
+def status(*, as_json: bool, **flags: Any) -> None:
+    """Say who answers, whether the schema is this release's, and which days are ready. Exit code 1 if it cannot be used."""
+    if not _run(_status(_load(flags), as_json=as_json)):
+        raise SystemExit(1)
+
+
+@storage.command()
+@options(Config)
+@_as_json
+def sweep(*, as_json: bool, **flags: Any) -> None:
+    """Do one round of maintenance now: partitions, ghosts, lost runs."""
+    _run(_sweep(_load(flags), as_json=as_json))
+
+
+async def _serve(config: Config, *, as_json: bool) -> None:
+    from wafermonitor.storage.timescale import maintenance
+
+    if config.dsn is not None:
+        raise StorageRejected("WAFER_STORAGE_DSN names a server of yours: there is nothing to serve")
+    stop = stop_event()
+    store = await _timescale(config, migrate=True)
+    try:
+        server = store.server
+        assert server is not None
+        ready = {
+            "ready": True,
+            "pid": os.getpid(),
+            "host": "127.0.0.1",
+            "port": server.port,
+            "dsn_file": str(server.folder.write_dsn(server.dsn)),
+            "supervised": server.supervised,
+        }
+        _say(ready, f"ready: PostgreSQL on 127.0.0.1:{server.port}, address in {ready['dsn_file']}", as_json=as_json)
+        await maintenance.keep(store, stop)
+    finally:
+        await store.close()
+
+
+async def _migrate(config: Config, *, as_json: bool) -> None:
+    from wafermonitor.storage.timescale import migrate
+    from wafermonitor.storage.timescale.session import open_session
+
+    async with _address(config) as dsn, open_session(dsn) as connection:
+        done = await migrate.upgrade(connection, config.hot_days)
+    ran = [*done.applied, *(["views and functions"] if done.idempotent else [])]
+    _say(done._asdict(), f"upgraded: {', '.join(ran)}" if ran else "up to date: nothing to do", as_json=as_json)
+
+
+async def _status(config: Config, *, as_json: bool) -> bool:
+    from wafermonitor.storage.timescale import migrate
+    from wafermonitor.storage.timescale.session import open_session
+
+    async with _address(config) as dsn, open_session(dsn) as connection:
+        now = await migrate.status(connection)
+        version = await connection.fetchval("SHOW server_version")
+        size = await connection.fetchval("SELECT pg_database_size(current_database())")
+        window = await connection.fetchrow("SELECT oldest, newest FROM wafer_data.hot_window()") if now.current else None
+    facts = {
+        "engine": "timescale",
+        "embedded": config.dsn is None,
+        "version": version,
+        "size_bytes": size,
+        "current": now.current,
+        "applied": now.applied,
+        "pending": now.pending,
+        "views_current": now.idempotent,
+        "hot_from": window["oldest"].isoformat() if window else None,
+        "hot_to": window["newest"].isoformat() if window else None,
+    }
+    verdict = f"ready for {facts['hot_from']} to {facts['hot_to']}" if now.current else "too old: run `wafer storage migrate`"
+    _say(facts, f"PostgreSQL {version}, {size / 1e6:.0f} MB, schema {verdict}", as_json=as_json)
+    return now.current
+
+
+async def _sweep(config: Config, *, as_json: bool) -> None:
+    from wafermonitor.storage.timescale import maintenance
+
+    store = await _timescale(config, migrate=None)
+    try:
+        done = await maintenance.run_once(store.pool, hot_days=config.hot_days, now_ns=time.time_ns())
+    finally:
+        await store.close()
+    if done is None:
+        _say({"busy": True}, "another process is doing it", as_json=as_json)
+        return
+    text = f"{len(done.partitions)} partitions made, {done.ghosts} ghosts removed, inferred changed on {done.inferred} runs"
+    _say({"busy": False, **done._asdict()}, text, as_json=as_json)
+
+
+async def _timescale(config: Config, *, migrate: bool | None) -> Any:
+    """The opened store, of the one engine that has something to maintain."""
+    if config.dsn is not None and config.dsn.get_secret_value() == MEMORY:
+        raise StorageRejected("memory:// has no schema and needs no maintenance")
+    return await connect(config, migrate=migrate)
+
+
+@asynccontextmanager
+async def _address(config: Config) -> AsyncIterator[str]:
+    """The address of the operator's server, or of the embedded one, which runs meanwhile."""
+    from wafermonitor.storage.timescale import embedded
+
+    if config.dsn is not None:
+        if config.dsn.get_secret_value() == MEMORY:
+            raise StorageRejected("memory:// has no schema and needs no maintenance")
+        yield config.dsn.get_secret_value()
+        return
+    server = await embedded.start(config.data_dir, pg_bin=config.pg_bin, timeout_s=config.start_timeout_s)
+    try:
+        yield server.dsn
+    finally:
+        await server.stop()
+
+
+def _load(flags: dict[str, Any]) -> Config:
+    try:
+        return Config.load(**flags)
+    except ConfigRejected as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    try:
+        return asyncio.run(work)
+    except StorageError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _say(facts: dict[str, Any], text: str, *, as_json: bool) -> None:
+    # Flushed: `wafer up` waits for the ready line at the other end of a pipe.
+    click.echo(json.dumps(facts) if as_json else text)
+    click.get_text_stream("stdout").flush()
