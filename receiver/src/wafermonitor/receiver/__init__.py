@@ -1,0 +1,9 @@
+"""OTLP in: gRPC and HTTP, one queue, one transaction per group, and the answer only after the commit.
+
+In: OTLP traces, logs and metrics from a Collector or any OTLP exporter. Out: records in the store.
+Called by: `wafer receiver`, and tests that want one in their own process (`receiver.server.start`).
+"""
+
+from __future__ import annotations
+
+__all__: list[str] = []

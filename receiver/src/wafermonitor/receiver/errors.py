@@ -1,0 +1,109 @@
+"""What the receiver answers when it cannot accept, each with its gRPC code and HTTP status.
+
+In: limits reached, bytes that are not OTLP, a store that is away. Out: these, on the wire as `google.rpc.Status`.
+Called by: every module here; `answers` writes them. The text of an error is what the sender reads.
+
+ReceiverError
+├── ReceiverUnavailable        retry: UNAVAILABLE / 503, with a hint when
+│   ├── QueueFull              as many bytes wait for the store as may wait
+│   ├── Draining               this process is stopping
+│   └── StoreUnavailable       the store cannot commit now
+└── ReceiverRejected           permanent: INVALID_ARGUMENT / 400 unless said otherwise
+    ├── RequestRejected        the body is no OTLP request of its signal, or cannot be inflated
+    ├── ItemRejected           one span, log record or point can never be stored; its neighbours can
+    ├── RequestTooLarge        RESOURCE_EXHAUSTED without RetryInfo / 413
+    ├── TokenRejected          UNAUTHENTICATED / 401
+    ├── RouteRejected          UNIMPLEMENTED / 404: no such path
+    ├── MethodRejected         UNIMPLEMENTED / 405: the paths take POST
+    ├── MediaRejected          INVALID_ARGUMENT / 415: content type or encoding
+    └── AddressRejected        a listening address that cannot be had; stops the start
+
+Source: opentelemetry-proto docs/specification.md "Failures"; which of them a Collector retries is tested in tests/receiver.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from google.rpc import code_pb2  # type: ignore[import-untyped]  # it publishes no types
+
+
+class ReceiverError(Exception):
+    """The receiver could not do it."""
+
+    code: ClassVar[int] = code_pb2.UNAVAILABLE
+    http_status: ClassVar[int] = 503
+    retry_s: float | None = None
+
+
+class ReceiverUnavailable(ReceiverError):  # noqa: N818 - the pair Unavailable/Rejected is named alike in every component
+    """Not now; the sender keeps the data and tries again after `retry_s` seconds."""
+
+    def __init__(self, message: str, retry_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_s = retry_s
+
+
+class QueueFull(ReceiverUnavailable):
+    """As many bytes wait for the store as may wait."""
+
+
+class Draining(ReceiverUnavailable):
+    """This process is stopping; another one, or the next one, takes it."""
+
+
+class StoreUnavailable(ReceiverUnavailable):
+    """The store cannot commit now."""
+
+
+class ReceiverRejected(ReceiverError):  # noqa: N818 - as above
+    """The same request will fail again."""
+
+    code = code_pb2.INVALID_ARGUMENT
+    http_status = 400
+
+
+class RequestRejected(ReceiverRejected):
+    """The body is no OTLP request."""
+
+
+class ItemRejected(ReceiverRejected):
+    """One span, log record or point can never be stored."""
+
+
+class RequestTooLarge(ReceiverRejected):
+    """More bytes than one request may have after decompression."""
+
+    code = code_pb2.RESOURCE_EXHAUSTED
+    http_status = 413
+
+
+class TokenRejected(ReceiverRejected):
+    """The bearer token is missing or wrong."""
+
+    code = code_pb2.UNAUTHENTICATED
+    http_status = 401
+
+
+class RouteRejected(ReceiverRejected):
+    """No such path."""
+
+    code = code_pb2.UNIMPLEMENTED
+    http_status = 404
+
+
+class MethodRejected(ReceiverRejected):
+    """The path exists, the method does not."""
+
+    code = code_pb2.UNIMPLEMENTED
+    http_status = 405
+
+
+class MediaRejected(ReceiverRejected):
+    """A content type or content encoding that this receiver does not read."""
+
+    http_status = 415
+
+
+class AddressRejected(ReceiverRejected):
+    """An address that the receiver cannot listen on."""

@@ -1,0 +1,185 @@
+"""OTLP/HTTP and the receiver's own pages, as a bare ASGI application.
+
+In: POST /v1/traces, /v1/logs, /v1/metrics with protobuf or JSON, plain or gzip; GET /healthz, /readyz, /metrics.
+Out: export responses or `google.rpc.Status`, both in the request's content type. Called by: `server` (uvicorn).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple
+
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from wafermonitor.receiver import answers
+from wafermonitor.receiver.admission import Budget, Hold, authorize, inflate, too_large
+from wafermonitor.receiver.config import Config
+from wafermonitor.receiver.errors import (
+    MediaRejected,
+    MethodRejected,
+    ReceiverError,
+    ReceiverUnavailable,
+    RequestRejected,
+    RouteRejected,
+)
+from wafermonitor.receiver.pipeline import Pipeline
+from wafermonitor.receiver.telemetry import Telemetry
+from wafermonitor.receiver.transcode.protocol import Encoding, Request, Signal
+
+LOG = logging.getLogger(__name__)
+ROUTES = {f"/v1/{signal.value}": signal for signal in Signal}
+ENCODINGS = {"application/x-protobuf": Encoding.PROTOBUF, "application/json": Encoding.JSON}
+MEDIA = {encoding: media for media, encoding in ENCODINGS.items()}
+HTTP_OK = 200
+HTTP_UNAVAILABLE = 503
+
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+Ready = Callable[[], Awaitable[str | None]]
+
+
+class _Reply(NamedTuple):
+    status: int
+    media: str
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class SenderGone(Exception):  # noqa: N818 - nobody did anything wrong
+    """The sender closed the connection before its request was complete: nobody is left to answer."""
+
+
+class Application:
+    """The ASGI application. `ready` says what keeps the receiver from being ready, or None."""
+
+    def __init__(self, config: Config, budget: Budget, pipeline: Pipeline, telemetry: Telemetry, ready: Ready) -> None:
+        self._limit = config.max_request_bytes
+        self._token = config.token.get_secret_value() if config.token else None
+        self._budget = budget
+        self._pipeline = pipeline
+        self._telemetry = telemetry
+        self._ready = ready
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        headers = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in scope["headers"]}
+        path, method = scope["path"], scope["method"]
+        try:
+            reply = await self._page(method, path) or await self._export(method, path, headers, receive)
+        except SenderGone:
+            return
+        await _write(send, reply, body=method != "HEAD")
+
+    async def _page(self, method: str, path: str) -> _Reply | None:
+        if method not in ("GET", "HEAD"):
+            return None
+        if path == "/healthz":
+            return _Reply(HTTP_OK, "application/json", b'{"status":"ok"}')
+        if path == "/readyz":
+            trouble = await self._ready()
+            if trouble is None:
+                return _Reply(HTTP_OK, "application/json", b'{"status":"ready"}')
+            return _Reply(HTTP_UNAVAILABLE, "application/json", b'{"status":"not ready","reason":"%s"}' % trouble.encode())
+        if path == "/metrics":
+            return _Reply(HTTP_OK, CONTENT_TYPE_LATEST, self._telemetry.text())
+        return None
+
+    async def _export(self, method: str, path: str, headers: Mapping[str, str], receive: Receive) -> _Reply:
+        encoding = ENCODINGS.get(headers.get("content-type", "").partition(";")[0].strip().lower())
+        signal = ROUTES.get(path)
+        try:
+            answer = await self._accept(method, signal, encoding, headers, receive)
+        except ReceiverError as error:
+            refusal = error
+        except SenderGone:
+            raise
+        except Exception:
+            LOG.exception("an HTTP request failed in the receiver itself")
+            refusal = ReceiverUnavailable("the receiver could not do it; try again")
+        else:
+            assert signal is not None
+            assert encoding is not None
+            self._telemetry.answered("http", signal.value, None)
+            return _Reply(HTTP_OK, MEDIA[encoding], answers.response(signal, answer, encoding))
+        self._telemetry.answered("http", signal.value if signal else "none", refusal)
+        return _refuse(refusal, encoding or Encoding.JSON)
+
+    async def _accept(
+        self, method: str, signal: Signal | None, encoding: Encoding | None, headers: Mapping[str, str], receive: Receive
+    ) -> answers.Answer:
+        if signal is None:
+            raise RouteRejected(f"no such path; OTLP/HTTP is POST {', '.join(ROUTES)}")
+        if method != "POST":
+            raise MethodRejected("use POST")
+        authorize(self._token, headers.get("authorization"))
+        if encoding is None:
+            raise MediaRejected(f"content-type must be {' or '.join(ENCODINGS)}")
+        with self._budget.hold() as share:
+            sent = await self._body(headers, receive, share)
+            body = await inflate(sent, headers.get("content-encoding", "").strip().lower(), self._limit)
+            if body is not sent:
+                share.add(len(body))
+                share.drop(len(sent))
+            return await self._pipeline.submit(Request(signal, encoding, body, time.time_ns()))
+
+    async def _body(self, headers: Mapping[str, str], receive: Receive, share: Hold) -> bytes:
+        """The whole body as sent, counted piece by piece: a wrong Content-Length cannot make more of it than there may be."""
+        announced = headers.get("content-length", "")
+        if announced.isdecimal() and int(announced) > self._limit:
+            await self._discard(receive, int(announced), headers)
+            raise too_large(self._limit)
+        pieces: list[bytes] = []
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise SenderGone
+            piece: bytes = message.get("body", b"")
+            share.add(len(piece))
+            if share.held_bytes > self._limit:
+                raise too_large(self._limit)
+            pieces.append(piece)
+            more = message.get("more_body", False)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def _discard(self, receive: Receive, announced: int, headers: Mapping[str, str]) -> None:
+        """Read a body that is a little too large to its end: many clients look for an answer only after it."""
+        if announced > 2 * self._limit or "expect" in headers:
+            return
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise SenderGone
+            more = message.get("more_body", False)
+
+
+def _refuse(error: ReceiverError, encoding: Encoding) -> _Reply:
+    headers: list[tuple[str, str]] = []
+    after = answers.retry_after(error)
+    if after is not None:
+        headers.append(("retry-after", after))
+    if isinstance(error, MethodRejected):
+        headers.append(("allow", "POST"))
+    if isinstance(error, MediaRejected):
+        headers.append(("accept-encoding", "gzip, identity"))
+    if error.http_status == 401:  # noqa: PLR2004 - RFC 9110 11.6.1 asks for the challenge with this status
+        headers.append(("www-authenticate", "Bearer"))
+    if not isinstance(error, RequestRejected):
+        # The body may not have been read to its end, so the next request could not be found in the stream.
+        headers.append(("connection", "close"))
+    return _Reply(error.http_status, MEDIA[encoding], answers.status_body(error, encoding), tuple(headers))
+
+
+async def _write(send: Send, reply: _Reply, *, body: bool) -> None:
+    headers = (("content-type", reply.media), ("content-length", str(len(reply.body))), *reply.headers)
+    await send(
+        {
+            "type": "http.response.start",
+            "status": reply.status,
+            "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers],
+        }
+    )
+    await send({"type": "http.response.body", "body": reply.body if body else b""})

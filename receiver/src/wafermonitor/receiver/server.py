@@ -1,0 +1,166 @@
+"""The receiver as one object: both listeners, the queue, and the way to stop without losing anything.
+
+In: an opened store and a `Config`. Out: a `RunningReceiver` with the real ports. The store stays the caller's: `stop()` does
+not close it. Called by: `command`, and any test that wants a receiver in its own process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Iterator
+
+import grpc.aio
+import uvicorn
+
+from wafermonitor.receiver import otlp_grpc, otlp_http
+from wafermonitor.receiver.admission import Budget
+from wafermonitor.receiver.config import Config
+from wafermonitor.receiver.errors import AddressRejected
+from wafermonitor.receiver.pipeline import Pipeline
+from wafermonitor.receiver.telemetry import Telemetry
+from wafermonitor.receiver.transcode import json, python
+from wafermonitor.receiver.transcode.protocol import Encoding
+from wafermonitor.storage.errors import StorageError
+from wafermonitor.storage.protocol import Storage
+
+READY_TIMEOUT_S = 2.0
+KEEP_ALIVE_S = 75
+BACKLOG = 1024
+MARGIN_S = 0.5
+"""Of the drain: what is left for answers to leave after the last commit."""
+
+
+class RunningReceiver:
+    """Both listeners of a started receiver."""
+
+    def __init__(
+        self, config: Config, pipeline: Pipeline, grpc_server: grpc.aio.Server, http_server: _HttpServer, grpc_port: int
+    ) -> None:
+        self.grpc_port = grpc_port
+        self.http_port: int = http_server.port
+        self.pipeline = pipeline
+        self._config = config
+        self._grpc = grpc_server
+        self._http = http_server
+        self._stopped: asyncio.Task[None] | None = None
+
+    @property
+    def grpc_address(self) -> str:
+        """host:port of OTLP/gRPC."""
+        return f"{self._config.grpc_address.rpartition(':')[0]}:{self.grpc_port}"
+
+    @property
+    def http_address(self) -> str:
+        """host:port of OTLP/HTTP."""
+        return f"{self._config.http_address.rpartition(':')[0]}:{self.http_port}"
+
+    async def stop(self) -> None:
+        """Refuse what is new, commit and answer what was accepted, within `drain_s`. May be called twice."""
+        if self._stopped is None:
+            self._stopped = asyncio.create_task(self._stop())
+        await asyncio.shield(self._stopped)
+
+    async def _stop(self) -> None:
+        commit_s = max(self._config.drain_s - 2 * MARGIN_S, 0.0)
+        http = asyncio.create_task(self._http.stop())
+        grpc_stop = asyncio.create_task(self._grpc.stop(commit_s + MARGIN_S))
+        await self.pipeline.drain(commit_s)
+        await asyncio.gather(http, grpc_stop)
+
+
+class _HttpServer(uvicorn.Server):
+    """uvicorn in a loop that is not its own: signals are the caller's business, readiness can be awaited."""
+
+    def __init__(self, application: otlp_http.Application, listening: socket.socket, drain_s: float) -> None:
+        super().__init__(
+            uvicorn.Config(
+                application,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                ws="none",
+                interface="asgi3",
+                server_header=False,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_graceful_shutdown=max(1, round(drain_s - MARGIN_S)),
+            )
+        )
+        self.port: int = listening.getsockname()[1]
+        self._listening = listening
+        self._ready = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def begin(self) -> None:
+        """Listen."""
+        self._task = asyncio.create_task(self.serve(sockets=[self._listening]), name="otlp-http")
+        ready = asyncio.create_task(self._ready.wait())
+        await asyncio.wait([ready, self._task], return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
+        if self._task.done():
+            self._task.result()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's; then ready."""
+        await super().startup(sockets)
+        self._ready.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """None of them."""
+        yield
+
+    async def stop(self) -> None:
+        """Close idle connections, let the others finish."""
+        self.should_exit = True
+        if self._task is not None:
+            await self._task
+
+
+async def start(storage: Storage, config: Config) -> RunningReceiver:
+    """Listen on both addresses. Raises AddressRejected when one cannot be had."""
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    pipeline = Pipeline(storage.writer, {Encoding.PROTOBUF: python.Lane(), Encoding.JSON: json.Lane()}, config)
+    budget = Budget(config.queue_bytes, pipeline.retry_s)
+    telemetry = Telemetry(lambda: float(budget.held_bytes))
+    pipeline.telemetry = telemetry
+
+    async def ready() -> str | None:
+        return await _trouble(storage, pipeline)
+
+    listening = _listen(config.http_address)
+    try:
+        service = otlp_grpc.Service(config, budget, pipeline, telemetry)
+        grpc_server, grpc_port = await otlp_grpc.listen(config, service)
+    except AddressRejected:
+        listening.close()
+        raise
+    http_server = _HttpServer(otlp_http.Application(config, budget, pipeline, telemetry, ready), listening, config.drain_s)
+    pipeline.start()
+    await http_server.begin()
+    return RunningReceiver(config, pipeline, grpc_server, http_server, grpc_port)
+
+
+async def _trouble(storage: Storage, pipeline: Pipeline) -> str | None:
+    """Why a sender should rather go elsewhere, or None. Says nothing of the store but that it does not answer."""
+    if pipeline.draining:
+        return "stopping"
+    try:
+        async with asyncio.timeout(READY_TIMEOUT_S):
+            await storage.reader.health()
+    except (TimeoutError, StorageError):
+        return "the store does not answer"
+    return None
+
+
+def _listen(address: str) -> socket.socket:
+    host, _, port = address.rpartition(":")
+    try:
+        family, _, _, _, place = socket.getaddrinfo(host.strip("[]") or None, int(port), type=socket.SOCK_STREAM)[0]
+        return socket.create_server(place[:2], family=family, backlog=BACKLOG)
+    except (OSError, ValueError):
+        raise AddressRejected(
+            f"http_address = {address!r} cannot be listened on: is it host:port, and free? Set WAFER_RECEIVER_HTTP_ADDRESS"
+        ) from None

@@ -1,0 +1,78 @@
+"""The receiver's own measures and spans.
+
+In: what the other modules observe. Out: the text of `/metrics`, and spans by OTLP when `OTEL_EXPORTER_OTLP_ENDPOINT` is set.
+Called by: `pipeline`, `otlp_grpc`, `otlp_http`, `command`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from wafermonitor.receiver.errors import ReceiverError
+from wafermonitor.semconv import attributes as names
+
+SERVICE = "wafer-receiver"
+_GROUPS = (1, 4, 16, 64, 256, 1024, 4096, 16384)
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Telemetry:
+    """One receiver's measures, in a registry of its own: several receivers in one process do not meet."""
+
+    def __init__(self, held_bytes: Callable[[], float]) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.requests = Counter(
+            "wafer_receiver_requests",
+            "Requests by how they were answered",
+            ["transport", "signal", "answer"],
+            registry=registry,
+        )
+        self.bytes = Counter("wafer_receiver_bytes", "Request bytes after decompression", ["signal"], registry=registry)
+        self.items = Counter(
+            "wafer_receiver_items",
+            "Spans, log records and points by what became of them",
+            ["signal", "fate"],
+            registry=registry,
+        )
+        self.refusals = Counter("wafer_receiver_refusals", "Requests refused, by reason", ["reason"], registry=registry)
+        self.group_requests = Histogram(
+            "wafer_receiver_group_requests", "Requests in one transaction", buckets=_GROUPS, registry=registry
+        )
+        self.group_items = Histogram(
+            "wafer_receiver_group_items", "Items in one transaction", buckets=_GROUPS, registry=registry
+        )
+        self.commit_s = Histogram(
+            "wafer_receiver_commit_seconds", "From the first row sent to the commit", buckets=_SECONDS, registry=registry
+        )
+        queue = Gauge("wafer_receiver_queue_bytes", "Bytes of requests that are not yet answered", registry=registry)
+        queue.set_function(held_bytes)
+
+    def answered(self, transport: str, signal: str, error: ReceiverError | None) -> None:
+        """Count one request; `error` is None for a success."""
+        answer = "ok" if error is None else ("retry" if error.retry_s is not None else "rejected")
+        self.requests.labels(transport, signal, answer).inc()
+        if error is not None:
+            self.refusals.labels(type(error).__name__).inc()
+
+    def text(self) -> bytes:
+        """The body of `/metrics`."""
+        return generate_latest(self.registry)
+
+
+def export_spans() -> Callable[[], None]:
+    """Send the receiver's own spans when an endpoint is set; the function given back flushes and stops that."""
+    if not (os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")):
+        return lambda: None
+    service = os.environ.get("OTEL_SERVICE_NAME") or SERVICE
+    provider = TracerProvider(resource=Resource.create({names.SERVICE_NAME: service}))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    trace.set_tracer_provider(provider)
+    return provider.shutdown

@@ -1,0 +1,119 @@
+"""The batch of one request while it grows: who sends, which items were mended, which cannot be stored.
+
+In: resource and scope messages of either lane, items one by one. Out: `Transcoded`.
+Called by: `walk`, `spans`, `logs`, `points`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from wafermonitor.receiver.errors import ItemRejected
+from wafermonitor.receiver.transcode.policies import (
+    MAX_ITEM_BYTES,
+    MAX_SAMPLE_BYTES,
+    Marks,
+    canonical,
+    digest,
+    label,
+)
+from wafermonitor.receiver.transcode.protocol import Request, Signal, Transcoded
+from wafermonitor.receiver.transcode.wire import Wire
+from wafermonitor.runs import lifecycle
+from wafermonitor.runs.records import UNSET_SITE, Batch, DeadLetter, Resource, Scope
+from wafermonitor.semconv import attributes as names
+
+MAX_REASONS = 5
+"""How many different reasons the sender is told; the dead letters have them all."""
+UNNAMED_SERVICE = "unknown_service"
+"""What OpenTelemetry's SDKs call a service without a name."""
+
+
+NOUNS = {Signal.TRACES: "spans", Signal.LOGS: "log records", Signal.METRICS: "data points"}
+
+
+class Sender(NamedTuple):
+    """A resource as a row, and what it says about runs."""
+
+    resource: Resource
+    origin: lifecycle.Origin
+
+
+class Assembly:
+    """The batch of one request while it grows."""
+
+    def __init__(self, request: Request, wire: Wire) -> None:
+        self.signal = request.signal
+        self.received_ns = request.received_ns
+        self.wire = wire
+        self.batch = Batch()
+        self.reasons: Counter[str] = Counter()
+        self.repaired = 0
+
+    def reject(self, site: str, reason: str, sample: bytes) -> None:
+        """Count one item as rejected and keep a sample of it."""
+        self.reasons[reason] += 1
+        self.batch.dead.append(DeadLetter(site, self.signal.value, reason, sample[:MAX_SAMPLE_BYTES], self.received_ns))
+
+    def isolate(self, add: Callable[..., None], site: str, raw: Any, *context: Any) -> None:
+        """Run `add(assembly, raw, marks, *context)` for one item; whatever is wrong with the item stays with the item."""
+        if len(raw) > MAX_ITEM_BYTES:
+            self.reject(site, f"item is larger than {MAX_ITEM_BYTES} bytes", self.wire.raw(raw))
+            return
+        marks: Marks = set()
+        try:
+            add(self, raw, marks, *context)
+        except ItemRejected as error:
+            self.reject(site, str(error), self.wire.raw(raw))
+            return
+        self.repaired += bool(marks)
+
+    def sender(self, raw: Any) -> Sender:
+        """The resource of a group, and who it says is sending."""
+        marks: Marks = set()
+        message = self.wire.item("resource", raw, marks)
+        attributes = {} if message is None else self.wire.attributes(message.attributes, marks)
+        origin = lifecycle.origin_of(attributes)
+        origin = origin._replace(
+            site=label(origin.site, marks) or UNSET_SITE,
+            feed=label(origin.feed, marks),
+            service=label(origin.service, marks),
+            service_version=label(origin.service_version, marks),
+        )
+        self.mark(attributes, marks)
+        text = canonical(attributes)
+        key = digest(origin.site.encode(), text.encode())
+        service = origin.service or UNNAMED_SERVICE
+        return Sender(
+            Resource(key, origin.site, origin.feed, service, origin.service_version, origin.process_key, text), origin
+        )
+
+    def scope(self, raw: Any) -> Scope:
+        """The instrumentation scope of a group; one without a name is a scope as well."""
+        marks: Marks = set()
+        message = self.wire.item("scope", raw, marks)
+        if message is None:
+            return Scope(digest(b"", b"", b"{}"), "", "", "{}")
+        name = self.wire.text(message.name, marks)
+        version = self.wire.text(message.version, marks)
+        attributes = self.wire.attributes(message.attributes, marks)
+        self.mark(attributes, marks)
+        text = canonical(attributes)
+        return Scope(digest(name.encode(), version.encode(), text.encode()), name, version, text)
+
+    @staticmethod
+    def mark(attributes: dict[str, Any], marks: Marks) -> None:
+        """Say in the attributes what was mended."""
+        if marks:
+            attributes[names.WAFER_REPAIRED] = sorted(marks)
+
+    def transcoded(self) -> Transcoded:
+        """The finished batch, with the words for `partial_success` when something was rejected."""
+        rejected = self.reasons.total()
+        message = ""
+        if rejected:
+            told = [f"{reason} ({number})" for reason, number in self.reasons.most_common(MAX_REASONS)]
+            message = f"{rejected} {NOUNS[self.signal]} rejected for good: {'; '.join(told)}"
+        return Transcoded(self.batch, rejected, message, self.repaired)

@@ -1,0 +1,178 @@
+"""What is mended, what is refused, and how values become canonical JSON: one set of rules for every lane.
+
+In: text, numbers, ids and times as they stood on the wire. Out: values that the store always takes, marks of what was mended
+(`wafer.repaired`), or ItemRejected. Called by: `transcode` modules. The rules are listed in the folder's README.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from wafermonitor.receiver.errors import ItemRejected
+from wafermonitor.runs.records import Run
+
+MAX_DEPTH = 64
+"""Arrays and maps inside each other. Neither jsonb nor any reader of the API is asked to follow a deeper one."""
+MAX_ITEM_BYTES = 16 * 1024 * 1024
+"""One span, log record or metric point as it came. PostgreSQL's limit for one jsonb string is 256 MiB."""
+MAX_SAMPLE_BYTES = 64 * 1024
+"""What a dead letter keeps of a rejected item."""
+MAX_LABEL_BYTES = 1000
+"""What names things and is indexed (site, service, job, lot …): a B-tree entry of PostgreSQL takes 2704 bytes."""
+TRACE_ID_BYTES = 16
+SPAN_ID_BYTES = 8
+INT64_MAX = 2**63 - 1
+INT64_MIN = -(2**63)
+INT32_MAX = 2**31 - 1
+REPLACEMENT = "\ufffd"
+
+Marks = set[str]
+"""What was mended in one item so far."""
+
+
+class Repair(StrEnum):
+    """The values of `wafer.repaired`."""
+
+    INVALID_UTF8 = "invalid_utf8"
+    NUL = "nul_in_text"
+    SURROGATE = "lone_surrogate"
+    NOT_FINITE = "not_finite"
+    DUPLICATE_KEY = "duplicate_key"
+    LABEL = "label_too_long"
+    UNKNOWN_ENUM = "unknown_enum"
+    NO_START = "start_missing"
+    NO_END = "end_missing"
+    END_BEFORE_START = "end_before_start"
+    NO_TIME = "time_missing"
+
+
+_encoder = msgspec.json.Encoder(order="sorted")
+
+
+def canonical(value: Any) -> str:
+    """JSON text with keys in order of code points at every level, no white space, UTF-8 as it is, integers exact."""
+    return _encoder.encode(value).decode()
+
+
+def digest(*parts: bytes) -> bytes:
+    """SHA-256 over the parts, each behind its length in 8 bytes (big-endian), so that no two lists of parts look alike."""
+    return hashlib.sha256(b"".join([len(part).to_bytes(8, "big") + part for part in parts])).digest()
+
+
+def decode_text(raw: bytes, marks: Marks) -> str:
+    """UTF-8 → text; what is not UTF-8, and NUL, which PostgreSQL has no place for, becomes U+FFFD."""
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        marks.add(Repair.INVALID_UTF8)
+        text = raw.decode("utf-8", "replace")
+    return clean_text(text, marks) if "\0" in text else text
+
+
+def clean_text(text: str, marks: Marks) -> str:
+    """Text without NUL."""
+    if "\0" not in text:
+        return text
+    marks.add(Repair.NUL)
+    return text.replace("\0", REPLACEMENT)
+
+
+def finite(number: float, marks: Marks) -> float | None:
+    """A finite number as it is; NaN and the infinities, which JSON does not have, become null."""
+    if math.isfinite(number):
+        return number
+    marks.add(Repair.NOT_FINITE)
+    return None
+
+
+def trace_id(raw: bytes) -> bytes:
+    """16 bytes, not all zero."""
+    return _id(raw, TRACE_ID_BYTES, "trace id")
+
+
+def span_id(raw: bytes) -> bytes:
+    """8 bytes, not all zero."""
+    return _id(raw, SPAN_ID_BYTES, "span id")
+
+
+def optional_id(raw: bytes, size: int, name: str) -> bytes | None:
+    """An id that may be absent: empty or all zero means none; another length is refused."""
+    if not any(raw) and len(raw) in (0, size):
+        return None
+    return _id(raw, size, name)
+
+
+def _id(raw: bytes, size: int, name: str) -> bytes:
+    if len(raw) != size:
+        raise ItemRejected(f"{name} has {len(raw)} bytes, expected {size}")
+    if not any(raw):
+        raise ItemRejected(f"{name} is all zero")
+    return raw
+
+
+def instant(time_ns: int) -> int:
+    """A time that 63 bits hold (until the year 2262); later ones are refused."""
+    if not 0 <= time_ns <= INT64_MAX:
+        raise ItemRejected("time is before 1970 or after 2262")
+    return time_ns
+
+
+def count(number: int) -> int:
+    """A count that a bigint holds."""
+    if not 0 <= number <= INT64_MAX:
+        raise ItemRejected("count is negative or above 2^63 - 1")
+    return number
+
+
+def dropped(number: int) -> int:
+    """A dropped-count, at most what an integer column holds: nobody counts beyond two thousand million."""
+    return min(count(number), INT32_MAX)
+
+
+def flags(number: int) -> int:
+    """The 31 low bits: OTLP defines none above bit 9, and an integer column holds no more."""
+    return count(number) & INT32_MAX
+
+
+def enum(number: int, largest: int, marks: Marks) -> int:
+    """A value that the enum has; another one becomes 0, unspecified."""
+    if 0 <= number <= largest:
+        return number
+    marks.add(Repair.UNKNOWN_ENUM)
+    return 0
+
+
+def label(text: str | None, marks: Marks) -> str | None:
+    """A name that is indexed: cut to MAX_LABEL_BYTES of UTF-8, never inside a character."""
+    if text is None or len(text) * 4 <= MAX_LABEL_BYTES:
+        return text
+    raw = text.encode()
+    if len(raw) <= MAX_LABEL_BYTES:
+        return text
+    marks.add(Repair.LABEL)
+    return raw[:MAX_LABEL_BYTES].decode("utf-8", "ignore")
+
+
+def bounded_run(run: Run, attributes_json: str) -> Run:
+    """The run with every label within bounds. Nothing is lost, and so nothing marked: the attributes keep the whole text."""
+    if len(attributes_json) * 4 <= MAX_LABEL_BYTES:
+        return run
+    marks: Marks = set()
+    changed: dict[str, Any] = {}
+    for field in dataclasses.fields(run):
+        value = getattr(run, field.name)
+        if isinstance(value, str) and field.name != "attributes":
+            new: Any = label(value, marks)
+        elif field.name in ("lot_ids", "substrate_ids") and value:
+            new = tuple(label(item, marks) for item in value)
+        else:
+            continue
+        if new != value:
+            changed[field.name] = new
+    return dataclasses.replace(run, **changed) if changed else run

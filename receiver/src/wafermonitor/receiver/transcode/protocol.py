@@ -1,0 +1,52 @@
+"""What a transcoding lane is: bodies of OTLP requests in, records out. The seam where the native lane stands beside this one.
+
+In: admitted requests. Out: one `Transcoded`, or the error to answer, for each, in the same order.
+Implemented by: `transcode.python` (protobuf), `transcode.json`. Called by: `pipeline`, in a worker thread.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+from wafermonitor.runs.records import Batch
+
+
+class Signal(StrEnum):
+    """The three signals; the value is the last part of the HTTP path."""
+
+    TRACES = "traces"
+    LOGS = "logs"
+    METRICS = "metrics"
+
+
+class Encoding(StrEnum):
+    """How a body is written."""
+
+    PROTOBUF = "protobuf"
+    JSON = "json"
+
+
+class Request(NamedTuple):
+    """One admitted request: its body is inflated, its size is within bounds. `received_ns` is when it was complete."""
+
+    signal: Signal
+    encoding: Encoding
+    body: bytes
+    received_ns: int
+
+
+class Transcoded(NamedTuple):
+    """One request's rows, how many items were rejected for good and why, and how many items were mended."""
+
+    batch: Batch
+    rejected: int
+    message: str
+    repaired: int
+
+
+class Lane(Protocol):
+    """Decodes one request. Thread-safe, keeps nothing between requests."""
+
+    def transcode(self, request: Request) -> Transcoded:
+        """The rows of `request`; RequestRejected when its body is no OTLP request of its signal."""

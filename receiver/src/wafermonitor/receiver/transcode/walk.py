@@ -1,0 +1,65 @@
+"""From a decoded request to its rows: resource by resource, scope by scope, item by item.
+
+In: the `resource_spans`, `resource_logs` or `resource_metrics` of either lane and their `Wire`. Out: `Transcoded`.
+Called by: `python.Lane`, `json.Lane`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from wafermonitor.receiver.errors import ItemRejected
+from wafermonitor.receiver.transcode.assembly import Assembly, Sender
+from wafermonitor.receiver.transcode.logs import add_log
+from wafermonitor.receiver.transcode.points import add_metric
+from wafermonitor.receiver.transcode.protocol import Request, Signal, Transcoded
+from wafermonitor.receiver.transcode.spans import add_span
+from wafermonitor.receiver.transcode.wire import Wire
+from wafermonitor.runs.records import UNSET_SITE
+
+
+class _Path(NamedTuple):
+    scoped: str
+    items: str
+    add: Callable[..., None]
+
+
+_PATHS = {
+    Signal.TRACES: _Path("scope_spans", "spans", add_span),
+    Signal.LOGS: _Path("scope_logs", "log_records", add_log),
+    Signal.METRICS: _Path("scope_metrics", "metrics", add_metric),
+}
+
+
+def transcode(request: Request, groups: Iterable[Any] | None, wire: Wire) -> Transcoded:
+    """The request's rows. A resource or scope that cannot be read condemns the items under it, and only those."""
+    assembly = Assembly(request, wire)
+    path = _PATHS[request.signal]
+    for group in groups or ():
+        scoped_groups = getattr(group, path.scoped) or ()
+        try:
+            sender = assembly.sender(group.resource)
+        except ItemRejected as error:
+            _reject_all(assembly, path, UNSET_SITE, f"resource: {error}", scoped_groups)
+            continue
+        for scoped in scoped_groups:
+            _scoped(assembly, path, sender, scoped)
+    return assembly.transcoded()
+
+
+def _scoped(assembly: Assembly, path: _Path, sender: Sender, scoped: Any) -> None:
+    site = sender.origin.site
+    try:
+        scope = assembly.scope(scoped.scope)
+    except ItemRejected as error:
+        _reject_all(assembly, path, site, f"scope: {error}", [scoped])
+        return
+    for raw in getattr(scoped, path.items) or ():
+        assembly.isolate(path.add, site, raw, sender, scope)
+
+
+def _reject_all(assembly: Assembly, path: _Path, site: str, reason: str, scoped_groups: Iterable[Any]) -> None:
+    for scoped in scoped_groups:
+        for raw in getattr(scoped, path.items) or ():
+            assembly.reject(site, reason, assembly.wire.raw(raw))
