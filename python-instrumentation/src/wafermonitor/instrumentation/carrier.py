@@ -81,6 +81,7 @@ class Bound(Generic[P, R]):
         self._context = context
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """The function's own result and errors."""
         token = contexts.attach(self._context)
         try:
             return self.__wrapped__(*args, **kwargs)

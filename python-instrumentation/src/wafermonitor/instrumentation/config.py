@@ -89,11 +89,8 @@ class Config:
         default=1.0,
     )
     token: str = _option(str, "Bearer token sent with every request.", "WAFER_TOKEN", default="", secret=True)
-    spool_dir: Path = _option(
-        Path,
-        "Folder that keeps what no endpoint took.",
-        "WAFER_SPOOL_DIR",
-        default=lambda: default_directory(),  # noqa: PLW0108 - looked up when called, not when the class is made
+    spool_dir: Path = _option(  # noqa: RUF009 - a field like the others; ruff takes the Path in it for a call's result
+        Path, "Folder that keeps what no endpoint took.", "WAFER_SPOOL_DIR", default=default_directory
     )
     parent_flag: str = _option(
         _one_of(*_PARENT_FLAGS),

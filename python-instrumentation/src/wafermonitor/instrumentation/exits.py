@@ -1,11 +1,11 @@
 """How a process may end, and that nothing it started is lost then.
 
-In: a process with runs. Out: its runs ended, its queue sent or spilled. Called by: `jobs`, when the first run of a process begins.
+In: a process with runs. Out: its runs ended, its queue sent or spilled. Called by: `jobs`, when a process's first run begins.
 
 | the process ends by | what happens here |
 |---|---|
 | return, exception, sys.exit | the `with` block ends the run; at exit the queue is sent |
-| SIGTERM, SIGHUP without a handler of the program | open runs end as cancelled, innermost first; then the signal does its work |
+| SIGTERM, SIGHUP, no handler of the program | open runs end as cancelled, innermost first; then the signal does its work |
 | SIGTERM with a handler of the program | it is called as ever; a run it unwinds counts as cancelled |
 | SIGINT | Python's KeyboardInterrupt unwinds the block |
 | end of a multiprocessing child, which skips atexit | a finalizer of multiprocessing sends the queue |
@@ -30,8 +30,8 @@ _LIMIT_S: Final = 2.0
 """A signal's work may take so long; it runs in a thread of its own, because the interrupted code may hold any lock."""
 
 _pid: int | None = None
-_end_runs: Callable[[str], object] = lambda _reason: None
-_close: Callable[[], object] = lambda: None
+_end_runs: Callable[[str], object] | None = None
+_close: Callable[[], object] | None = None
 _previous: dict[int, Any] = {}
 received: signal.Signals | None = None
 """The signal that is ending this process, if one is."""
@@ -80,8 +80,9 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
 
 @guarded
 def _finish(error_type: str) -> None:
-    _end_runs(error_type)
-    _close()
+    if _end_runs is not None and _close is not None:
+        _end_runs(error_type)
+        _close()
 
 
 @guarded

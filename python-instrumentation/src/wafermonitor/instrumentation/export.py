@@ -3,8 +3,8 @@
 In: finished spans, log records and collected metrics. Out: OTLP requests, or lines in the spool when nothing answers.
 Called by: `processor`, `logs` and `providers` (put), `jobs` and `exits` (flush, close).
 
-One thread for each process sends. A caller waits for it only within the process-wide `Budget`. The first answer that does not come
-in time makes the endpoint count as down: from then on everything goes to the spool, and the thread asks again in the background.
+One thread for each process sends. A caller waits for it only within the process-wide `Budget`. The first answer that does not
+come in time makes the endpoint count as down: from then on everything goes to the spool, and the thread asks again later.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import asyncio
 import threading
 import time
 from collections import deque
-from concurrent.futures import Future, TimeoutError as FutureTimeout
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, Final
 
 from wafermonitor.instrumentation.guard import guarded, once
@@ -168,9 +169,7 @@ class Sender:
         self._down = True
         self._probe_at_s = time.monotonic() + self._probe_after_s
         self._probe_after_s = min(2 * self._probe_after_s, _PROBE_LAST_S)
-        once(
-            f"no answer from the endpoint; telemetry goes to {self.spool.directory}, and `wafer replay` or the next run sends it"
-        )
+        once(f"no answer from the endpoint; telemetry goes to {self.spool.directory}; the next run or `wafer replay` sends it")
 
     def _keep(self, batch: Batch) -> None:
         with self._lock:
@@ -181,7 +180,7 @@ class Sender:
 
     def _take(self, signal: Signal) -> Batch | None:
         queue = self._queues[signal]
-        items = []
+        items: list[Any] = []
         limit = 1 if signal == "metrics" else BATCH_ITEMS
         while len(items) < limit:
             try:

@@ -25,7 +25,7 @@ class Watched(Protocol):
     shared: bool
 
     def descends_from(self, other: Watched) -> bool:
-        """Whether `other` is the run that began it, or began the one that did …"""
+        """Whether `other` began it, or began the one that did, and so on."""
 
 
 R = TypeVar("R", bound=Watched)

@@ -99,7 +99,7 @@ class Job:
     ) -> None:
         """How far it is. Sent when a second has passed or 1 % was done since the last one; the last one always."""
         if self._progress is not None:
-            self._progress.update(completed, total, ratio, unit, stage, message)
+            self._progress.update(completed, total, ratio=ratio, unit=unit, stage=stage, message=message)
 
     def track(
         self, items: Iterable[T], *, unit: str | None = None, total: int | None = None, stage: str | None = None
@@ -271,8 +271,9 @@ def job(
 ) -> Job:
     """A run of the job `name`, to be used as `with`, `async with` or a decorator.
 
-    Inside another run it is that one's subjob; with TRACEPARENT in the environment it is a subjob of the caller's run. `trigger` is
-    schedule, event, manual or retry; times are aware datetimes or RFC 3339 text; `params` become `wafer.param.<key>`.
+    Inside another run it is that one's subjob; with TRACEPARENT in the environment it is a subjob of the caller's run.
+    `trigger` is schedule, event, manual or retry; times are aware datetimes or RFC 3339 text; `params` become
+    `wafer.param.<key>`.
     """
     found: dict[str, Any] = {
         names.WAFER_JOB_RUN_ID: run_id,

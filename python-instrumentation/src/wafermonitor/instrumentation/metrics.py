@@ -3,8 +3,8 @@
 In: the kernel's accounting, and durations of runs that ended. Out: one collection each time it is asked for.
 Called by: `providers` (makes it), `heartbeat` and the end of a process's outermost run (collect).
 
-There is no thread of its own: a batch process reports with its heartbeat and at its end. Durations are deltas, because a process
-that ends soon has no total worth adding to.
+There is no thread of its own: a batch process reports with its heartbeat and at its end. Durations are deltas, because a
+process that ends soon has no total worth adding to.
 """
 
 from __future__ import annotations

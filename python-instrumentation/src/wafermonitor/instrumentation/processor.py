@@ -147,8 +147,8 @@ class Lifecycle:
     def end(self, run: Run, span: ReadableSpan) -> None:
         """A run has ended; its span says how."""
         attributes = span.attributes or {}
-        result = attributes.get(names.WAFER_JOB_RESULT)
-        if result is None:
+        result = str(attributes.get(names.WAFER_JOB_RESULT, ""))
+        if not result:
             failed = span.status.status_code is StatusCode.ERROR
             result = names.WAFER_JOB_RESULT_FAILURE if failed else names.WAFER_JOB_RESULT_SUCCESS
         end_ns = span.end_time or time.time_ns()
@@ -158,7 +158,7 @@ class Lifecycle:
         severity = SeverityNumber.ERROR if result in _ANNOUNCED else SeverityNumber.INFO
         self._emit(run, events.WAFER_JOB_END, severity, told, at_ns=end_ns, body=run.reason)
         if self.ended is not None:
-            kind = {names.WAFER_JOB_NAME: run.name, names.WAFER_JOB_RESULT: result}
+            kind: dict[str, Any] = {names.WAFER_JOB_NAME: run.name, names.WAFER_JOB_RESULT: result}
             if names.ERROR_TYPE in told:
                 kind[names.ERROR_TYPE] = told[names.ERROR_TYPE]
             self.ended.record(duration_s, kind)

@@ -36,6 +36,7 @@ class Progress:
         self,
         completed: float | None,
         total: float | None,
+        *,
         ratio: float | None,
         unit: str | None,
         stage: str | None,

@@ -128,9 +128,8 @@ class Telemetry:
         program = Path(sys.argv[0]).stem if sys.argv and not sys.argv[0].startswith("-") else ""
         if program and str(ours.get(names.SERVICE_NAME, "")).startswith("unknown_service"):
             ours[names.SERVICE_NAME] = program
-        for name, value in ((names.WAFER_SITE_ID, self.config.site_id), (names.WAFER_AREA_NAME, self.config.area_name)):
-            if value:
-                ours[name] = value
+        configured = {names.WAFER_SITE_ID: self.config.site_id, names.WAFER_AREA_NAME: self.config.area_name}
+        ours |= {name: value for name, value in configured.items() if value}
         return Resource({name: value for name, value in ours.items() if value != ""}, SCHEMA_URL)
 
 
@@ -187,7 +186,7 @@ class _HandOn(SpanProcessor):
 class _KeepParent(Sampler):
     """Records every run, and hands the upstream's decision on to the run's children."""
 
-    def should_sample(
+    def should_sample(  # noqa: PLR0917 - the SDK's own signature
         self,
         parent_context: Context | None,
         trace_id: int,
@@ -225,6 +224,8 @@ def sends_to_us(processor: SpanProcessor, config: Config) -> bool:
 
 def logs_come_to_us(provider: object, config: Config) -> bool:
     """Whether log records of this provider arrive where our own telemetry arrives."""
+    if config.mode not in {"sidecar", "direct"}:
+        return False
     processors = getattr(getattr(provider, "_multi_log_record_processor", None), "_log_record_processors", ())
     for processor in processors:
         exporter = getattr(getattr(processor, "_batch_processor", processor), "_exporter", None)
@@ -268,16 +269,16 @@ _forked = False
 
 def telemetry() -> Telemetry | None:
     """This process's telemetry, made on first use; None in mode `off`."""
+    return _telemetry if _telemetry is not None or _off else _make()
+
+
+def _make() -> Telemetry | None:
     global _telemetry, _off  # noqa: PLW0603 - one for each process
-    if _telemetry is not None or _off:
-        return _telemetry
     with _lock:
-        if _telemetry is None and not _off:
+        if _telemetry is None:
             config = Config.load(strict=False)
-            if config.mode == "off":
-                _off = True
-                return None
-            _telemetry = Telemetry(config)
+            _off = config.mode == "off"
+            _telemetry = None if _off else Telemetry(config)
     return _telemetry
 
 

@@ -34,7 +34,9 @@ class Ending(NamedTuple):
 SUCCESS: Final = Ending(names.WAFER_JOB_RESULT_SUCCESS)
 
 
-def ending_of(error: BaseException | None, received: signal.Signals | None = None) -> Ending:
+def ending_of(  # noqa: PLR0911 - one line for each kind of ending
+    error: BaseException | None, received: signal.Signals | None = None
+) -> Ending:
     """The ending that `error` stands for; None is success."""
     if error is None:
         return SUCCESS

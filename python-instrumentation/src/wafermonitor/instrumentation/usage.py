@@ -58,12 +58,12 @@ def descendants(pid: int) -> list[int]:
 def _children(pid: int) -> list[int]:
     children: list[int] = []
     try:
-        threads = os.listdir(f"/proc/{pid}/task")
+        threads = list((_PROC / str(pid) / "task").iterdir())
     except OSError:
         return children
     for thread in threads:
         try:
-            children += map(int, (_PROC / str(pid) / "task" / thread / "children").read_bytes().split())
+            children += map(int, (thread / "children").read_bytes().split())
         except OSError:
             continue
     return children
