@@ -265,7 +265,7 @@ def _integer(value: Any) -> int | None:
 
 
 def _instant(value: Any) -> int | None:
-    """RFC 3339 → ns. A time without an offset is UTC."""
+    """RFC 3339 → ns. A time without an offset is UTC; one beyond the year 2262 is absent."""
     if not isinstance(value, str):
         return None
     try:
@@ -275,7 +275,8 @@ def _instant(value: Any) -> int | None:
     if instant.tzinfo is None:
         instant = instant.replace(tzinfo=UTC)
     elapsed = instant - datetime(1970, 1, 1, tzinfo=UTC)
-    return (elapsed.days * 86_400 + elapsed.seconds) * 1_000_000_000 + elapsed.microseconds * 1_000
+    elapsed_ns = (elapsed.days * 86_400 + elapsed.seconds) * 1_000_000_000 + elapsed.microseconds * 1_000
+    return elapsed_ns if abs(elapsed_ns) <= _INT64_MAX else None
 
 
 def _span_id(text: str | None) -> bytes | None:
