@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from wafermonitor.receiver.errors import ItemRejected
 from wafermonitor.receiver.transcode.assembly import Assembly, Sender
-from wafermonitor.receiver.transcode.policies import Marks, canonical, count, digest, enum, finite, flags, instant
+from wafermonitor.receiver.transcode.policies import Marks, canonical, count, digest, enum, finite, instant
 from wafermonitor.receiver.transcode.wire import Wire
 from wafermonitor.runs.records import MetricPoint, Scope, Series
 
@@ -78,7 +78,7 @@ def _add_point(assembly: Assembly, raw: Any, marks: Marks, metric: _Metric) -> N
             time_ns=instant(wire.integer(message.time_unix_nano)) or assembly.received_ns,
             start_ns=instant(wire.integer(message.start_time_unix_nano)) or None,
             **NOTHING | numbers,
-            flags=flags(wire.integer(message.flags)),
+            flags=count(wire.integer(message.flags)),
             received_ns=assembly.received_ns,
         )
     )

@@ -29,7 +29,6 @@ TRACE_ID_BYTES = 16
 SPAN_ID_BYTES = 8
 INT64_MAX = 2**63 - 1
 INT64_MIN = -(2**63)
-INT32_MAX = 2**31 - 1
 REPLACEMENT = "\ufffd"
 
 Marks = set[str]
@@ -128,16 +127,6 @@ def count(number: int) -> int:
     if not 0 <= number <= INT64_MAX:
         raise ItemRejected("count is negative or above 2^63 - 1")
     return number
-
-
-def dropped(number: int) -> int:
-    """A dropped-count, at most what an integer column holds: nobody counts beyond two thousand million."""
-    return min(count(number), INT32_MAX)
-
-
-def flags(number: int) -> int:
-    """The 31 low bits: OTLP defines none above bit 9, and an integer column holds no more."""
-    return count(number) & INT32_MAX
 
 
 def enum(number: int, largest: int, marks: Marks) -> int:

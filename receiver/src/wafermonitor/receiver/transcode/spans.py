@@ -14,9 +14,8 @@ from wafermonitor.receiver.transcode.policies import (
     Repair,
     bounded_run,
     canonical,
-    dropped,
+    count,
     enum,
-    flags,
     instant,
     optional_id,
     span_id,
@@ -60,10 +59,10 @@ def add_span(assembly: Assembly, raw: Any, marks: Marks, sender: Sender, scope: 
         attributes="",
         events=canonical([_event_json(event) for event in events]) if events else None,
         links=canonical(links) if links else None,
-        dropped_attributes=dropped(wire.integer(message.dropped_attributes_count)),
-        dropped_events=dropped(wire.integer(message.dropped_events_count)),
-        dropped_links=dropped(wire.integer(message.dropped_links_count)),
-        flags=flags(wire.integer(message.flags)),
+        dropped_attributes=count(wire.integer(message.dropped_attributes_count)),
+        dropped_events=count(wire.integer(message.dropped_events_count)),
+        dropped_links=count(wire.integer(message.dropped_links_count)),
+        flags=count(wire.integer(message.flags)),
         trace_state=wire.text(message.trace_state, marks),
         received_ns=assembly.received_ns,
     )
@@ -98,7 +97,7 @@ def _event(assembly: Assembly, message: Any, start_ns: int, marks: Marks) -> _Ev
         time_ns or start_ns,
         wire.text(message.name, marks),
         wire.attributes(message.attributes, marks),
-        dropped(wire.integer(message.dropped_attributes_count)),
+        count(wire.integer(message.dropped_attributes_count)),
     )
 
 
