@@ -49,15 +49,21 @@ class Wafer:
         return len(self.x)
 
 
-@dataclass(slots=True)
-class Lot:
-    """One lot: who tested what with what, and its wafers. `limits` maps a test number to (low, high, unit, name)."""
+@dataclass(slots=True, kw_only=True)
+class Header:
+    """What the first records say: which lot, tested by what, how. Empty texts where the file says nothing."""
 
-    lot_id: str
-    product: str
-    recipe: str
-    equipment: str
-    details: dict[str, str]
+    lot_id: str = ""
+    product: str = ""
+    recipe: str = ""
+    equipment: str = ""
+    details: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True, kw_only=True)
+class Lot(Header):
+    """One lot with its wafers. `limits` maps a test number to (low, high, unit, name)."""
+
     tests: np.ndarray
     limits: dict[int, tuple[float, float, str, str]]
     wafers: list[Wafer] = field(default_factory=list)
@@ -66,6 +72,19 @@ class Lot:
     def dies(self) -> int:
         """How many dies over all wafers."""
         return sum(wafer.dies for wafer in self.wafers)
+
+
+def read_header(path: Path) -> Header:
+    """The header alone, so that a run can be announced with its lot. An empty one when the file is no good."""
+    found: dict[str, pa.Table] = {}
+    try:
+        for record, batch in stdf_convert.batches(str(path), ["MIR", "SDR", "PIR"], batch_size=1):
+            found.setdefault(record, pa.Table.from_batches([batch]))
+            if record == "PIR":
+                break
+    except (stdf_convert.StdfError, OSError):
+        pass  # reading the lot will say what is wrong with it
+    return _describe(found) if "MIR" in found else Header()
 
 
 def read_lot(path: Path) -> Lot:
@@ -84,7 +103,11 @@ def read_lot(path: Path) -> Lot:
         raise StdfTruncated(f"{path.name} ends without its last record (MRR)")
     if not _rows(tables, "PRR"):
         raise StdfInvalid(f"{path.name} has no part results (PRR)")
-    lot = _describe(tables)
+    header = _describe(tables)
+    tests, limits = np.array([], dtype=np.int64), {}
+    if _rows(tables, "PTR"):
+        tests, limits = np.unique(_column(tables, "PTR", "TEST_NUM")), _limits(tables["PTR"])
+    lot = Lot(tests=tests, limits=limits, **{name: getattr(header, name) for name in Header.__slots__})
     lot.wafers = list(_wafers(tables, lot))
     return lot
 
@@ -93,7 +116,7 @@ def _rows(tables: dict[str, pa.Table], record: str) -> int:
     return tables[record].num_rows if record in tables else 0
 
 
-def _describe(tables: dict[str, pa.Table]) -> Lot:
+def _describe(tables: dict[str, pa.Table]) -> Header:
     mir: dict[str, Any] = tables["MIR"].slice(0, 1).to_pylist()[0]
     details = {
         "tester_type": mir["TSTR_TYP"],
@@ -104,18 +127,12 @@ def _describe(tables: dict[str, pa.Table]) -> Lot:
     if _rows(tables, "SDR"):
         sdr = tables["SDR"].slice(0, 1).to_pylist()[0]
         details |= {"prober": sdr["HAND_TYP"], "probe_card": sdr["CARD_ID"]}
-    tests, limits = np.array([], dtype=np.int64), {}
-    if _rows(tables, "PTR"):
-        tests = np.unique(_column(tables, "PTR", "TEST_NUM"))
-        limits = _limits(tables["PTR"])
-    return Lot(
+    return Header(
         lot_id=mir["LOT_ID"].strip() or "unknown",
         product=mir["PART_TYP"].strip(),
         recipe="/".join(part for part in (mir["JOB_NAM"].strip(), mir["JOB_REV"].strip()) if part),
         equipment=mir["NODE_NAM"].strip(),
         details={name: value.strip() for name, value in details.items() if value and value.strip()},
-        tests=tests,
-        limits=limits,
     )
 
 
