@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import uvicorn
@@ -46,11 +47,11 @@ class RunningQuery(NamedTuple):
         await self.task
 
 
-async def start(storage: Storage, config: Config) -> RunningQuery:
+async def start(storage: Storage, config: Config, *, clock: Callable[[], int] = time.time_ns) -> RunningQuery:
     """Listen, and return when requests are answered; QueryUnavailable when the address is taken."""
     host, port = split_address(config.address)
     listener = _listen(host, port)
-    app = create_app(storage, config)
+    app = create_app(storage, config, clock=clock)
     settings = uvicorn.Config(
         app,
         log_config=None,
