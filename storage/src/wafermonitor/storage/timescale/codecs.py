@@ -11,10 +11,12 @@ from datetime import UTC, datetime
 import asyncpg
 
 _POSTGRES_EPOCH_US = int(datetime(2000, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
+MINUS_INFINITY = -(2**63) + _POSTGRES_EPOCH_US
+"""The time before all times, in microseconds since 1970."""
 
 
 async def register(connection: asyncpg.Connection) -> None:
-    """timestamptz ⇄ microseconds since 1970 (int); uuid ⇄ 16 bytes; xid8 ⇄ int."""
+    """timestamptz ⇄ microseconds since 1970 (int); uuid ⇄ 16 bytes."""
     await connection.set_type_codec("timestamptz", schema="pg_catalog", encoder=_time_out, decoder=_time_in, format="tuple")
     await connection.set_type_codec("uuid", schema="pg_catalog", encoder=bytes, decoder=bytes, format="binary")
 

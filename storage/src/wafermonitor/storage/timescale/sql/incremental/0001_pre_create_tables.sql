@@ -6,7 +6,7 @@
 -- json, not jsonb: parsing would cost more than all the rest of the row; what is stored always casts to jsonb.
 --
 -- `schema_migration` is made by the migrations runner before this file.
--- Partitions: span, log_record and metric_point by day; run by calendar month (kept two years, and a run is looked up by its
+-- Partitions, made ahead: span, log_record and metric_point by day; run by calendar month (kept two years, and a run is looked up by its
 -- ids in every partition). A row outside [oldest hot day, newest prepared day] goes to the *_late table; a DEFAULT partition of
 -- span, log_record or metric_point that holds a row is an alarm. run_default is different: it also takes runs whose start is
 -- not known or lies outside every month, and whoever adds a month moves its rows out first (wafer_data.add_partition does).
@@ -21,7 +21,7 @@ CREATE TABLE wafer_data.app (
   site_id            smallint NOT NULL,
   service            text COLLATE "C" NOT NULL,
   service_version    text COLLATE "C",
-  last_seen_unix_ns  bigint NOT NULL,
+  last_seen_unix_ns  bigint NOT NULL DEFAULT 0,
   UNIQUE (service, site_id)
 );
 
@@ -147,7 +147,7 @@ CREATE TABLE wafer_data.run (
   end_rank              smallint NOT NULL DEFAULT 0,
   final_fields          bigint NOT NULL DEFAULT 0,
   changed_xid           xid8 NOT NULL DEFAULT pg_current_xact_id(),
-  start_time            timestamptz,
+  start_time            timestamptz NOT NULL DEFAULT '-infinity', -- -infinity: not known (start_unix_ns is null)
   start_unix_ns         bigint,
   end_unix_ns           bigint,
   duration_ns           bigint GENERATED ALWAYS AS (end_unix_ns - start_unix_ns) STORED,
@@ -192,14 +192,16 @@ CREATE TABLE wafer_data.run_default PARTITION OF wafer_data.run DEFAULT;
 CREATE TABLE wafer_data.run_open (LIKE wafer_data.run INCLUDING DEFAULTS INCLUDING GENERATED) WITH (fillfactor = 50);
 CREATE UNIQUE INDEX run_open_key ON wafer_data.run_open (trace_id, span_id, site_id);
 
-CREATE UNIQUE INDEX run_key ON wafer_data.run (trace_id, span_id, site_id, start_time) NULLS NOT DISTINCT;
-CREATE INDEX run_start ON wafer_data.run (start_time);
-CREATE INDEX run_site ON wafer_data.run (site_id, start_time);
-CREATE INDEX run_job ON wafer_data.run (job, start_time);
-CREATE INDEX run_service ON wafer_data.run (service, start_time);
-CREATE INDEX run_equipment ON wafer_data.run (equipment, start_time) WHERE equipment IS NOT NULL;
-CREATE INDEX run_recipe ON wafer_data.run (recipe, start_time) WHERE recipe IS NOT NULL;
-CREATE INDEX run_product ON wafer_data.run (product, start_time) WHERE product IS NOT NULL;
+CREATE UNIQUE INDEX run_key ON wafer_data.run (trace_id, span_id, site_id, start_time);
+-- Newest first is how runs are read.
+CREATE INDEX run_start ON wafer_data.run (start_time DESC);
+CREATE INDEX run_bad ON wafer_data.run (start_time DESC) WHERE result IN ('failure', 'error', 'timeout');
+CREATE INDEX run_site ON wafer_data.run (site_id, start_time DESC);
+CREATE INDEX run_job ON wafer_data.run (job, start_time DESC);
+CREATE INDEX run_service ON wafer_data.run (service, start_time DESC);
+CREATE INDEX run_equipment ON wafer_data.run (equipment, start_time DESC) WHERE equipment IS NOT NULL;
+CREATE INDEX run_recipe ON wafer_data.run (recipe, start_time DESC) WHERE recipe IS NOT NULL;
+CREATE INDEX run_product ON wafer_data.run (product, start_time DESC) WHERE product IS NOT NULL;
 CREATE INDEX run_run_id ON wafer_data.run (run_id);
 CREATE INDEX run_lots ON wafer_data.run USING gin (lot_ids);
 CREATE INDEX run_substrates ON wafer_data.run USING gin (substrate_ids);

@@ -1,0 +1,159 @@
+"""Numbers for names: sites, services, scopes, resources and metric series, each stored once and remembered.
+
+In: a group's batches. Out: `Ids`, valid for good. Called by: `writer`, before its own transaction.
+
+New rows are committed first, in a short transaction of their own and in the order of their keys, so that two writers never wait
+for each other in a circle and a group that fails leaves nothing but names behind. That commit does not wait for the disk: the
+rows that use a name are committed after it, and a commit on disk carries every earlier one with it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+import asyncpg
+
+from wafermonitor.runs.records import Batch, Resource, Scope, Series
+from wafermonitor.storage.timescale.rows import Ids, Row, columns
+from wafermonitor.storage.timescale.statements import statement
+
+K = TypeVar("K")
+REMEMBERED = 100_000
+"""Names of each kind kept in memory (about 30 MB for all when full); what falls out is read again."""
+
+
+class Dictionary:
+    """One per writer: what the database has numbered, as far as this process has asked."""
+
+    def __init__(self, remembered: int = REMEMBERED) -> None:
+        self._sites: _Memory[str] = _Memory(remembered)
+        self._apps: _Memory[tuple[str, str]] = _Memory(remembered)
+        self._scopes: _Memory[bytes] = _Memory(remembered)
+        self._resources: _Memory[bytes] = _Memory(remembered)
+        self._series: _Memory[bytes] = _Memory(remembered)
+
+    async def number(self, pool: asyncpg.Pool, batches: Sequence[Batch]) -> Ids:
+        """The ids of every name in `batches`; those never seen before are stored."""
+        series = {point.series.key: point.series for batch in batches for point in batch.points}
+        resources = {resource.key: resource for resource in _resources(batches)}
+        scopes = {scope.key: scope for scope in _scopes(batches)}
+        sites = set(_sites(batches)) | {resource.site for resource in resources.values()}
+        apps = {(resource.site, resource.service) for resource in resources.values()}
+        ids = Ids(
+            self._sites.known(sites),
+            self._apps.known(apps),
+            self._scopes.known(scopes),
+            self._resources.known(resources),
+            self._series.known(series),
+        )
+        wanted = (sites, apps, scopes, resources, series)
+        if any(len(known) < len(names) for known, names in zip(ids, wanted, strict=True)):
+            async with pool.acquire() as connection, connection.transaction():
+                await connection.execute(statement("begin_names"))
+                await self._store(connection, ids, sorted(sites), sorted(apps), scopes, resources, series)
+            for memory, known in zip(self._memories, ids, strict=True):
+                memory.learn(known)
+        return ids
+
+    @property
+    def _memories(self) -> tuple[_Memory[Any], ...]:
+        return (self._sites, self._apps, self._scopes, self._resources, self._series)
+
+    async def _store(
+        self,
+        connection: asyncpg.Connection,
+        ids: Ids,
+        sites: list[str],
+        apps: list[tuple[str, str]],
+        scopes: dict[bytes, Scope],
+        resources: dict[bytes, Resource],
+        series: dict[bytes, Series],
+    ) -> None:
+        await _insert(connection, "site", ids.sites, [(name,) for name in sites if name not in ids.sites])
+        await _insert(connection, "scope", ids.scopes, [scopes[key] for key in sorted(scopes.keys() - ids.scopes.keys())])
+        new_apps = [(ids.sites[site], service) for site, service in apps if (site, service) not in ids.apps]
+        site_names = {number: name for name, number in ids.sites.items()}
+        if new_apps:
+            for row in await connection.fetch(statement("insert_app"), *columns(sorted(new_apps))):
+                ids.apps[site_names[row["site_id"]], row["service"]] = row["app_id"]
+        new = (resources[key] for key in sorted(resources.keys() - ids.resources.keys()))
+        await _insert(connection, "resource", ids.resources, [_resource_row(resource, ids) for resource in new])
+        fresh = (series[key] for key in sorted(series.keys() - ids.series.keys()))
+        await _insert(connection, "series", ids.series, [_series_row(one, ids) for one in fresh])
+
+
+class _Memory(Generic[K]):
+    """The most recently used names and their numbers."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._numbers: OrderedDict[K, int] = OrderedDict()
+
+    def known(self, names: Iterable[K]) -> dict[K, int]:
+        found = {}
+        for name in names:
+            number = self._numbers.get(name)
+            if number is not None:
+                self._numbers.move_to_end(name)
+                found[name] = number
+        return found
+
+    def learn(self, numbers: Mapping[K, int]) -> None:
+        self._numbers.update(numbers)
+        while len(self._numbers) > self._size:
+            self._numbers.popitem(last=False)
+
+
+async def _insert(connection: asyncpg.Connection, kind: str, ids: dict[Any, int], rows: Sequence[Row]) -> None:
+    """Store what is new and read the number of each; the statement answers (key, number)."""
+    if rows:
+        ids.update({row[0]: row[1] for row in await connection.fetch(statement(f"insert_{kind}"), *columns(rows))})
+
+
+def _resource_row(resource: Resource, ids: Ids) -> Row:
+    return (
+        resource.key,
+        ids.sites[resource.site],
+        resource.feed,
+        resource.service,
+        resource.service_version,
+        resource.process_key,
+        resource.attributes,
+    )
+
+
+def _series_row(series: Series, ids: Ids) -> Row:
+    return (
+        series.key,
+        ids.resources[series.resource.key],
+        ids.scopes[series.scope.key],
+        series.name,
+        series.unit,
+        series.type,
+        series.temporality,
+        series.monotonic,
+        series.attributes,
+    )
+
+
+def _resources(batches: Sequence[Batch]) -> Iterator[Resource]:
+    for batch in batches:
+        yield from {id(span.resource): span.resource for span in batch.spans}.values()
+        yield from {id(record.resource): record.resource for record in batch.logs}.values()
+        yield from {id(point.series.resource): point.series.resource for point in batch.points}.values()
+
+
+def _scopes(batches: Sequence[Batch]) -> Iterator[Scope]:
+    for batch in batches:
+        yield from {id(span.scope): span.scope for span in batch.spans}.values()
+        yield from {id(record.scope): record.scope for record in batch.logs}.values()
+        yield from {id(point.series.scope): point.series.scope for point in batch.points}.values()
+
+
+def _sites(batches: Sequence[Batch]) -> Iterator[str]:
+    for batch in batches:
+        for records in (batch.runs, batch.processes, batch.feeds, batch.dead):
+            for record in records:
+                yield record.site

@@ -1,0 +1,295 @@
+"""Answers out: every question of the protocol as one SQL statement, or a few in one snapshot.
+
+In: questions. Out: records, pages with keyset cursors, states judged by the server's twin of `runs.state`. Called by: query.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+
+from wafermonitor.runs.records import Feed, LogRecord, MetricPoint, Span
+from wafermonitor.runs.state import Limits, State
+from wafermonitor.storage.errors import CursorRejected
+from wafermonitor.storage.protocol import (
+    MAX_PAGE,
+    Changes,
+    LogQuery,
+    MetricQuery,
+    Page,
+    RunQuery,
+    ServiceApp,
+    SiteStatus,
+    SpanQuery,
+    StoredRun,
+    StoreHealth,
+)
+from wafermonitor.storage.timescale.codecs import MINUS_INFINITY
+from wafermonitor.storage.timescale.cursors import id_of, read_cursor, write_cursor
+from wafermonitor.storage.timescale.failures import border
+from wafermonitor.storage.timescale.records import feed_of, log_of, point_of, run_of, span_of
+from wafermonitor.storage.timescale.statements import statement
+
+_NO_TIME = -(2**63)
+"""Where a run whose start is not known stands: after every other, newest first."""
+_NEWEST = (int, str, str, str)
+_FAILING = (int, int, str, str, str)
+_SPAN = (int, str, str)
+_NEWEST_SPAN = (int, str, str, str)
+_LOG = (int, str)
+_RANK_BAD, _RANK_GOOD = 4, 6
+_TOKEN = re.compile(r"\d{1,20}:\d{1,20}:(\d{1,20}(,\d{1,20})*)?\Z")
+
+
+class Reader:
+    """Reads PostgreSQL. `clock` gives now in ns; the pool's connections must have been through `codecs.register`."""
+
+    def __init__(self, pool: asyncpg.Pool, *, clock: Callable[[], int] = time.time_ns) -> None:
+        self._pool = pool
+        self._clock = clock
+
+    async def runs(self, query: RunQuery) -> Page[StoredRun]:
+        """A page of runs; `failing` is put together from open runs, bad ends and good ends, each of which has an index."""
+        limit = max(1, min(query.limit, MAX_PAGE))
+        filters = _run_filters(query)
+        failing = query.order == "failing"
+        after = read_cursor(query.cursor, _FAILING if failing else _NEWEST) if query.cursor is not None else None
+        async with self._reading("list runs") as connection:
+            if failing:
+                rows = await self._failing(connection, filters, after, limit)
+            else:
+                rows = await self._ask_runs(connection, "any", filters, None if after is None else (None, *after), limit + 1)
+        items = [run_of(row) for row in rows[:limit]]
+        if len(rows) <= limit:
+            return Page(items, None)
+        return Page(items, write_cursor(*_run_order(rows[limit - 1], failing=failing)))
+
+    async def run(self, trace_id: bytes, span_id: bytes, site: str | None = None) -> StoredRun | None:
+        """The run with these ids; the first site by name where several have it."""
+        rows = await self._fetch("read a run", "run", self._clock(), trace_id, _number(span_id), site, MAX_PAGE)
+        return run_of(min(rows, key=lambda row: str(row["site"]))) if rows else None
+
+    async def tree(self, trace_id: bytes, site: str | None = None, limit: int = 10_000) -> list[StoredRun]:
+        """Every run of the trace, oldest first."""
+        rows = await self._fetch("read the runs of a trace", "run", self._clock(), trace_id, None, site, limit)
+        return [run_of(row) for row in rows]
+
+    async def spans(self, query: SpanQuery) -> Page[Span]:
+        """A trace's spans, oldest first; or root spans, newest first."""
+        limit = max(1, min(query.limit, MAX_PAGE))
+        times = (*_split(query.from_ns), *_split(query.to_ns))
+        if query.trace_id is not None:
+            place = _span_place(query.cursor)
+            name, arguments = "spans_of_trace", (query.trace_id, None, query.site, query.app, *times, *place)
+        else:
+            name, arguments = "spans_newest", (query.site, query.app, *times, *_newest_span_place(query.cursor))
+        spans = [span_of(row) for row in await self._fetch("list spans", name, *arguments, limit + 1)]
+        if len(spans) <= limit:
+            return Page(spans, None)
+        last = spans[limit - 1]
+        trace = () if query.trace_id is not None else (last.trace_id.hex(),)
+        return Page(spans[:limit], write_cursor(last.start_ns, *trace, last.span_id.hex(), last.resource.site))
+
+    async def span(self, trace_id: bytes, span_id: bytes, site: str | None = None) -> Span | None:
+        """The first span with these ids by start and site."""
+        anywhen = (None,) * 9
+        rows = await self._fetch("read a span", "spans_of_trace", trace_id, _number(span_id), site, *anywhen, 1)
+        return span_of(rows[0]) if rows else None
+
+    async def logs(self, query: LogQuery) -> Page[LogRecord]:
+        """A run's or a trace's records, oldest first."""
+        limit = max(1, min(query.limit, MAX_PAGE))
+        span = None if query.span_id is None else _number(query.span_id)
+        filters = (query.trace_id, span, query.site, query.min_severity, _wanted(query.event_names))
+        rows = await self._fetch("list log records", "logs", *filters, *_log_place(query.cursor), limit + 1)
+        records = [log_of(row) for row in rows]
+        if len(records) <= limit:
+            return Page(records, None)
+        last = records[limit - 1]
+        return Page(records[:limit], write_cursor(last.time_ns, last.digest.hex()))
+
+    async def metrics(self, query: MetricQuery) -> list[MetricPoint]:
+        """Points of the process's series, or of the service's where the process is not known."""
+        times = (*_split(query.from_ns), *_split(query.to_ns))
+        who = (query.site, query.process_key, query.service)
+        rows = await self._fetch("list points", "metrics", *who, *times, _wanted(query.names), query.limit)
+        return [point_of(row) for row in rows]
+
+    async def sites(self) -> list[SiteStatus]:
+        """Sites by name, with their feeds and open runs."""
+        async with self._reading("list sites") as connection:
+            names = await connection.fetch(statement("sites"))
+            feed_rows = await connection.fetch(statement("feeds"))
+            counts = await connection.fetch(statement("open_runs"), self._clock())
+        feeds: dict[str, list[Feed]] = {}
+        for row in feed_rows:
+            feeds.setdefault(row["site"], []).append(feed_of(row))
+        open_runs: dict[str, dict[State, int]] = {}
+        for row in counts:
+            open_runs.setdefault(row["site"], {})[State(row["state"])] = row["runs"]
+        return [SiteStatus(row["name"], feeds.get(row["name"], []), open_runs.get(row["name"], {})) for row in names]
+
+    async def apps(self, site: str | None = None) -> list[ServiceApp]:
+        """Services by site and name."""
+        rows = await self._fetch("list services", "apps", site)
+        return [ServiceApp(row["service"], row["service_version"], row["site"], row["last_seen_unix_ns"]) for row in rows]
+
+    async def changes(self, token: str | None, limit: int = 500) -> Changes:
+        """Runs of transactions that `token`, a snapshot of the database, does not show.
+
+        A page that is full ends with a whole transaction, and its token is this moment's snapshot cut behind that one: what was
+        still under way, and what came later, is in the next.
+        """
+        if token is not None and not _TOKEN.match(token):
+            raise CursorRejected(f"{token[:40]!r} is no change token: start again without one")
+        async with self._reading("read what changed") as connection:
+            now = await connection.fetchval(statement("snapshot"))
+            if token is None:
+                return Changes([], now)
+            if _bounds(token)[1] > _bounds(now)[1] or _bounds(token)[0] > _bounds(token)[1]:
+                raise CursorRejected("this change token is from another database: start again without one")
+            rows = await connection.fetch(statement("changes"), self._clock(), token, max(1, limit))
+        return Changes([run_of(row) for row in rows], _cut(now, rows[-1]["changed_xid"]) if len(rows) >= limit else now)
+
+    async def limits(self) -> Limits:
+        """The rows of `setting` by which states are judged."""
+        (row,) = await self._fetch("read the limits", "limits")
+        return Limits(**row)
+
+    async def health(self) -> StoreHealth:
+        """Which server answers."""
+        (row,) = await self._fetch("ask for the store's health", "health")
+        return StoreHealth("postgresql", row["version"], row["newest_received_ns"])
+
+    async def close(self) -> None:
+        """Nothing is kept open: the pool belongs to whoever made it."""
+
+    @asynccontextmanager
+    async def _reading(self, doing: str) -> AsyncIterator[asyncpg.Connection]:
+        """One snapshot for all that is asked inside."""
+        with border(doing):
+            async with self._pool.acquire() as connection:
+                async with connection.transaction(isolation="repeatable_read", readonly=True):
+                    await connection.execute(statement("begin_reading"))
+                    yield connection
+
+    async def _fetch(self, doing: str, name: str, *arguments: Any) -> list[asyncpg.Record]:
+        async with self._reading(doing) as connection:
+            return list(await connection.fetch(statement(name), *arguments))
+
+    async def _ask_runs(
+        self, connection: asyncpg.Connection, kind: str, filters: Sequence[Any], after: tuple[Any, ...] | None, limit: int
+    ) -> list[asyncpg.Record]:
+        place: tuple[Any, ...] = (None,) * 6
+        if after is not None:
+            rank, start_ns, trace_id, span_id, site = after
+            place = (rank, start_ns, _start_us(start_ns), id_of(trace_id, 16), id_of(span_id, 8), site)
+        return list(await connection.fetch(statement("runs"), self._clock(), kind, *filters, *place, limit))
+
+    async def _failing(
+        self, connection: asyncpg.Connection, filters: Sequence[Any], after: tuple[Any, ...] | None, limit: int
+    ) -> list[asyncpg.Record]:
+        rank = -1 if after is None else after[0]
+        rows = await self._ask_runs(connection, "open", filters, after, limit + 1)
+        for kind, its_rank in (("bad", _RANK_BAD), ("good", _RANK_GOOD)):
+            if rank <= its_rank and (kind == "bad" or len(rows) <= limit):
+                rows += await self._ask_runs(connection, kind, filters, after if rank == its_rank else None, limit + 1)
+        rows.sort(key=lambda row: _failing_key(_run_order(row, failing=True)))
+        return rows[: limit + 1]
+
+
+def _run_filters(query: RunQuery) -> list[Any]:
+    trace_id, span_id = query.parent or (None, None)
+    return [
+        *map(_wanted, (query.site, query.job)),
+        _wanted(tuple(state.value for state in query.state)),
+        *map(_wanted, (query.result, query.app, query.lot, query.substrate, query.equipment, query.recipe, query.product)),
+        _wanted(query.run_id),
+        _wanted(tuple(name for name, _ in query.attributes)),
+        _wanted(tuple(value for _, value in query.attributes)),
+        query.text.lower() if query.text else None,
+        query.overdue,
+        query.subjobs,
+        trace_id,
+        None if span_id is None else _number(span_id),
+        query.from_ns,
+        _split(query.from_ns)[0],
+        query.to_ns,
+        _split(query.to_ns)[0],
+        query.min_duration_s,
+        query.max_duration_s,
+    ]
+
+
+def _run_order(row: asyncpg.Record, *, failing: bool) -> tuple[Any, ...]:
+    start_ns = _NO_TIME if row["start_unix_ns"] is None else row["start_unix_ns"]
+    order = (start_ns, row["trace_id"].hex(), _hex(row["span_id"]), row["site"])
+    return (row["rank"], *order) if failing else order
+
+
+def _failing_key(order: tuple[Any, ...]) -> tuple[Any, ...]:
+    rank, start_ns, *rest = order
+    return (rank, -start_ns, *rest)
+
+
+def _span_place(cursor: str | None) -> tuple[Any, ...]:
+    if cursor is None:
+        return (None,) * 4
+    start_ns, span_id, site = read_cursor(cursor, _SPAN)
+    return (*_split(start_ns), id_of(span_id, 8), site)
+
+
+def _newest_span_place(cursor: str | None) -> tuple[Any, ...]:
+    if cursor is None:
+        return (None,) * 5
+    start_ns, trace_id, span_id, site = read_cursor(cursor, _NEWEST_SPAN)
+    return (*_split(start_ns), id_of(trace_id, 16), id_of(span_id, 8), site)
+
+
+def _log_place(cursor: str | None) -> tuple[Any, ...]:
+    if cursor is None:
+        return (None,) * 3
+    time_ns, digest = read_cursor(cursor, _LOG)
+    return (*_split(time_ns), id_of(digest, 32))
+
+
+def _split(time_ns: int | None) -> tuple[int | None, int | None]:
+    """Microseconds and the nanoseconds that remain."""
+    return (None, None) if time_ns is None else divmod(time_ns, 1000)
+
+
+def _start_us(start_ns: int) -> int:
+    """The run's `start_time`; an unknown start is -infinity, which is PostgreSQL's least number of microseconds."""
+    return MINUS_INFINITY if start_ns == _NO_TIME else start_ns // 1000
+
+
+def _wanted(values: tuple[str, ...]) -> list[str] | None:
+    return list(values) or None
+
+
+def _number(span_id: bytes) -> int:
+    return int.from_bytes(span_id, signed=True)
+
+
+def _hex(span_id: int) -> str:
+    return span_id.to_bytes(8, signed=True).hex()
+
+
+def _bounds(snapshot: str) -> tuple[int, int]:
+    xmin, xmax, _ = snapshot.split(":")
+    return int(xmin), int(xmax)
+
+
+def _cut(snapshot: str, xid: int) -> str:
+    """The snapshot as it was when `xid` was the newest transaction."""
+    xmin, xmax, running = snapshot.split(":")
+    if xid >= int(xmax):
+        return snapshot
+    end = xid + 1
+    kept = [number for number in running.split(",") if number and int(number) < end]
+    return f"{min(int(xmin), end)}:{end}:{','.join(kept)}"

@@ -1,0 +1,168 @@
+"""Records become rows: one tuple per record, in the order of the columns that are copied.
+
+In: records of `runs.records` and the ids of their dictionary rows. Out: tuples for COPY or unnest, in the types of
+`codecs.register` (times in microseconds, ids as bytes). Called by: `writer`. `records` is the way back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from wafermonitor.runs.records import LogRecord, MetricPoint, Run, Span
+
+Row = tuple[Any, ...]
+
+
+class Ids(NamedTuple):
+    """The dictionary ids of one group, by the keys of its records."""
+
+    sites: dict[str, int]
+    apps: dict[tuple[str, str], int]
+    scopes: dict[bytes, int]
+    resources: dict[bytes, int]
+    series: dict[bytes, int]
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SAME = (
+    "end_rank final_fields expected_duration_s heartbeat_interval_s cpu_s memory_bytes attempt inferred job run_id parent_run_id "
+    "service service_version trigger owner equipment recipe product lot_ids substrate_ids result error_type attributes"
+).split()
+_RUN_COLUMNS = {name: name for name in _SAME} | {
+    "feed": "feed_id",
+    "start_ns": "start_unix_ns",
+    "end_ns": "end_unix_ns",
+    "last_sign_ns": "last_sign_unix_ns",
+    "received_ns": "received_unix_ns",
+    "nominal_time_ns": "nominal_unix_ns",
+    "deadline_ns": "deadline_unix_ns",
+}
+"""Field of `Run` → column of `run`, where the value is the same."""
+SPAN_COLUMNS = (
+    "trace_id start_time duration_ns span_id parent_span_id received_time flags app_id scope_id resource_id dropped_attributes "
+    "dropped_events dropped_links site_id start_ns received_ns kind status name status_message trace_state attributes events links"
+).split()
+LOG_COLUMNS = (
+    "time observed_time received_time trace_id span_id flags dropped_attributes resource_id scope_id site_id time_ns observed_ns "
+    "received_ns severity digest severity_text event_name body attributes"
+).split()
+POINT_COLUMNS = (
+    "time start_time received_time value count sum min max flags series_id time_ns start_ns received_ns bounds buckets "
+    "quantile_values"
+).split()
+
+
+def span_row(span: Span, ids: Ids) -> Row:
+    """One row of `span` or `span_late`."""
+    resource = span.resource
+    start_us, start_ns = divmod(span.start_ns, 1000)
+    received_us, received_ns = divmod(span.received_ns, 1000)
+    return (
+        span.trace_id,
+        start_us,
+        span.duration_ns,
+        int.from_bytes(span.span_id, signed=True),
+        None if span.parent_span_id is None else int.from_bytes(span.parent_span_id, signed=True),
+        received_us,
+        span.flags,
+        ids.apps[resource.site, resource.service],
+        ids.scopes[span.scope.key],
+        ids.resources[resource.key],
+        span.dropped_attributes,
+        span.dropped_events,
+        span.dropped_links,
+        ids.sites[resource.site],
+        start_ns,
+        received_ns,
+        span.kind,
+        span.status,
+        span.name,
+        span.status_message,
+        span.trace_state,
+        span.attributes,
+        span.events,
+        span.links,
+    )
+
+
+def log_row(record: LogRecord, ids: Ids) -> Row:
+    """One row of `log_record` or `log_late`."""
+    time_us, time_ns = divmod(record.time_ns, 1000)
+    observed_us, observed_ns = divmod(record.observed_ns, 1000)
+    received_us, received_ns = divmod(record.received_ns, 1000)
+    return (
+        time_us,
+        observed_us,
+        received_us,
+        record.trace_id,
+        None if record.span_id is None else int.from_bytes(record.span_id, signed=True),
+        record.flags,
+        record.dropped_attributes,
+        ids.resources[record.resource.key],
+        ids.scopes[record.scope.key],
+        ids.sites[record.resource.site],
+        time_ns,
+        observed_ns,
+        received_ns,
+        record.severity,
+        record.digest,
+        record.severity_text,
+        record.event_name,
+        record.body,
+        record.attributes,
+    )
+
+
+def point_row(point: MetricPoint, ids: Ids) -> Row:
+    """One row of `metric_point` or `metric_late`."""
+    time_us, time_ns = divmod(point.time_ns, 1000)
+    start_us, start_ns = (None, None) if point.start_ns is None else divmod(point.start_ns, 1000)
+    received_us, received_ns = divmod(point.received_ns, 1000)
+    return (
+        time_us,
+        start_us,
+        received_us,
+        point.value,
+        point.count,
+        point.sum,
+        point.min,
+        point.max,
+        point.flags,
+        ids.series[point.series.key],
+        time_ns,
+        start_ns,
+        received_ns,
+        point.bounds,
+        point.buckets,
+        point.quantile_values,
+    )
+
+
+def run_delta(run: Run, ids: Ids) -> dict[str, Any]:
+    """One object of the array that `wafer_data.merge_runs` takes: the columns of `run`, without those that are not known."""
+    known = {column: getattr(run, name) for name, column in _RUN_COLUMNS.items()}
+    known |= {
+        "trace_id": run.trace_id.hex(),
+        "span_id": int.from_bytes(run.span_id, signed=True),
+        "site_id": ids.sites[run.site],
+        "start_time": None if run.start_ns is None else text_time(run.start_ns),
+        "parent_span_id": None if run.parent_span_id is None else int.from_bytes(run.parent_span_id, signed=True),
+        "process_key": None if run.process_key is None else run.process_key.hex(),
+    }
+    if run.progress is not None:
+        known |= {f"progress_{name}": value for name, value in run.progress._asdict().items() if name != "at_ns"}
+        known["progress_unix_ns"] = run.progress.at_ns
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def text_time(time_ns: int) -> str:
+    """RFC 3339 with the microseconds PostgreSQL keeps."""
+    seconds, rest_ns = divmod(time_ns, 1_000_000_000)
+    return f"{_EPOCH + timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%S}.{rest_ns // 1000:06}Z"
+
+
+def columns(rows: Iterable[Row]) -> list[list[Any]]:
+    """Rows turned into one list per column, as unnest takes them."""
+    return [list(column) for column in zip(*rows, strict=True)]

@@ -1,0 +1,8 @@
+-- Runs changed by a transaction that the token's snapshot ($2) does not show, in the order of the transactions; all of the last one.
+SELECT
+  -- include run_answer
+FROM wafer_data.known_run r
+-- include run_joins
+WHERE r.changed_xid >= pg_snapshot_xmin($2::text::pg_snapshot) AND NOT pg_visible_in_snapshot(r.changed_xid, $2::text::pg_snapshot)
+ORDER BY r.changed_xid
+FETCH FIRST $3 ROWS WITH TIES

@@ -1,0 +1,1 @@
+SELECT wafer_data.merge_runs($1::json)

@@ -1,0 +1,1 @@
+SELECT oldest, newest FROM wafer_data.hot_window()

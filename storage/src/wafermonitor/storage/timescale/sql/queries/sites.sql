@@ -1,0 +1,1 @@
+SELECT name FROM wafer_data.site ORDER BY name

@@ -1,0 +1,14 @@
+-- $1 trace, $2 span or null, $3 site, $4 service, $5 from, $6 to (ns), then (start, span, site) of the page before, oldest first.
+SELECT t.*, s.name AS site,
+  -- include record_source
+  1
+-- include span_source
+WHERE t.trace_id = $1::uuid
+  AND ($2::bigint IS NULL OR t.span_id = $2)
+  AND ($3::text IS NULL OR s.name = $3)
+  AND ($4::text IS NULL OR r.service = $4)
+  AND ($5::timestamptz IS NULL OR (t.start_time, t.start_ns) >= ($5, $6::smallint))
+  AND ($7::timestamptz IS NULL OR (t.start_time, t.start_ns) < ($7, $8::smallint))
+  AND ($9::timestamptz IS NULL OR (t.start_time, t.start_ns, int8send(t.span_id), s.name) > ($9, $10::smallint, $11::bytea, $12::text))
+ORDER BY t.start_time, t.start_ns, int8send(t.span_id), s.name
+LIMIT $13
