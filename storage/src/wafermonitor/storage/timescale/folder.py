@@ -181,7 +181,7 @@ class Folder:
         """Pids of the processes of an earlier server that still work in the data folder, the postmaster first.
 
         A pid in a file alone proves nothing: it may be a zombie that nobody reaps, or another program that got the number. So
-        where /proc tells, a process counts when it works in this folder.
+        where /proc tells, a process counts when it is a PostgreSQL that works in this folder.
         """
         first = self._postmaster_pid()
         if not Path("/proc/self/cwd").exists():
@@ -252,9 +252,9 @@ def _free(port: int) -> bool:
 
 
 def _works_in(entry: Path, data: Path) -> bool:
-    """A zombie works nowhere."""
+    """Whether a PostgreSQL of this data folder is behind an entry of /proc. A zombie works nowhere."""
     try:
-        return (entry / "cwd").readlink() == data
+        return (entry / "cwd").readlink() == data and (entry / "comm").read_text() == "postgres\n"
     except OSError:
         return False
 
