@@ -1,0 +1,223 @@
+"""`wafer collector`: run, install, validate, print, components, beat.
+
+In: the command line and the environment. Out: a supervised Collector, or one answer on stdout. Called by: `wafer`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from wafermonitor.collector import beat as beats
+from wafermonitor.collector import binary, build, fragments
+from wafermonitor.collector.binary import Binary
+from wafermonitor.collector.config import Config
+from wafermonitor.collector.errors import BinaryRejected, CollectorError
+from wafermonitor.collector.supervise import Supervisor
+
+F = TypeVar("F", bound=Callable[..., Any])
+_LINE_EVERY_S = 15.0
+
+
+def _chosen(function: F) -> F:
+    """The flags that say which files are meant; without them the environment and the defaults do."""
+    backend = click.option(
+        "--backend", "backends", multiple=True, metavar="NAME", help="A backend, or a YAML file; repeat for more."
+    )
+    receiver = click.option(
+        "--receiver", "receivers", multiple=True, metavar="NAME", help="A receiver, or a YAML file; repeat for more."
+    )
+    return backend(receiver(function))
+
+
+_as_json = click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object a line.")
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def collector(context: click.Context) -> None:
+    """A stock OpenTelemetry Collector on this host: takes OTLP, keeps it on disk, passes it on.
+
+    Without a sub-command it runs the Collector.
+    """
+    if context.invoked_subcommand is None:
+        context.invoke(run)
+
+
+@collector.command()
+@_chosen
+@click.option(
+    "--ready-file", type=click.Path(path_type=Path), help="Written (JSON) once the Collector takes data, removed at the stop."
+)
+@_as_json
+def run(
+    backends: tuple[str, ...] = (), receivers: tuple[str, ...] = (), ready_file: Path | None = None, *, as_json: bool = False
+) -> None:
+    """Run a Collector until SIGTERM: finds or builds one, restarts it, sends the feed's beat, ships the file spool.
+
+    SIGHUP validates the files again and reloads them.
+    """
+    try:
+        config, files = _settings(backends, receivers)
+        found = _obtain(config, files)
+        asyncio.run(Supervisor(config, found, files, _teller(as_json=as_json), ready_file).run())
+    except CollectorError as error:
+        raise click.ClickException(str(error)) from None
+
+
+@collector.command()
+@click.option("--full", is_flag=True, help="With the parts of further backends (Kafka, Prometheus, X-Ray …).")
+@click.option("--again", is_flag=True, help="Build even if it is built already.")
+@_as_json
+def install(*, full: bool, again: bool, as_json: bool) -> None:
+    """Get a Collector: the one on PATH or of WAFER_COLLECTOR_BIN if it fits, else one built through Go."""
+    try:
+        config, files = _settings((), ())
+        manifest = fragments.MANIFESTS["full" if full else "minimal"]
+        found = None if full or again else _find(config, files)
+        if found is None or found.source == "cache":
+            path = build.install(manifest, _progress(), again=again)
+            found = Binary(path, ".".join(map(str, binary.version_of(path) or ())), "cache")
+    except CollectorError as error:
+        raise click.ClickException(str(error)) from None
+    if as_json:
+        click.echo(json.dumps(found._asdict(), default=str))
+    else:
+        click.echo(f"Collector {found.version} ({found.source}): {found.path}")
+
+
+@collector.command()
+@_chosen
+@_as_json
+def validate(backends: tuple[str, ...], receivers: tuple[str, ...], *, as_json: bool) -> None:
+    """Ask the Collector itself whether the files are right; exit code 1 if not."""
+    try:
+        config, files = _settings(backends, receivers)
+        found = binary.find(config, files)
+    except CollectorError as error:
+        if as_json:
+            click.echo(json.dumps({"valid": False, "problem": str(error)}))
+            sys.exit(1)
+        raise click.ClickException(str(error)) from None
+    if as_json:
+        click.echo(
+            json.dumps({"valid": True, "files": [str(path) for path in files], "collector": found._asdict()}, default=str)
+        )
+    else:
+        click.echo(f"valid for Collector {found.version}: {', '.join(path.stem for path in files)}")
+
+
+@collector.command("print")
+@_chosen
+@_as_json
+def print_(backends: tuple[str, ...], receivers: tuple[str, ...], *, as_json: bool) -> None:
+    """The configuration that the files make together, as the Collector sees it; secrets are hidden."""
+    try:
+        config, files = _settings(backends, receivers)
+        text = binary.merged(binary.find(config, files).path, files, config, "json" if as_json else "yaml")
+    except CollectorError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(text, nl=False)
+
+
+@collector.command()
+@_as_json
+def components(*, as_json: bool) -> None:
+    """Which Collector is used here, and which parts are built into it."""
+    try:
+        config, files = _settings((), ())
+        found = binary.find(config, files)
+    except CollectorError as error:
+        raise click.ClickException(str(error)) from None
+    parts = binary.components(found.path)
+    if as_json:
+        click.echo(json.dumps({"collector": found._asdict(), "components": parts}, default=str))
+        return
+    click.echo(f"Collector {found.version} ({found.source}): {found.path}")
+    for section, names in parts.items():
+        click.echo(f"{section:<12}{', '.join(names)}")
+
+
+@collector.command()
+@click.option("--once", is_flag=True, help="Send one beat; exit code 1 if it is not taken.")
+def beat(*, once: bool) -> None:
+    """Send the feed's beat to a Collector that something else runs, until SIGTERM."""
+    try:
+        config = Config.load()
+        if once:
+            beats.send(config)
+            return
+    except CollectorError as error:
+        raise click.ClickException(str(error)) from None
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    failing = False
+    while True:
+        try:
+            beats.send(config)
+            failing = False
+        except CollectorError as error:
+            if not failing:
+                click.echo(str(error), err=True)
+            failing = True
+        if stop.wait(config.beat_s):
+            return
+
+
+def _settings(backends: tuple[str, ...], receivers: tuple[str, ...]) -> tuple[Config, list[Path]]:
+    config = Config.load(backends=backends or None, receivers=receivers or None)
+    return config, fragments.choose(config)
+
+
+def _find(config: Config, files: list[Path]) -> Binary | None:
+    """A Collector that fits, or None where one can be built instead."""
+    try:
+        return binary.find(config, files)
+    except BinaryRejected:
+        if config.bin or build.go() is None:
+            raise
+        return None
+
+
+def _obtain(config: Config, files: list[Path]) -> Binary:
+    """Find a Collector, or build the smallest one that fits."""
+    for manifest in fragments.MANIFESTS.values():
+        found = _find(config, files)
+        if found is not None:
+            return found
+        build.install(manifest, _progress())
+    return binary.find(config, files)
+
+
+def _progress() -> build.Progress:
+    """On a terminal one line that is written over; elsewhere a line now and then."""
+    terminal = sys.stderr.isatty()
+    last_s = -_LINE_EVERY_S
+
+    def show(elapsed_s: float, line: str) -> None:
+        nonlocal last_s
+        text = f"building a Collector, once, about 4 minutes: {elapsed_s:.0f} s  {line}"
+        if terminal:
+            click.echo(f"\r\x1b[K{text[:120]}", nl=False, err=True)
+        elif elapsed_s - last_s >= _LINE_EVERY_S:
+            last_s = elapsed_s
+            click.echo(text, err=True)
+
+    return show
+
+
+def _teller(*, as_json: bool) -> Callable[..., None]:
+    def say(event: str, text: str, **fields: object) -> None:
+        click.echo(json.dumps({"event": event, "text": text, **fields}) if as_json else text)
+        sys.stdout.flush()
+
+    return say
