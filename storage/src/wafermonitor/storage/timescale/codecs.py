@@ -7,16 +7,21 @@ that a Writer or Reader is given.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import TypeAlias
 
 import asyncpg
+import asyncpg.pool
+
+Connection: TypeAlias = "asyncpg.Connection | asyncpg.pool.PoolConnectionProxy"
+"""A connection of our own or one that a pool lends."""
 
 _POSTGRES_EPOCH_US = int(datetime(2000, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 MINUS_INFINITY = -(2**63) + _POSTGRES_EPOCH_US
 """The time before all times, in microseconds since 1970."""
 
 
-async def register(connection: asyncpg.Connection) -> None:
-    """timestamptz ⇄ microseconds since 1970 (int); uuid ⇄ 16 bytes."""
+async def register(connection: Connection) -> None:
+    """Show timestamptz as microseconds since 1970 (int) and uuid as 16 bytes."""
     await connection.set_type_codec("timestamptz", schema="pg_catalog", encoder=_time_out, decoder=_time_in, format="tuple")
     await connection.set_type_codec("uuid", schema="pg_catalog", encoder=bytes, decoder=bytes, format="binary")
 

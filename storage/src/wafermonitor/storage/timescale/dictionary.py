@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import asyncpg
 
 from wafermonitor.runs.records import Batch, Resource, Scope, Series
+from wafermonitor.storage.timescale.codecs import Connection
 from wafermonitor.storage.timescale.rows import Ids, Row, columns
 from wafermonitor.storage.timescale.statements import statement
 
@@ -36,52 +37,34 @@ class Dictionary:
 
     async def number(self, pool: asyncpg.Pool, batches: Sequence[Batch]) -> Ids:
         """The ids of every name in `batches`; those never seen before are stored."""
-        series = {point.series.key: point.series for batch in batches for point in batch.points}
-        resources = {resource.key: resource for resource in _resources(batches)}
-        scopes = {scope.key: scope for scope in _scopes(batches)}
-        sites = set(_sites(batches)) | {resource.site for resource in resources.values()}
-        apps = {(resource.site, resource.service) for resource in resources.values()}
+        names = _names(batches)
         ids = Ids(
-            self._sites.known(sites),
-            self._apps.known(apps),
-            self._scopes.known(scopes),
-            self._resources.known(resources),
-            self._series.known(series),
+            self._sites.known(names.sites),
+            self._apps.known(names.apps),
+            self._scopes.known(names.scopes),
+            self._resources.known(names.resources),
+            self._series.known(names.series),
         )
-        wanted = (sites, apps, scopes, resources, series)
-        if any(len(known) < len(names) for known, names in zip(ids, wanted, strict=True)):
+        if [len(known) for known in ids] != [len(wanted) for wanted in names]:
             async with pool.acquire() as connection, connection.transaction():
                 await connection.execute(statement("begin_names"))
-                await self._store(connection, ids, sorted(sites), sorted(apps), scopes, resources, series)
-            for memory, known in zip(self._memories, ids, strict=True):
-                memory.learn(known)
+                await _store(connection, names, ids)
+            self._sites.learn(ids.sites)
+            self._apps.learn(ids.apps)
+            self._scopes.learn(ids.scopes)
+            self._resources.learn(ids.resources)
+            self._series.learn(ids.series)
         return ids
 
-    @property
-    def _memories(self) -> tuple[_Memory[Any], ...]:
-        return (self._sites, self._apps, self._scopes, self._resources, self._series)
 
-    async def _store(
-        self,
-        connection: asyncpg.Connection,
-        ids: Ids,
-        sites: list[str],
-        apps: list[tuple[str, str]],
-        scopes: dict[bytes, Scope],
-        resources: dict[bytes, Resource],
-        series: dict[bytes, Series],
-    ) -> None:
-        await _insert(connection, "site", ids.sites, [(name,) for name in sites if name not in ids.sites])
-        await _insert(connection, "scope", ids.scopes, [scopes[key] for key in sorted(scopes.keys() - ids.scopes.keys())])
-        new_apps = [(ids.sites[site], service) for site, service in apps if (site, service) not in ids.apps]
-        site_names = {number: name for name, number in ids.sites.items()}
-        if new_apps:
-            for row in await connection.fetch(statement("insert_app"), *columns(sorted(new_apps))):
-                ids.apps[site_names[row["site_id"]], row["service"]] = row["app_id"]
-        new = (resources[key] for key in sorted(resources.keys() - ids.resources.keys()))
-        await _insert(connection, "resource", ids.resources, [_resource_row(resource, ids) for resource in new])
-        fresh = (series[key] for key in sorted(series.keys() - ids.series.keys()))
-        await _insert(connection, "series", ids.series, [_series_row(one, ids) for one in fresh])
+class _Names(NamedTuple):
+    """What a group needs numbers for."""
+
+    sites: set[str]
+    apps: set[tuple[str, str]]
+    scopes: dict[bytes, Scope]
+    resources: dict[bytes, Resource]
+    series: dict[bytes, Series]
 
 
 class _Memory(Generic[K]):
@@ -106,7 +89,34 @@ class _Memory(Generic[K]):
             self._numbers.popitem(last=False)
 
 
-async def _insert(connection: asyncpg.Connection, kind: str, ids: dict[Any, int], rows: Sequence[Row]) -> None:
+def _names(batches: Sequence[Batch]) -> _Names:
+    resources = {resource.key: resource for resource in _resources(batches)}
+    return _Names(
+        sites=set(_sites(batches)) | {resource.site for resource in resources.values()},
+        apps={(resource.site, resource.service) for resource in resources.values()},
+        scopes={scope.key: scope for scope in _scopes(batches)},
+        resources=resources,
+        series={point.series.key: point.series for batch in batches for point in batch.points},
+    )
+
+
+async def _store(connection: Connection, names: _Names, ids: Ids) -> None:
+    """Store what `ids` lacks, in the order of the keys, and add it to `ids`."""
+    await _insert(connection, "site", ids.sites, [(name,) for name in sorted(names.sites - ids.sites.keys())])
+    site_names = {number: name for name, number in ids.sites.items()}
+    apps = sorted((ids.sites[site], service) for site, service in names.apps - ids.apps.keys())
+    if apps:
+        for row in await connection.fetch(statement("insert_app"), *columns(apps)):
+            ids.apps[site_names[row["site_id"]], row["service"]] = row["app_id"]
+    scopes = [names.scopes[key] for key in sorted(names.scopes.keys() - ids.scopes.keys())]
+    await _insert(connection, "scope", ids.scopes, scopes)
+    resources = [names.resources[key] for key in sorted(names.resources.keys() - ids.resources.keys())]
+    await _insert(connection, "resource", ids.resources, [_resource_row(resource, ids) for resource in resources])
+    series = [names.series[key] for key in sorted(names.series.keys() - ids.series.keys())]
+    await _insert(connection, "series", ids.series, [_series_row(one, ids) for one in series])
+
+
+async def _insert(connection: Connection, kind: str, ids: dict[Any, int], rows: Sequence[Row]) -> None:
     """Store what is new and read the number of each; the statement answers (key, number)."""
     if rows:
         ids.update({row[0]: row[1] for row in await connection.fetch(statement(f"insert_{kind}"), *columns(rows))})

@@ -1,6 +1,6 @@
 """What a driver's error means: is it worth another try?
 
-In: whatever asyncpg or the network raises inside `border()`. Out: StorageUnavailable or StorageRejected, without the driver's text.
+In: whatever asyncpg or the network raises inside `border()`. Out: StorageUnavailable or StorageRejected, without driver text.
 Called by: `writer`, `reader`. Source: PostgreSQL manual, appendix A (SQLSTATE classes).
 
 Only what the rows themselves cause is permanent, because what is called permanent is dropped by the Collector; a missing table
@@ -9,7 +9,6 @@ or a lacking right is for the operator to mend, and the data waits.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,7 +49,7 @@ def border(doing: str) -> Iterator[None]:
         asyncpg.InterfaceError,
         OSError,
         EOFError,
-        asyncio.TimeoutError,
+        TimeoutError,
         ValueError,
         OverflowError,
     ) as error:

@@ -29,7 +29,7 @@ from wafermonitor.storage.protocol import (
     StoredRun,
     StoreHealth,
 )
-from wafermonitor.storage.timescale.codecs import MINUS_INFINITY
+from wafermonitor.storage.timescale.codecs import MINUS_INFINITY, Connection
 from wafermonitor.storage.timescale.cursors import id_of, read_cursor, write_cursor
 from wafermonitor.storage.timescale.failures import border
 from wafermonitor.storage.timescale.records import feed_of, log_of, point_of, run_of, span_of
@@ -170,20 +170,19 @@ class Reader:
         """Nothing is kept open: the pool belongs to whoever made it."""
 
     @asynccontextmanager
-    async def _reading(self, doing: str) -> AsyncIterator[asyncpg.Connection]:
+    async def _reading(self, doing: str) -> AsyncIterator[Connection]:
         """One snapshot for all that is asked inside."""
         with border(doing):
-            async with self._pool.acquire() as connection:
-                async with connection.transaction(isolation="repeatable_read", readonly=True):
-                    await connection.execute(statement("begin_reading"))
-                    yield connection
+            async with self._pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+                await connection.execute(statement("begin_reading"))
+                yield connection
 
     async def _fetch(self, doing: str, name: str, *arguments: Any) -> list[asyncpg.Record]:
         async with self._reading(doing) as connection:
             return list(await connection.fetch(statement(name), *arguments))
 
     async def _ask_runs(
-        self, connection: asyncpg.Connection, kind: str, filters: Sequence[Any], after: tuple[Any, ...] | None, limit: int
+        self, connection: Connection, kind: str, filters: Sequence[Any], after: tuple[Any, ...] | None, limit: int
     ) -> list[asyncpg.Record]:
         place: tuple[Any, ...] = (None,) * 6
         if after is not None:
@@ -192,7 +191,7 @@ class Reader:
         return list(await connection.fetch(statement("runs"), self._clock(), kind, *filters, *place, limit))
 
     async def _failing(
-        self, connection: asyncpg.Connection, filters: Sequence[Any], after: tuple[Any, ...] | None, limit: int
+        self, connection: Connection, filters: Sequence[Any], after: tuple[Any, ...] | None, limit: int
     ) -> list[asyncpg.Record]:
         rank = -1 if after is None else after[0]
         rows = await self._ask_runs(connection, "open", filters, after, limit + 1)

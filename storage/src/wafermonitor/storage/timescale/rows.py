@@ -27,9 +27,30 @@ class Ids(NamedTuple):
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SAME = (
-    "end_rank final_fields expected_duration_s heartbeat_interval_s cpu_s memory_bytes attempt inferred job run_id parent_run_id "
-    "service service_version trigger owner equipment recipe product lot_ids substrate_ids result error_type attributes"
-).split()
+    "end_rank",
+    "final_fields",
+    "expected_duration_s",
+    "heartbeat_interval_s",
+    "cpu_s",
+    "memory_bytes",
+    "attempt",
+    "inferred",
+    "job",
+    "run_id",
+    "parent_run_id",
+    "service",
+    "service_version",
+    "trigger",
+    "owner",
+    "equipment",
+    "recipe",
+    "product",
+    "lot_ids",
+    "substrate_ids",
+    "result",
+    "error_type",
+    "attributes",
+)
 _RUN_COLUMNS = {name: name for name in _SAME} | {
     "feed": "feed_id",
     "start_ns": "start_unix_ns",
@@ -41,17 +62,70 @@ _RUN_COLUMNS = {name: name for name in _SAME} | {
 }
 """Field of `Run` → column of `run`, where the value is the same."""
 SPAN_COLUMNS = (
-    "trace_id start_time duration_ns span_id parent_span_id received_time flags app_id scope_id resource_id dropped_attributes "
-    "dropped_events dropped_links site_id start_ns received_ns kind status name status_message trace_state attributes events links"
-).split()
+    "trace_id",
+    "start_time",
+    "duration_ns",
+    "span_id",
+    "parent_span_id",
+    "received_time",
+    "flags",
+    "app_id",
+    "scope_id",
+    "resource_id",
+    "dropped_attributes",
+    "dropped_events",
+    "dropped_links",
+    "site_id",
+    "start_ns",
+    "received_ns",
+    "kind",
+    "status",
+    "name",
+    "status_message",
+    "trace_state",
+    "attributes",
+    "events",
+    "links",
+)
 LOG_COLUMNS = (
-    "time observed_time received_time trace_id span_id flags dropped_attributes resource_id scope_id site_id time_ns observed_ns "
-    "received_ns severity digest severity_text event_name body attributes"
-).split()
+    "time",
+    "observed_time",
+    "received_time",
+    "trace_id",
+    "span_id",
+    "flags",
+    "dropped_attributes",
+    "resource_id",
+    "scope_id",
+    "site_id",
+    "time_ns",
+    "observed_ns",
+    "received_ns",
+    "severity",
+    "digest",
+    "severity_text",
+    "event_name",
+    "body",
+    "attributes",
+)
 POINT_COLUMNS = (
-    "time start_time received_time value count sum min max flags series_id time_ns start_ns received_ns bounds buckets "
-    "quantile_values"
-).split()
+    "time",
+    "start_time",
+    "received_time",
+    "value",
+    "count",
+    "sum",
+    "min",
+    "max",
+    "flags",
+    "series_id",
+    "time_ns",
+    "start_ns",
+    "received_ns",
+    "bounds",
+    "buckets",
+    "quantile_values",
+)
 
 
 def span_row(span: Span, ids: Ids) -> Row:

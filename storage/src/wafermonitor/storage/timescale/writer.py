@@ -1,10 +1,10 @@
 """Rows in: each group of batches is one transaction, stored exactly once however often it is sent.
 
-In: batches of records. Out: committed rows. Called by: the receiver, and by `wafer storage` tests and tools.
+In: batches of records. Out: committed rows. Called by: the receiver.
 
 Straight COPY first: a unique index per table refuses what is already there. When it does (rare), the transaction is rolled back
 and the group goes through temporary tables with INSERT … ON CONFLICT DO NOTHING, in the order of the keys, which also is what
-two writers with overlapping groups cannot deadlock on. Source: design/3 §3.2; measured in reference/peers-measured.md.
+two writers with overlapping groups cannot deadlock on. Source: design/3 §3.2.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import asyncpg
 from wafermonitor.runs.merge import greatest, merge_all
 from wafermonitor.runs.records import Batch, DeadLetter, FeedBeat, ProcessBeat, Resource
 from wafermonitor.storage.errors import StorageUnavailable
+from wafermonitor.storage.timescale.codecs import Connection
 from wafermonitor.storage.timescale.dictionary import Dictionary
 from wafermonitor.storage.timescale.failures import TRANSIENT, border
 from wafermonitor.storage.timescale.rows import (
@@ -49,12 +50,12 @@ class _Table(NamedTuple):
 
     hot: str
     late: str
-    columns: list[str]
+    columns: tuple[str, ...]
     time: int
     key: tuple[int, ...]
 
 
-def _table(hot: str, late: str, names: list[str], time_column: str, key: str) -> _Table:
+def _table(hot: str, late: str, names: tuple[str, ...], time_column: str, key: str) -> _Table:
     return _Table(hot, late, names, names.index(time_column), tuple(names.index(name) for name in key.split()))
 
 
@@ -113,8 +114,8 @@ class Writer:
     async def _prepared(self) -> _Window:
         now_s = time.monotonic()
         if self._window is None or now_s - self._window.read_s > self._window_age_s:
-            oldest_us, newest_us = await self._pool.fetchrow(statement("read_window"))
-            self._window = _Window(oldest_us or 0, newest_us or 0, now_s)
+            (window,) = await self._pool.fetch(statement("read_window"))
+            self._window = _Window(window["oldest"] or 0, window["newest"] or 0, now_s)
         return self._window
 
     async def _store(self, group: _Group, *, staged: bool) -> None:
@@ -136,18 +137,17 @@ class Writer:
                     await connection.execute(statement(query), *columns(rows))
 
 
-async def _copy(connection: asyncpg.Connection, name: str, table: _Table, rows: list[Row], *, schema: str | None) -> None:
+async def _copy(connection: Connection, name: str, table: _Table, rows: list[Row], *, schema: str | None) -> None:
     await connection.copy_records_to_table(name, schema_name=schema, columns=table.columns, records=rows)
 
 
-async def _stage(connection: asyncpg.Connection, name: str, table: _Table, rows: list[Row]) -> None:
+async def _stage(connection: Connection, name: str, table: _Table, rows: list[Row]) -> None:
     """Through a temporary table, so that rows which are already there do not stop the others."""
-    await connection.execute(f"CREATE TEMPORARY TABLE staged_{name} (LIKE wafer_data.{name}) ON COMMIT DROP")
-    await _copy(connection, f"staged_{name}", table, rows, schema=None)
+    await connection.execute(statement("create_staged").format(table=name))
+    await _copy(connection, f"staged_{name}", table, rows, schema="pg_temp")
     names, key = ", ".join(table.columns), ", ".join(table.columns[position] for position in table.key)
-    await connection.execute(
-        f"INSERT INTO wafer_data.{name} ({names}) SELECT {names} FROM staged_{name} ORDER BY {key} ON CONFLICT DO NOTHING"
-    )
+    insert = statement("insert_staged").format(table=name, columns=names, key=key)
+    await connection.execute(insert)
 
 
 def _group(batches: Sequence[Batch], ids: Ids, window: _Window) -> _Group:
@@ -170,7 +170,8 @@ def _add(group: _Group, table: _Table, rows: Iterable[Row], window: _Window) -> 
     unique: dict[Row, Row] = {}
     for row in rows:
         unique.setdefault(tuple([row[position] for position in table.key]), row)
-    hot, late = [], []
+    hot: list[Row] = []
+    late: list[Row] = []
     for row in unique.values():
         (hot if window.oldest_us <= row[table.time] < window.newest_us else late).append(row)
     group.copies += [(name, table, part) for name, part in ((table.hot, hot), (table.late, late)) if part]

@@ -1,0 +1,1 @@
+CREATE TEMPORARY TABLE staged_{table} (LIKE wafer_data.{table}) ON COMMIT DROP
