@@ -9,6 +9,7 @@ import socket
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
 
+from wafermonitor.collector.config import Config as CollectorConfig
 from wafermonitor.query.config import Config as QueryConfig
 from wafermonitor.receiver.config import Config as ReceiverConfig
 from wafermonitor.ui.config import Config as UiConfig
@@ -43,12 +44,12 @@ def free_addresses() -> Addresses:
 
 def configured_addresses() -> Addresses:
     """The ports that the services' own settings name (design/1 §1.5 has the defaults)."""
-    receiver = ReceiverConfig.load()
+    collector, receiver = CollectorConfig.load(), ReceiverConfig.load()
     return Addresses(
-        collector_grpc=f"{LOOPBACK}:4317",
-        collector_http=f"{LOOPBACK}:4318",
-        collector_health=f"{LOOPBACK}:13133",
-        collector_metrics=f"{LOOPBACK}:8888",
+        collector_grpc=collector.otlp_grpc,
+        collector_http=collector.otlp_http,
+        collector_health=collector.health,
+        collector_metrics=f"{LOOPBACK}:{collector.metrics_port}",
         receiver_grpc=receiver.grpc_address,
         receiver_http=receiver.http_address,
         query=QueryConfig.load().address,

@@ -1,6 +1,6 @@
 """`wafer up`, `wafer demo`, `wafer doctor`.
 
-In: flags. Out: running services, a URL, JSON, exit codes (0 well, 1 something is wrong, 2 wrong usage). Called by: the `wafer` command.
+In: flags. Out: running services, a URL, JSON, exit codes (0 well, 1 something wrong, 2 wrong usage). Called by: `wafer`.
 """
 
 from __future__ import annotations
@@ -117,8 +117,7 @@ def send_probe() -> str:
     import wafermonitor.instrumentation as wafer
 
     with wafer.job("wafer_doctor", trigger="manual") as run:
-        name = f"{run.trace_id}-{run.span_id}"
-    return name
+        return run.id
 
 
 def show_finding(finding: examination.Finding) -> None:

@@ -14,23 +14,28 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from wafermonitor.collector.binary import Collector, find
+from pydantic import BaseModel
+
+from wafermonitor.collector import fragments
+from wafermonitor.collector.binary import Binary, find
+from wafermonitor.collector.config import Config as CollectorConfig
 from wafermonitor.deploy.addresses import Addresses, free_addresses
 from wafermonitor.deploy.config import Config
 from wafermonitor.deploy.errors import DeployUnavailable
 from wafermonitor.deploy.jobs import Job, broken_job, job_environment, shell_job, yield_job
 from wafermonitor.deploy.stack import Stack
 from wafermonitor.query.client import AsyncClient
-from wafermonitor.query.models import RunDetail, RunModel
+from wafermonitor.query.models import PageModel, RunDetail, RunModel
 from wafermonitor.semconv import events
 
 logger = logging.getLogger(__name__)
+M = TypeVar("M", bound=BaseModel)
 SITE = "demo"
 POLL_S = 0.02
 ONCE_LOT_S = 4.0
@@ -170,10 +175,10 @@ async def wait_for_end(client: AsyncClient, run: str) -> RunDetail:
 
 async def summarise(client: AsyncClient, addresses: Addresses, run: RunDetail) -> dict[str, Any]:
     """What the store knows of the run, counted through the API."""
-    logs = [log async for log in client.all_logs(run.run, trace=True)]
+    logs = await whole(lambda cursor: client.logs(run.run, scope="below", cursor=cursor))
     names = [log.event_name for log in logs]
-    spans = [span async for span in client.all_spans(run.run)]
-    health = await client.health()
+    spans = await whole(lambda cursor: client.spans(run.run, cursor=cursor))
+    health = await client.ready()
     collector = await asyncio.to_thread(collector_in_use)
     return {
         "run": run.run,
@@ -194,9 +199,22 @@ async def summarise(client: AsyncClient, addresses: Addresses, run: RunDetail) -
     }
 
 
-def collector_in_use() -> Collector:
+async def whole(fetch: Callable[[str | None], Awaitable[PageModel[M]]]) -> list[M]:
+    """Every item of every page."""
+    items: list[M] = []
+    cursor: str | None = None
+    while True:
+        page = await fetch(cursor)
+        items += page.items
+        cursor = page.cursor
+        if cursor is None:
+            return items
+
+
+def collector_in_use() -> Binary:
     """The Collector that `wafer collector run` picks."""
-    return find(["managed"])
+    config = CollectorConfig.load()
+    return find(config, fragments.choose(config))
 
 
 def since_ms(instant: str | None, now_s: float) -> int | None:

@@ -17,6 +17,8 @@ from wafermonitor.deploy.service import WAFER
 
 DEMO_HEARTBEAT_S = "1"
 CHECKOUT_LEVELS = 4
+CUT_STDF = bytes.fromhex("0200000a0204") + bytes.fromhex("6400010a") + bytes(10)
+"""A whole FAR record, then an MIR record of 100 bytes that stops after 10."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +64,7 @@ def yield_job(environment: Mapping[str, str], work: Path, *, stdf: Path | None, 
 def broken_job(environment: Mapping[str, str], work: Path) -> Job:
     """The same analysis on a file that stops in the middle: it ends as failure with a clear error type."""
     cut = work / "cut.stdf"
-    if not cut.exists():
-        whole = work / "whole.stdf"
-        sys.path.insert(0, str(examples_folder()))
-        try:
-            from stdf_yield.synthetic import write_lot
-        finally:
-            sys.path.pop(0)
-        write_lot(whole, wafers=1)
-        cut.write_bytes(whole.read_bytes()[:20_001])
-        whole.unlink()
+    cut.write_bytes(CUT_STDF)
     return yield_job(environment, work, stdf=cut, lot_s=0)
 
 

@@ -34,7 +34,7 @@ POLL_S = 0.05
 class Plan:
     """What to run: `arguments` of the `wafer` command, what to add to the environment, and where it says that it is ready.
 
-    Without a `ready_url` the service is ready when it has printed one JSON object on a line (`Service.announced`).
+    Without a `ready_url` the service is ready when it has printed a JSON object that says `"ready": true` (`Service.announced`).
     """
 
     name: str
@@ -124,7 +124,8 @@ class Service:
             self._lines.append(text)
             if self.plan.ready_url is None and not self.announced and text.startswith("{"):
                 with contextlib.suppress(ValueError):
-                    self.announced = dict(json.loads(text))
+                    found = json.loads(text)
+                    self.announced = found if found.get("ready") else {}
             self._show(self.plan.name, text)
 
     async def _keep(self) -> None:
