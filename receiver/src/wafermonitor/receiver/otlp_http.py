@@ -21,7 +21,6 @@ from wafermonitor.receiver.errors import (
     MethodRejected,
     ReceiverError,
     ReceiverUnavailable,
-    RequestRejected,
     RouteRejected,
 )
 from wafermonitor.receiver.pipeline import Pipeline
@@ -89,8 +88,9 @@ class Application:
     async def _export(self, method: str, path: str, headers: Mapping[str, str], receive: Receive) -> _Reply:
         encoding = ENCODINGS.get(headers.get("content-type", "").partition(";")[0].strip().lower())
         signal = ROUTES.get(path)
+        incoming = _Incoming(receive, headers, self._limit)
         try:
-            answer = await self._accept(method, signal, encoding, headers, receive)
+            answer = await self._accept(method, signal, encoding, headers, incoming)
         except ReceiverError as error:
             refusal = error
         except SenderGone:
@@ -104,10 +104,11 @@ class Application:
             self._telemetry.answered("http", signal.value, None)
             return _Reply(HTTP_OK, MEDIA[encoding], answers.response(signal, answer, encoding))
         self._telemetry.answered("http", signal.value if signal else "none", refusal)
-        return _refuse(refusal, encoding or Encoding.JSON)
+        await incoming.discard()
+        return _refuse(refusal, encoding or Encoding.JSON, keep=incoming.complete)
 
     async def _accept(
-        self, method: str, signal: Signal | None, encoding: Encoding | None, headers: Mapping[str, str], receive: Receive
+        self, method: str, signal: Signal | None, encoding: Encoding | None, headers: Mapping[str, str], incoming: _Incoming
     ) -> answers.Answer:
         if signal is None:
             raise RouteRejected(f"no such path; OTLP/HTTP is POST {', '.join(ROUTES)}")
@@ -117,46 +118,57 @@ class Application:
         if encoding is None:
             raise MediaRejected(f"content-type must be {' or '.join(ENCODINGS)}")
         with self._budget.hold() as share:
-            sent = await self._body(headers, receive, share)
+            sent = await incoming.read(share)
             body = await inflate(sent, headers.get("content-encoding", "").strip().lower(), self._limit)
             if body is not sent:
                 share.add(len(body))
                 share.drop(len(sent))
             return await self._pipeline.submit(Request(signal, encoding, body, time.time_ns()))
 
-    async def _body(self, headers: Mapping[str, str], receive: Receive, share: Hold) -> bytes:
-        """The whole body as sent, counted piece by piece: a wrong Content-Length cannot make more of it than there may be."""
+
+class _Incoming:
+    """A request's body while it arrives."""
+
+    def __init__(self, receive: Receive, headers: Mapping[str, str], limit_bytes: int) -> None:
         announced = headers.get("content-length", "")
-        if announced.isdecimal() and int(announced) > self._limit:
-            await self._discard(receive, int(announced), headers)
+        self._receive = receive
+        self._limit = limit_bytes
+        self._announced = int(announced) if announced.isdecimal() else 0
+        self._waits_for_us = "expect" in headers
+        self._seen = 0
+        self.complete = False
+
+    async def read(self, share: Hold) -> bytes:
+        """The whole body as sent, counted piece by piece: no wrong Content-Length makes more of it than there may be."""
+        if self._announced > self._limit:
             raise too_large(self._limit)
         pieces: list[bytes] = []
-        more = True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise SenderGone
-            piece: bytes = message.get("body", b"")
-            share.add(len(piece))
-            if share.held_bytes > self._limit:
+        while not self.complete:
+            piece = await self._piece()
+            if self._seen > self._limit:
                 raise too_large(self._limit)
+            share.add(len(piece))
             pieces.append(piece)
-            more = message.get("more_body", False)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    async def _discard(self, receive: Receive, announced: int, headers: Mapping[str, str]) -> None:
-        """Read a body that is a little too large to its end: many clients look for an answer only after it."""
-        if announced > 2 * self._limit or "expect" in headers:
+    async def discard(self) -> None:
+        """Read the rest of a refused body, within bounds: many clients look for an answer only after they sent everything."""
+        if self._waits_for_us or self._announced > 2 * self._limit:
             return
-        more = True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise SenderGone
-            more = message.get("more_body", False)
+        while not self.complete and self._seen <= 2 * self._limit:
+            await self._piece()
+
+    async def _piece(self) -> bytes:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise SenderGone
+        self.complete = not message.get("more_body", False)
+        piece: bytes = message.get("body", b"")
+        self._seen += len(piece)
+        return piece
 
 
-def _refuse(error: ReceiverError, encoding: Encoding) -> _Reply:
+def _refuse(error: ReceiverError, encoding: Encoding, *, keep: bool) -> _Reply:
     headers: list[tuple[str, str]] = []
     after = answers.retry_after(error)
     if after is not None:
@@ -167,8 +179,8 @@ def _refuse(error: ReceiverError, encoding: Encoding) -> _Reply:
         headers.append(("accept-encoding", "gzip, identity"))
     if error.http_status == 401:  # noqa: PLR2004 - RFC 9110 11.6.1 asks for the challenge with this status
         headers.append(("www-authenticate", "Bearer"))
-    if not isinstance(error, RequestRejected):
-        # The body may not have been read to its end, so the next request could not be found in the stream.
+    if not keep:
+        # The body was not read to its end, so the next request could not be found in the stream.
         headers.append(("connection", "close"))
     return _Reply(error.http_status, MEDIA[encoding], answers.status_body(error, encoding), tuple(headers))
 

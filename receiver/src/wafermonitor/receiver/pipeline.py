@@ -75,6 +75,11 @@ class Pipeline:
         """It takes nothing new any more."""
         return self._draining
 
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for a group."""
+        return len(self._waiting)
+
     async def submit(self, request: Request) -> Answer:
         """Wait until the rows of `request` are committed. Raises ReceiverUnavailable or ReceiverRejected."""
         if self._draining:

@@ -1,0 +1,98 @@
+"""A receiver in the test's own loop, on the memory engine or on a writer that can be told to fail, and one in a process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from tests.receiver.otlp import TRANSPORTS
+from tests.servers import postgres as server
+from wafermonitor.receiver import server as receiver_server
+from wafermonitor.receiver.config import Config
+from wafermonitor.receiver.server import RunningReceiver
+from wafermonitor.runs.records import Batch
+from wafermonitor.storage import memory
+from wafermonitor.storage.protocol import SpanQuery
+
+FREE = {"grpc_address": "127.0.0.1:0", "http_address": "127.0.0.1:0"}
+
+
+class Store:
+    """The memory engine behind a door: `fail` is asked before each write, `closed` holds writes back until it is set."""
+
+    def __init__(self) -> None:
+        self.inner = memory.Storage()
+        self.reader = self.inner.reader
+        self.writer = self
+        self.fail: Callable[[Sequence[Batch]], BaseException | None] = lambda _: None
+        self.open = asyncio.Event()
+        self.open.set()
+        self.entered = asyncio.Event()
+        self.groups: list[int] = []
+
+    async def write(self, batches: Sequence[Batch]) -> None:
+        self.entered.set()
+        await self.open.wait()
+        error = self.fail(batches)
+        if error is not None:
+            raise error
+        await self.inner.writer.write(batches)
+        self.groups.append(len(batches))
+
+    async def close(self) -> None:
+        await self.inner.close()
+
+    async def span_names(self) -> list[str]:
+        page = await self.reader.spans(SpanQuery(limit=1000))
+        return [span.name for span in page.items]
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store()
+
+
+Start = Callable[..., Awaitable[RunningReceiver]]
+
+
+@pytest.fixture
+async def start(store: Store) -> AsyncIterator[Start]:
+    """Start a receiver on `store`; it is stopped when the test ends."""
+    running: list[RunningReceiver] = []
+
+    async def start(**options: Any) -> RunningReceiver:
+        options = FREE | {"drain_s": 2.0} | options
+        running.append(await receiver_server.start(store, Config(**options)))
+        return running[-1]
+
+    yield start
+    store.open.set()
+    for receiver in running:
+        await receiver.stop()
+
+
+@pytest.fixture(params=TRANSPORTS, ids=[transport.name for transport in TRANSPORTS])
+def connect(request: pytest.FixtureRequest) -> Callable[[RunningReceiver], Any]:
+    """A client of each transport in turn, as an async context."""
+
+    @asynccontextmanager
+    async def connect(receiver: RunningReceiver) -> AsyncIterator[Any]:
+        async with request.param(receiver.grpc_address, receiver.http_address) as client:
+            yield client
+
+    return connect
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[server.Server]:
+    """A real PostgreSQL for the session."""
+    why = server.missing()
+    if why is not None:
+        pytest.skip(why)
+    running = server.start()
+    yield running
+    running.stop()
