@@ -5,9 +5,9 @@
     ...
     server.stop()                                           # in order; removes its folders
 
-Skip the test when `collector.missing()` says why there is none; `collector.prepare()` builds one where Go can (about 4 minutes,
-once). `kill()` is kill -9 of the Collector alone, `kill_supervisor()` of the process that keeps it. `otlp_http` and the like are
-`host:port`. All calls block.
+Skip the test when `collector.missing()` says why there is none; `collector.prepare()` builds one where Go can (about 4
+minutes, once). `kill()` is kill -9 of the Collector alone, `kill_supervisor()` of the process that keeps it. `otlp_http` and
+the like are `host:port`. All calls block.
 """
 
 from __future__ import annotations

@@ -1,0 +1,89 @@
+"""A beat is a valid OTLP log record that the receiver takes for a sign of its feed."""
+
+import http.server
+import json
+import threading
+
+import pytest
+from google.protobuf import json_format
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+
+from tests.servers.collector import free_ports
+from wafermonitor.collector import beat
+from wafermonitor.collector.config import Config
+from wafermonitor.collector.errors import CollectorRejected, CollectorUnavailable
+from wafermonitor.runs import lifecycle
+
+CONFIG = Config.load({"WAFER_SITE_ID": "fab1", "WAFER_FEED_ID": "tester-07"})
+
+
+class Answer:
+    """An HTTP server on loopback that answers one request with a status and keeps what it got."""
+
+    def __init__(self, status):
+        self.got = {}
+        got = self.got
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                length = int(self.headers["Content-Length"])
+                got.update(path=self.path, type=self.headers["Content-Type"], body=json.loads(self.rfile.read(length)))
+                self.send_response(status)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_):
+                """Quiet."""
+
+        self.server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+        self.thread = threading.Thread(target=self.server.handle_request)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.thread.join()
+        self.server.server_close()
+
+    @property
+    def config(self):
+        return Config.load({"WAFER_OTLP_HTTP": f"127.0.0.1:{self.server.server_address[1]}"})
+
+
+def test_a_beat_is_otlp_and_moves_the_watermark_of_its_feed():
+    message = json_format.ParseDict(beat.request(CONFIG, 1_700_000_000_000_000_123), ExportLogsServiceRequest())
+    (one,) = message.resource_logs
+    resource = {pair.key: pair.value.string_value for pair in one.resource.attributes}
+    (record,) = one.scope_logs[0].log_records
+    origin = lifecycle.origin_of(resource)
+    found = lifecycle.feed_beat(origin, record.event_name, record.time_unix_nano, received_ns=1_700_000_000_500_000_123)
+    assert found is not None
+    assert (found.site, found.feed) == ("fab1", "tester-07")
+    assert found.beat_ns == 1_700_000_000_000_000_123
+    assert found.skew_ns == 500_000_000
+
+
+def test_a_beat_goes_to_the_logs_path():
+    with Answer(200) as answer:
+        beat.send(answer.config)
+    assert answer.got["path"] == "/v1/logs"
+    assert answer.got["type"] == "application/json"
+    (record,) = answer.got["body"]["resourceLogs"][0]["scopeLogs"][0]["logRecords"]
+    assert record["eventName"] == "wafer.feed.beat"
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_full_collector_is_unavailable(status):
+    with Answer(status) as answer, pytest.raises(CollectorUnavailable, match=str(status)):
+        beat.send(answer.config)
+
+
+def test_another_program_on_the_port_is_named():
+    with Answer(404) as answer, pytest.raises(CollectorRejected, match="is it a Collector's OTLP/HTTP port"):
+        beat.send(answer.config)
+
+
+def test_nobody_there_is_unavailable():
+    with pytest.raises(CollectorUnavailable, match="does not answer"):
+        beat.send(Config.load({"WAFER_OTLP_HTTP": f"127.0.0.1:{free_ports(1)[0]}"}))

@@ -1,0 +1,133 @@
+"""`wafer collector …` on the command line: answers on stdout, one message when it cannot."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from tests.servers.collector import RUN, free_ports
+from wafermonitor.collector import build, fragments
+from wafermonitor.collector.command import collector
+
+
+@pytest.fixture
+def call(monkeypatch):
+    """Run a sub-command in this process; (exit code, stdout, stderr)."""
+
+    def run(*words, **environ):
+        done = CliRunner().invoke(collector, [*words], env=environ)
+        return done.exit_code, done.stdout, done.stderr
+
+    return run
+
+
+@pytest.fixture
+def using(found):
+    return {"WAFER_COLLECTOR_BIN": str(found.path)}
+
+
+def test_an_unknown_backend_is_one_message(call):
+    code, _, message = call("validate", "--backend", "nope")
+    assert code == 1
+    assert message == "Error: collector.backends = 'nope': known: file, managed, or the path of a YAML file\n"
+
+
+def test_a_wrong_setting_stops_the_start(call):
+    code, _, message = call("run", WAFER_METRICS_PORT="many")
+    assert code == 1
+    assert "collector.metrics_port = 'many': a port from 1 to 65535 (set WAFER_METRICS_PORT)" in message
+
+
+def test_without_collector_and_go_every_command_says_what_to_install(call, tmp_path):
+    nothing = {"PATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "WAFER_COLLECTOR_BIN": ""}
+    for command in ("run", "install", "validate", "print", "components"):
+        code, _, message = call(command, **nothing)
+        assert code == 1
+        assert "install otelcol-contrib 0.159 or newer" in message, command
+
+
+def test_help_names_every_command(call):
+    code, text, _ = call("--help")
+    assert code == 0
+    for name in ("run", "install", "validate", "print", "components", "beat"):
+        assert f"\n  {name} " in text
+
+
+@pytest.mark.collector
+@pytest.mark.timeout(900)
+def test_validate_answers_people_and_programs(call, using, tmp_path):
+    assert (
+        call("validate", "--backend", "file", "--receiver", "host", **using)[1]
+        == "valid for Collector 0.159.0: base, file, host\n"
+    )
+    answer = json.loads(call("validate", "--json", **using)[1])
+    assert answer["valid"] is True
+    assert answer["collector"]["source"] == "WAFER_COLLECTOR_BIN"
+    own = tmp_path / "own.yaml"
+    own.write_text("exporters: {nop: {colour: red}}\n")
+    code, text, _ = call("validate", "--backend", str(own), "--json", **using)
+    assert code == 1
+    assert "colour" in json.loads(text)["problem"]
+
+
+@pytest.mark.collector
+@pytest.mark.timeout(900)
+def test_print_shows_the_merge(call, using):
+    code, text, _ = call("print", "--backend", "managed", "--backend", "file", "--json", **using)
+    assert code == 0
+    assert {"otlp_grpc/managed", "otlp_grpc/file_spool", "file/jsonl", "nop"} == set(json.loads(text)["exporters"])
+    assert "otlp_grpc/managed:" in call("print", **using)[1]
+
+
+@pytest.mark.collector
+@pytest.mark.timeout(900)
+def test_components_lists_the_parts(call, using):
+    assert "file_storage" in call("components", **using)[1]
+    answer = json.loads(call("components", "--json", **using)[1])
+    assert "forward" in answer["components"]["connectors"]
+
+
+@pytest.mark.collector
+@pytest.mark.timeout(900)
+def test_install_takes_a_collector_that_is_there(call, using, found):
+    code, text, _ = call("install", **using)
+    assert code == 0
+    assert text == f"Collector {found.version} (WAFER_COLLECTOR_BIN): {found.path}\n"
+
+
+@pytest.mark.collector
+@pytest.mark.timeout(900)
+def test_install_finds_what_was_built(call, found, tmp_path):
+    cache = {"PATH": str(tmp_path), "WAFER_COLLECTOR_BIN": "", "XDG_CACHE_HOME": str(tmp_path)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        built = build.target(fragments.MANIFESTS["minimal"])
+    built.parent.mkdir(parents=True)
+    built.symlink_to(found.path)
+    code, text, _ = call("install", "--json", **cache)
+    assert code == 0
+    assert json.loads(text) == {"path": str(built), "version": found.version, "source": "cache"}
+
+
+def test_one_beat_that_nobody_takes_is_an_error(call):
+    code, _, message = call("beat", "--once", WAFER_OTLP_HTTP=f"127.0.0.1:{free_ports(1)[0]}")
+    assert code == 1
+    assert "no beat" in message
+
+
+def test_the_beat_goes_on_until_sigterm_and_says_a_failure_once():
+    environ = {"WAFER_OTLP_HTTP": f"127.0.0.1:{free_ports(1)[0]}", "WAFER_COLLECTOR_BEAT_S": "0.05"}
+    with subprocess.Popen(
+        [sys.executable, "-c", RUN, "beat"], env=os.environ | environ, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        first = process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        _, rest = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "does not answer" in first
+    assert rest == ""

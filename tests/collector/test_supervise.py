@@ -1,0 +1,276 @@
+"""A Collector that is kept: restarts, reloads, stops and leaves nothing behind; what it took it delivers."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from concurrent import futures
+
+import grpc
+import psutil
+import pytest
+
+from tests.servers.collector import RUN, free_ports, gone, until
+
+pytestmark = [pytest.mark.collector, pytest.mark.timeout(900)]
+
+BEATING = {"WAFER_COLLECTOR_BEAT_S": "0.2", "WAFER_COLLECTOR_REPORT_S": "0.5"}
+
+
+def post(server, name, resource=None, attributes=None):
+    """Send one log record that is called `name`; the HTTP status."""
+    host, _, port = server.otlp_http.rpartition(":")
+    record = {"timeUnixNano": "1700000000000000000", "eventName": name, "body": {"stringValue": name}}
+    record["attributes"] = [{"key": key, "value": {"stringValue": value}} for key, value in (attributes or {}).items()]
+    pairs = [{"key": key, "value": {"stringValue": value}} for key, value in (resource or {}).items()]
+    body = json.dumps({"resourceLogs": [{"resource": {"attributes": pairs}, "scopeLogs": [{"logRecords": [record]}]}]})
+    connection = http.client.HTTPConnection(host, int(port), timeout=10)
+    try:
+        connection.request("POST", "/v1/logs", body, {"Content-Type": "application/json"})
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def arrived(server, name):
+    return [record for record in server.records() if record.get("eventName") == name]
+
+
+def resource_of(server, name):
+    (found,) = [
+        one["resource"]["attributes"]
+        for one in server.delivered()
+        if any(record.get("eventName") == name for scope in one["scopeLogs"] for record in scope["logRecords"])
+    ]
+    return {pair["key"]: pair["value"] for pair in found}
+
+
+def silent(address):
+    """Whether nobody listens there."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=1).close()
+    except OSError:
+        return True
+    return False
+
+
+def test_ready_says_what_runs_and_where(start, found, tmp_path):
+    server = start(("file",))
+    ready = server.wait("ready")
+    assert ready["collector"] == {"path": str(found.path), "version": found.version, "source": "WAFER_COLLECTOR_BIN"}
+    assert ready["otlp_http"] == server.otlp_http
+    assert not gone(ready["collector_pid"])
+    assert ready["pid"] == server.supervisor
+
+
+def test_beats_arrive_through_the_collectors_own_queue(start):
+    server = start(("file",), environ=BEATING)
+    until(lambda: len(arrived(server, "wafer.feed.beat")) >= 3, "three beats")
+    stamps = [int(record["timeUnixNano"]) for record in arrived(server, "wafer.feed.beat")]
+    assert stamps == sorted(set(stamps))
+    report = server.wait("queue", 2)
+    assert report["exporter"] == "otlp_grpc/file_spool"
+    assert report["hours"] > 1
+    assert report["rate"] > 0
+
+
+def test_site_and_feed_are_filled_in_as_text_and_never_replaced(start):
+    server = start(("file",), environ={"WAFER_SITE_ID": "300", "WAFER_FEED_ID": "true", "WAFER_COLLECTOR_BEAT_S": "900"})
+    assert post(server, "bare") == 200
+    assert post(server, "named", resource={"wafer.site.id": "fab2", "wafer.feed.id": "other"}) == 200
+    until(lambda: arrived(server, "bare") and arrived(server, "named"), "both records")
+    assert resource_of(server, "bare") == {"wafer.site.id": {"stringValue": "300"}, "wafer.feed.id": {"stringValue": "true"}}
+    assert resource_of(server, "named") == {"wafer.site.id": {"stringValue": "fab2"}, "wafer.feed.id": {"stringValue": "other"}}
+
+
+def test_secrets_are_masked_before_they_leave(start):
+    server = start(("file",))
+    assert post(server, "leak", attributes={"db.Password": "hunter2", "api_key": "k1", "wafer.lot.ids": "GAL-LOT"}) == 200
+    (record,) = until(lambda: arrived(server, "leak"), "the record")
+    values = {pair["key"]: pair["value"]["stringValue"] for pair in record["attributes"]}
+    assert values == {"db.Password": "****", "api_key": "****", "wafer.lot.ids": "GAL-LOT"}
+
+
+def test_log_files_of_scripts_become_records(start, tmp_path):
+    trace_id, span_id = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+    line = {
+        "ts": "2026-11-22T14:00:00.5Z",
+        "level": "error",
+        "message": "no wafer",
+        "trace_id": trace_id,
+        "span_id": span_id,
+        "slot": "3",
+    }
+    (tmp_path / "a.log.jsonl").write_text(json.dumps(line) + "\n")
+    server = start(("file",), ("files",), environ={"WAFER_DROP_DIR": str(tmp_path)})
+    (record,) = until(lambda: [one for one in server.records() if one.get("traceId") == trace_id], "the line")
+    assert record["body"] == {"stringValue": "no wafer"}
+    assert record["spanId"] == span_id
+    assert record["severityNumber"] == 17
+    assert record["timeUnixNano"] == "1795356000500000000"
+    attributes = {pair["key"]: pair["value"] for pair in record["attributes"]}
+    assert attributes == {"slot": {"stringValue": "3"}, "log.file.name": {"stringValue": "a.log.jsonl"}}
+
+
+def test_a_dead_collector_is_started_again(start):
+    server = start(("file",))
+    first = server.pid
+    server.kill()
+    assert server.wait("restart")["code"] == -signal.SIGKILL
+    assert server.wait("ready", 2)["restarts"] == 1
+    assert server.pid != first
+    assert post(server, "after") == 200
+    until(lambda: arrived(server, "after"), "a record after the restart")
+
+
+def test_what_was_accepted_survives_kill_9(start):
+    """The far end is down, the Collector is killed, the far end comes up: everything arrives."""
+    port = free_ports(1)[0]
+    server = start(("managed",), environ={"WAFER_MANAGED_ENDPOINT": f"127.0.0.1:{port}"})
+    names = {f"kept-{number}" for number in range(20)}
+    for name in sorted(names):
+        assert post(server, name) == 200
+    server.kill()
+    server.wait("ready", 2)
+    far_end = start(("file",), environ={"WAFER_OTLP_GRPC": f"127.0.0.1:{port}"})
+    until(lambda: names <= {record.get("eventName") for record in far_end.records()}, "all records after kill -9")
+
+
+@pytest.mark.parametrize(("token", "header"), [("t0p", "Bearer t0p"), ("", None)])
+def test_a_token_is_sent_and_without_one_no_header_at_all(start, token, header):
+    """An empty bearer header makes some receivers refuse, so it must not be there."""
+    seen = []
+
+    class Receiver(grpc.GenericRpcHandler):
+        def service(self, details):
+            seen.append(dict(details.invocation_metadata).get("authorization"))
+            return grpc.unary_unary_rpc_method_handler(lambda _request, _context: b"")
+
+    receiver = grpc.server(futures.ThreadPoolExecutor(2), handlers=(Receiver(),))
+    port = receiver.add_insecure_port("127.0.0.1:0")
+    receiver.start()
+    try:
+        start(("managed",), environ={"WAFER_MANAGED_ENDPOINT": f"127.0.0.1:{port}", "WAFER_TOKEN": token, **BEATING})
+        until(lambda: seen, "a request at the receiver")
+    finally:
+        receiver.stop(grace=None).wait()
+    assert set(seen) == {header}
+
+
+def test_a_broken_file_is_refused_at_reload_and_the_old_one_goes_on(start, tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text("exporters: {debug: {verbosity: basic}}\n")
+    server = start(("file", str(own)))
+    collector = server.pid
+    own.write_text("exporters: {debug: {verbosity: shouting}}\n")
+    server.reload()
+    assert "verbosity" in server.wait("reload-refused")["problem"]
+    assert server.pid == collector
+    assert not gone(collector)
+    assert post(server, "still-here") == 200
+    own.write_text("exporters: {debug: {verbosity: normal}}\n")
+    server.reload()
+    server.wait("reloaded")
+    until(lambda: _accepts(server, "reloaded"), "data after the reload")
+    until(lambda: arrived(server, "still-here") and arrived(server, "reloaded"), "both records")
+    assert not gone(collector)
+    assert server.count("restart") == 0
+
+
+def _accepts(server, name):
+    try:
+        return post(server, name) == 200
+    except OSError:
+        return False
+
+
+def test_sigterm_ends_both_and_keeps_what_was_not_delivered(start):
+    port = free_ports(1)[0]
+    server = start(("managed",), environ={"WAFER_MANAGED_ENDPOINT": f"127.0.0.1:{port}"})
+    collector = server.pid
+    assert post(server, "waits") == 200
+    assert server.end() == 0
+    assert server.count("stopped") == 1
+    assert gone(collector)
+    assert silent(server.otlp_http)
+    assert any(b"waits" in path.read_bytes() for path in (server.home / "queue").iterdir())
+
+
+def test_kill_9_of_the_supervisor_leaves_no_collector(start):
+    server = start(("file",))
+    collector = server.pid
+    children = psutil.Process(server.supervisor).children(recursive=True)
+    server.kill_supervisor()
+    until(lambda: gone(collector), "the end of the Collector")
+    until(lambda: all(gone(child.pid) for child in children), "the end of every child")
+    assert silent(server.otlp_http)
+
+
+def run_again(server, **environ):
+    """A second `wafer collector run` that is expected to give up; its exit code and stderr."""
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, "run", "--backend", "file"],
+        env=os.environ | server.environ | environ, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stderr
+
+
+def test_a_second_collector_on_one_folder_is_told_who_has_it(start):
+    server = start(("file",))
+    code, message = run_again(server)
+    assert code == 1
+    assert f"is in use by process {server.supervisor}: stop it, or set WAFER_COLLECTOR_QUEUE_DIR" in message
+
+
+def test_a_taken_port_is_named(start, tmp_path):
+    server = start(("file",))
+    code, message = run_again(server, WAFER_COLLECTOR_QUEUE_DIR=str(tmp_path))
+    assert code == 1
+    assert f"{server.otlp_grpc} cannot be used (Address already in use)" in message
+    assert "WAFER_OTLP_GRPC" in message
+
+
+def test_a_first_start_that_fails_is_the_end(start, tmp_path):
+    """A port that only the Collector knows of is taken: its own message is shown, and the supervisor gives up."""
+    server = start(("file",))
+    grpc, http_port, health, metrics = free_ports(4)
+    code, message = run_again(
+        server,
+        WAFER_COLLECTOR_QUEUE_DIR=str(tmp_path),
+        WAFER_OTLP_GRPC=f"127.0.0.1:{grpc}",
+        WAFER_OTLP_HTTP=f"127.0.0.1:{http_port}",
+        WAFER_HEALTH_ENDPOINT=f"127.0.0.1:{health}",
+        WAFER_METRICS_PORT=str(metrics),
+    )
+    assert code == 1
+    assert "address already in use" in message
+    assert "the Collector ended (code 1) before it was ready" in message
+
+
+def test_the_ready_file_stands_while_the_collector_takes_data(found, tmp_path):
+    grpc, http_port, health, metrics, loopback = free_ports(5)
+    file = tmp_path / "ready.json"
+    environ = {
+        "WAFER_COLLECTOR_BIN": str(found.path),
+        "WAFER_COLLECTOR_QUEUE_DIR": str(tmp_path / "queue"),
+        "WAFER_FILE_DIR": str(tmp_path / "out"),
+        "WAFER_SPOOL_DIR": str(tmp_path / "spool"),
+        "WAFER_OTLP_GRPC": f"127.0.0.1:{grpc}",
+        "WAFER_OTLP_HTTP": f"127.0.0.1:{http_port}",
+        "WAFER_HEALTH_ENDPOINT": f"127.0.0.1:{health}",
+        "WAFER_METRICS_PORT": str(metrics),
+        "WAFER_FILE_LOOPBACK": f"127.0.0.1:{loopback}",
+    }
+    command = [sys.executable, "-c", RUN, "run", "--backend", "file", "--ready-file", str(file)]
+    with subprocess.Popen(command, env=os.environ | environ, stdout=subprocess.PIPE, text=True) as process:
+        until(file.is_file, "the ready file")
+        assert json.loads(file.read_text())["otlp_http"] == f"127.0.0.1:{http_port}"
+        process.send_signal(signal.SIGINT)
+        text, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert not file.exists()
+    assert text.startswith(f"ready: Collector {found.version} with base, file; OTLP on 127.0.0.1:{grpc} (gRPC)")
