@@ -1,0 +1,107 @@
+"""Now: what is open at this moment, failing first, and what failed in the last day.
+
+In: `Now`. Out: `Page`. Called by: pages.page.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from wafermonitor.query.models import PageModel, RunModel, SiteModel
+from wafermonitor.ui.address import Now, Runs, url
+from wafermonitor.ui.clock import epoch_ms
+from wafermonitor.ui.pages.page import Page
+from wafermonitor.ui.render import render
+from wafermonitor.ui.source import Source
+from wafermonitor.ui.states import LOOKS, look
+
+FAILED_SHOWN = 9
+
+
+class Tile(NamedTuple):
+    """One count. `alarm`: a count above zero wants attention."""
+
+    look: str
+    icon: str
+    word: str
+    count: int
+    words: str
+    note: str
+    href: str
+    help: str
+    alarm: bool
+
+
+class Behind(NamedTuple):
+    """A feed that is behind, and how many open jobs wait for it."""
+
+    site: str
+    feed: str
+    watermark: str | None
+    unknown: int
+
+
+async def load(source: Source, address: Now) -> Page:
+    """Everything the page shows, asked at once."""
+    opened, failed, sites = await asyncio.gather(
+        source.open_jobs(address.site), source.failed_jobs(address.site), source.sites()
+    )
+    chosen = [site for site in sites if not address.site or site.site == address.site]
+    html = render(
+        "now.html",
+        address=address,
+        server_time=opened.server_time,
+        sites=sites,
+        tiles=tiles(address, opened, failed),
+        behind=behind(chosen, opened.items),
+        runs=opened.items,
+        more=opened.cursor is not None,
+        failed=failed.items[:FAILED_SHOWN],
+        failed_url=_failed_url(address),
+    )
+    return Page(html, "Now · WaferMonitor", "/", epoch_ms(opened.server_time) or 0.0, busy=bool(opened.items))
+
+
+def tiles(address: Now, opened: PageModel[RunModel], failed: PageModel[RunModel]) -> list[Tile]:
+    """The six counts of jobs. Where a list was cut the number is a lower bound and says `+`."""
+    counts = Counter(look(run).key for run in opened.items)
+    more = "+" if opened.cursor else ""
+    found = []
+    notes = {
+        "running": "in time",
+        "overdue": "alive, too long",
+        "silent": "no recent sign",
+        "lost": "taken as dead",
+        "unknown": "link is behind",
+    }
+    for key, note in notes.items():
+        href = url(Runs(site=address.site, state=key, sort="failing"))
+        meaning = LOOKS[key]
+        count = counts[key]
+        alarm = meaning.failing or key == "unknown"
+        found.append(Tile(key, key, meaning.word, count, f"{count:,}{more}", note, href, meaning.help, alarm))
+    words = f"{len(failed.items):,}{'+' if failed.cursor else ''}"
+    about = "Jobs that ended with failure, error or timeout."
+    found.append(
+        Tile("failed", "failure", "failed", len(failed.items), words, "last 24 hours", _failed_url(address), about, alarm=True)
+    )
+    return found
+
+
+def behind(sites: Sequence[SiteModel], opened: Sequence[RunModel]) -> list[Behind]:
+    """Feeds that are behind, those with the most unknown jobs first."""
+    waiting = Counter((run.site, run.feed) for run in opened if run.state == "unknown")
+    found = [
+        Behind(site.site, feed.feed, feed.watermark, waiting[site.site, feed.feed])
+        for site in sites
+        for feed in site.feeds
+        if feed.behind
+    ]
+    return sorted(found, key=lambda link: (-link.unknown, link.site, link.feed))
+
+
+def _failed_url(address: Now) -> str:
+    return url(Runs(site=address.site, result="failed", since="24h"))

@@ -1,0 +1,42 @@
+"""The two Panel components of a page: the line to the browser, and the shell around it.
+
+In: what a session shows, messages of the browser. Out: a Panel template. Called by: session.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import panel as pn
+import param
+from markupsafe import Markup
+from panel.custom import JSComponent
+from panel.template import Template
+
+from wafermonitor.ui.render import render, source
+
+THEME = Path(__file__).parent / "theme"
+
+
+class Screen(JSComponent):  # type: ignore[misc]  # Panel publishes no types
+    """`shown` goes to the browser: html, title, nav, address, server_ms, stale. Messages come back to `on_msg`."""
+
+    shown = param.Dict(default={"html": ""}, doc="what the page shows; see theme/page.js")
+    _esm = THEME / "screen.js"
+
+
+def shell(screen: Screen, chart: pn.viewable.Viewable, title: str) -> Template:
+    """The page around the screen: bar, help, icons, scripts."""
+    template = Template(source("page.html"))
+    template.add_panel("screen", screen)
+    template.add_panel("chart", chart)
+    template.add_variable("title", title)
+    template.add_variable("icons", _markup("icons.html"))
+    template.add_variable("help", _markup("help.html"))
+    template.add_variable("skeleton", _markup("skeleton.html"))
+    return template
+
+
+def _markup(name: str, **values: Any) -> Markup:
+    return Markup(render(name, **values))  # noqa: S704 - our own templates, which escape what they are given

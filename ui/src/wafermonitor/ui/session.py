@@ -1,0 +1,167 @@
+"""One viewer: follows the address, looks again when something changed, keeps the last content when the API is gone.
+
+In: the address of the request, messages of the browser (`go`, `rows`, `visible`, `zone`, `retry`), calls of `Live`.
+Out: a Panel template once, then new values of `Screen.shown`. Called by: app, once per page load.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import panel as pn
+
+from wafermonitor.ui.address import parse_url, url
+from wafermonitor.ui.chart import Chart
+from wafermonitor.ui.config import Config
+from wafermonitor.ui.errors import UiRejected, UiUnavailable
+from wafermonitor.ui.live import Live
+from wafermonitor.ui.pages import Page, Viewer, load
+from wafermonitor.ui.render import render
+from wafermonitor.ui.screen import Screen, shell
+from wafermonitor.ui.source import Source
+
+log = logging.getLogger(__name__)
+BUSY_S = 2.0
+"""Longest time between two looks while something on the page is open: spans arrive without a change of their run."""
+
+
+class Session:
+    """One open page. Its task ends when the browser leaves."""
+
+    def __init__(self, source: Source, live: Live, config: Config) -> None:
+        self._source = source
+        self._live = live
+        self._config = config
+        self._screen = Screen()
+        self._chart = Chart()
+        self._viewer = Viewer(parse_url("/"))
+        self._address = "/"
+        self._visible = True
+        self._page: Page | None = None
+        self._stale_since: str | None = None
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._document: Any = None
+
+    def open(self, address: str) -> Any:
+        """The template of the page at `address` (path and query); begins to follow it."""
+        self._go(address)
+        self._document = pn.state.curdoc
+        self._screen.on_msg(self._message)
+        stop_listening = self._live.listen(self._changed)
+        self._task = asyncio.ensure_future(self._follow())
+
+        def leave(_: Any) -> None:
+            stop_listening()
+            assert self._task is not None
+            self._task.cancel()
+            self._document = None
+
+        pn.state.on_session_destroyed(leave)
+        return shell(self._screen, self._chart.place, "WaferMonitor")
+
+    def _go(self, address: str) -> None:
+        self._address = address
+        self._viewer = Viewer(parse_url(address))
+
+    def _changed(self) -> None:
+        if self._visible:
+            self._wake.set()
+
+    def _message(self, event: Any) -> None:
+        message = event.data if isinstance(event.data, dict) else {}
+        if isinstance(message.get("go"), str):
+            self._go(message["go"][:4_000])
+        if isinstance(message.get("rows"), int | float):
+            self._viewer.top = max(int(message["rows"]), 0)
+        if "visible" in message:
+            self._visible = bool(message["visible"])
+        if isinstance(message.get("zone"), int | float):
+            self._chart.shift_minutes(float(message["zone"]))
+        if message.get("retry"):
+            self._source.changed()
+        self._wake.set()
+
+    async def _follow(self) -> None:
+        while True:
+            self._wake.clear()
+            begin_s = time.monotonic()
+            try:
+                await self._look()
+            except Exception:
+                # A page that cannot be made must not end the session: it is reported and tried again.
+                log.exception("the page %s could not be made", url(self._viewer.address))
+            pause_s = max(self._pause_s() - (time.monotonic() - begin_s), 0.05)
+            try:
+                await asyncio.wait_for(self._wake.wait(), pause_s)
+            except TimeoutError:
+                continue
+
+    def _pause_s(self) -> float:
+        if not self._visible:
+            return self._config.hidden_refresh_s
+        busy = self._page is not None and self._page.busy
+        return min(BUSY_S, self._config.refresh_s) if busy else self._config.refresh_s
+
+    async def _look(self) -> None:
+        """Load what the address asks for and show it; what was seen last stays where that fails."""
+        address, viewer = self._address, self._viewer
+        try:
+            self._page = await load(self._source, viewer)
+            self._stale_since = None
+            stale = None
+        except UiUnavailable:
+            self._stale_since = self._stale_since or datetime.now(UTC).isoformat()
+            stale = render("stale.html", since=self._stale_since, kept=self._page is not None)
+            if self._page is None:
+                self._page = _unreachable()
+        except UiRejected as error:
+            self._page, stale = _refused(str(error)), None
+        self._show(address, self._page, stale)
+
+    def _show(self, address: str, page: Page, stale: str | None) -> None:
+        document = self._document
+        if document is None:
+            return
+        shown = {
+            "address": address,
+            "html": page.html,
+            "title": page.title if stale is None else f"stale: {page.title}",
+            "nav": page.nav,
+            "server_ms": page.server_ms if stale is None else time.time() * 1_000,
+            "stale": stale,
+        }
+
+        def apply() -> None:
+            self._screen.shown = shown
+            self._chart.feed(page.series)
+
+        document.add_next_tick_callback(apply)
+
+
+def _unreachable() -> Page:
+    html = render(
+        "problem.html",
+        heading="The read API does not answer",
+        words="Nothing can be shown until it does. Check that wafer query is running; wafer doctor says which part is down.",
+        href="",
+        action="",
+        retry=True,
+    )
+    return Page(html, "No answer · WaferMonitor", "", time.time() * 1_000)
+
+
+def _refused(detail: str) -> Page:
+    html = render(
+        "problem.html",
+        heading="The read API does not accept this view",
+        words=detail,
+        href="/runs",
+        action="Start from all runs",
+        retry=False,
+    )
+    return Page(html, "Not accepted · WaferMonitor", "", time.time() * 1_000)

@@ -1,0 +1,209 @@
+"""What the pages ask of the read API, asked once for all viewers of this process.
+
+In: an `AsyncClient` of `query.client`. Out: its models; UiUnavailable when nobody answers, RunMissing and UiRejected when the answer
+is no. Called by: pages, live, session.
+
+Answers are shared: the same question while one is on its way, or within `KEEP_S`, is not asked again. `changed()` (called by the
+stream) makes every kept answer old.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, TypeVar, cast
+
+from wafermonitor.query.client import AsyncClient
+from wafermonitor.query.errors import QueryRejected, QueryUnavailable, RunNotFound
+from wafermonitor.query.models import (
+    AppModel,
+    LogModel,
+    MetricSeriesModel,
+    PageModel,
+    RunDetail,
+    RunModel,
+    SiteModel,
+    SpanModel,
+    TreeNode,
+)
+from wafermonitor.semconv import metrics
+from wafermonitor.ui.errors import RunMissing, UiRejected, UiUnavailable
+from wafermonitor.ui.states import BAD_RESULTS, OPEN_STATES, look
+from wafermonitor.ui.waterfall import Trace, TraceSpan, trace_span
+
+T = TypeVar("T")
+KEEP_S = 1.0
+SLOW_KEEP_S = 30.0
+OPEN_MOST = 200
+FAILED_MOST = 100
+TRACE_MOST = 20_000
+TRACES_KEPT = 16
+_KEPT_MOST = 500
+_SPAN_PAGE = 1_000
+_EASY_TRACE = 2_000
+SERIES = (metrics.PROCESS_CPU_TIME, metrics.PROCESS_MEMORY_USAGE)
+
+
+class _Kept(NamedTuple):
+    task: asyncio.Task[Any]
+    version: int
+    asked_s: float
+
+
+class Source:
+    """Shared answers. One per process."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+        self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
+        self._version = 0
+        self._traces: OrderedDict[str, Trace] = OrderedDict()
+
+    async def close(self) -> None:
+        """Drop what is on its way and close the client."""
+        for kept in self._kept.values():
+            kept.task.cancel()
+        await asyncio.gather(*(kept.task for kept in self._kept.values()), return_exceptions=True)
+        await self._client.close()
+
+    @property
+    def client(self) -> AsyncClient:
+        """The way to the API, for the stream."""
+        return self._client
+
+    def changed(self) -> None:
+        """Something happened: what was kept is old."""
+        self._version += 1
+
+    async def open_jobs(self, site: str) -> PageModel[RunModel]:
+        """Jobs that have not ended, failing first."""
+        return await self._jobs(site=site, state=OPEN_STATES, order="failing", limit=OPEN_MOST)
+
+    async def failed_jobs(self, site: str) -> PageModel[RunModel]:
+        """Jobs of the last 24 hours that failed, newest first."""
+        return await self._jobs(site=site, result=BAD_RESULTS, from_="-24h", limit=FAILED_MOST)
+
+    async def failing(self) -> int:
+        """How many open jobs are overdue, silent or lost, for the page's title."""
+        return sum(look(run).failing for run in (await self.open_jobs("")).items)
+
+    async def runs(
+        self, level: str, question: Mapping[str, list[str]], cursor: str, limit: int
+    ) -> PageModel[RunModel]:
+        """One page of the table. `level` is jobs, subjobs or all."""
+        filters = _filters(question) | {"cursor": cursor or None, "limit": limit}
+        key = (level, tuple((name, tuple(value) if isinstance(value, list) else value) for name, value in filters.items()))
+        if level == "subjobs":
+            return await self._ask(("subjobs", key), lambda: self._client.subjobs(**filters))
+        if level == "all":
+            filters["subjobs"] = "any"
+        return await self._ask(("jobs", key), lambda: self._client.jobs(**filters))
+
+    async def root_spans(self, question: Mapping[str, list[str]], cursor: str, limit: int) -> PageModel[SpanModel]:
+        """One page of root spans, newest first."""
+        filters = _filters(question) | {"cursor": cursor or None, "limit": limit}
+        key = tuple((name, tuple(value) if isinstance(value, list) else value) for name, value in filters.items())
+        return await self._ask(("root_spans", key), lambda: self._client.root_spans(**filters))
+
+    async def sites(self) -> list[SiteModel]:
+        """Every site with its feeds."""
+        return await self._ask(("sites",), self._client.sites)
+
+    async def apps(self) -> list[AppModel]:
+        """Every program that has sent something; kept for 30 s."""
+        return await self._ask(("apps",), self._client.apps, keep_s=SLOW_KEEP_S, lasting=True)
+
+    async def run(self, run: str) -> RunDetail:
+        """One run or plain span."""
+        return await self._ask(("run", run), lambda: self._client.run(run))
+
+    async def parent(self, run: RunModel) -> RunModel | None:
+        """The run above, or None where there is none or it has not arrived."""
+        if run.parent is None:
+            return None
+        try:
+            return await self.run(run.parent)
+        except RunMissing:
+            return None
+
+    async def tree(self, run: str) -> TreeNode:
+        """The run and all its subjobs."""
+        return await self._ask(("tree", run), lambda: self._client.tree(run))
+
+    async def logs(self, run: str, severity: str, limit: int) -> PageModel[LogModel]:
+        """The first `limit` events and logs of the run and below, oldest first."""
+        least = None if severity == "debug" else severity
+        return await self._ask(("logs", run, severity), lambda: self._client.logs(run, severity=least, limit=limit))
+
+    async def metrics(self, run: str) -> list[MetricSeriesModel]:
+        """CPU and memory of the run's process."""
+        return await self._ask(("metrics", run), lambda: self._client.metrics(run, name=SERIES))
+
+    async def trace(self, run: str, *, ended: bool) -> Trace:
+        """All spans of a run, at most 20,000. Kept for good once the run has ended and was read after that."""
+        if run in self._traces:
+            self._traces.move_to_end(run)
+            return self._traces[run]
+        trace = await self._ask(("trace", run), lambda: self._read_trace(run), keep_s=KEEP_S)
+        # A long trace that still grows is read again more seldom: reading it must not cost more than showing it.
+        if not ended and len(trace.spans) > _EASY_TRACE:
+            return await self._ask(("long trace", run), lambda: self._read_trace(run), keep_s=SLOW_KEEP_S, lasting=True)
+        return trace
+
+    async def server_time(self) -> str:
+        """The API's clock; this host's where it does not answer in time."""
+        return (await self.open_jobs("")).server_time or datetime.now(UTC).isoformat()
+
+    async def _read_trace(self, run: str) -> Trace:
+        spans: list[TraceSpan] = []
+        cursor: str | None = None
+        while True:
+            page = await self._client.spans(run, cursor=cursor, limit=_SPAN_PAGE)
+            spans += [trace_span(span) for span in page.items]
+            cursor = page.cursor
+            if cursor is None or len(spans) >= TRACE_MOST:
+                return Trace(spans, truncated=cursor is not None)
+
+    async def _jobs(self, **filters: Any) -> PageModel[RunModel]:
+        filters = {name: value or None for name, value in filters.items()}
+        return await self._ask(("jobs", tuple(filters.items())), lambda: self._client.jobs(**filters))
+
+    async def _ask(
+        self, key: Hashable, question: Callable[[], Awaitable[T]], *, keep_s: float = KEEP_S, lasting: bool = False
+    ) -> T:
+        """The answer to `question`, shared. `lasting` answers outlive changes for `keep_s`."""
+        now_s = time.monotonic()
+        kept = self._kept.get(key)
+        fresh = kept is not None and now_s - kept.asked_s < keep_s and (lasting or kept.version == self._version)
+        if kept is None or not (fresh or (not kept.task.done() and kept.version == self._version)):
+            kept = _Kept(asyncio.ensure_future(_answer(question)), self._version, now_s)
+            kept.task.add_done_callback(_seen)
+            self._kept[key] = kept
+            self._kept.move_to_end(key)
+            while len(self._kept) > _KEPT_MOST:
+                self._kept.popitem(last=False)
+        return cast("T", await asyncio.shield(kept.task))
+
+
+async def _answer(question: Callable[[], Awaitable[T]]) -> T:
+    try:
+        return await question()
+    except QueryUnavailable as error:
+        raise UiUnavailable(error.detail) from None
+    except RunNotFound as error:
+        raise RunMissing(error.detail) from None
+    except QueryRejected as error:
+        raise UiRejected(error.detail) from None
+
+
+def _seen(task: asyncio.Task[Any]) -> None:
+    """An answer that nobody waits for any more must not be reported as lost."""
+    if not task.cancelled():
+        task.exception()
+
+
+def _filters(question: Mapping[str, list[str]]) -> dict[str, Any]:
+    return {"from_" if name == "from" else name: value for name, value in question.items()}

@@ -1,0 +1,148 @@
+// One page: shows what the session sends, sends back what the viewer does. In: `shown` of the session (HTML, title, clock, address,
+// link state). Out: messages {go}, {rows}, {visible}. Called by: screen.js, once per session.
+
+import {morph} from "./morph.js";
+import {serverNow, setServerNow, show as showTimes} from "./clock.js";
+import {brush, place, window_, zoomed} from "./waterfall.js";
+import {listen} from "./keys.js";
+
+const screen = document.getElementById("screen");
+let session = null;
+let here = location.pathname + location.search;
+
+export function connect(given) {
+  session = given;
+  given.changed(draw);
+  draw();
+  if (location.pathname + location.search !== here) go(location.pathname + location.search, {push: false});
+  given.send({visible: !document.hidden, zone: -new Date().getTimezoneOffset()});
+}
+
+function draw() {
+  const shown = session.read();
+  if (!shown.html) return;
+  setServerNow(shown.server_ms);
+  status(shown);
+  if (shown.address !== here) return; // an answer to an address the viewer has left
+  document.title = shown.title;
+  keepChart(() => morph(screen, shown.html));
+  screen.removeAttribute("aria-busy");
+  document.querySelectorAll("[data-nav]").forEach((link) => {
+    if (link.dataset.nav === shown.nav) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
+  });
+  showTimes(document);
+  place();
+  document.documentElement.dataset.drawn = String(Number(document.documentElement.dataset.drawn ?? 0) + 1);
+}
+
+// The chart is Bokeh's own element: it moves into the page's slot and back, and is never morphed.
+function keepChart(work) {
+  const chart = document.getElementById("chart-home"), stage = document.getElementById("offstage");
+  work();
+  const slot = document.querySelector("[data-chart]") ?? stage;
+  if (chart.parentElement !== slot) { slot.append(chart); dispatchEvent(new Event("resize")); }
+}
+
+function status(shown) {
+  const link = document.getElementById("link"), banner = document.getElementById("banner");
+  link.dataset.state = shown.stale ? "stale" : "live";
+  link.lastElementChild.textContent = shown.stale ? "stale" : "live";
+  link.title = shown.stale ? "The read API does not answer" : "Changes arrive as they happen";
+  if (banner.dataset.html !== (shown.stale ?? "")) {
+    banner.dataset.html = shown.stale ?? "";
+    banner.innerHTML = shown.stale ?? "";
+    showTimes(banner);
+  }
+  banner.hidden = !shown.stale;
+}
+
+export function go(url, {push = true, replace = false} = {}) {
+  if (push && url !== here) history[replace ? "replaceState" : "pushState"]({}, "", url);
+  const moved = url.split("?")[0] !== here.split("?")[0] || new URLSearchParams(url.split("?")[1]).get("run") !== new URLSearchParams(here.split("?")[1]).get("run");
+  here = url;
+  if (moved) { scrollTo(0, 0); screen.setAttribute("aria-busy", "true"); }
+  session?.send({go: url});
+}
+
+const change = (name, value) => {
+  const url = new URL(here, location.origin);
+  if (value) url.searchParams.set(name, value); else url.searchParams.delete(name);
+  return url.pathname + url.search;
+};
+
+export const actions = {
+  theme: () => say(`${window.waferTheme()} theme`),
+  help: () => { const dialog = document.getElementById("help"); dialog.open ? dialog.close() : dialog.showModal(); },
+  find: () => document.querySelector(".find input").select(),
+  copy: async () => {
+    try { await navigator.clipboard.writeText(location.href); say("Link copied"); } catch { say("This browser does not allow copying: take the link from the address bar"); }
+  },
+  retry: () => session?.send({retry: true}),
+  zoom: (factor, shift) => {
+    const zoom = zoomed(factor, shift), body = document.querySelector(".wf");
+    if (zoom === null || !body) return;
+    body.dataset.zoom = zoom;
+    place();
+    go(change("zoom", zoom), {replace: true});
+  },
+  go,
+};
+
+export function say(words) {
+  const place_ = document.getElementById("said");
+  place_.textContent = words;
+  place_.className = "said";
+  clearTimeout(say.timer);
+  say.timer = setTimeout(() => { place_.className = "unseen"; }, 2200);
+}
+
+const visible = () => session?.send({visible: !document.hidden});
+document.addEventListener("visibilitychange", visible);
+addEventListener("popstate", () => go(location.pathname + location.search, {push: false}));
+
+document.addEventListener("click", (event) => {
+  const doing = event.target.closest("[data-do]");
+  if (doing) { event.preventDefault(); actions[doing.dataset.do]?.(...(doing.dataset.with?.split(",").map(Number) ?? [])); return; }
+  const link = event.target.closest("a[href]");
+  const plain = event.button === 0 && !event.metaKey && !event.ctrlKey && !event.shiftKey && !event.altKey;
+  if (link) {
+    const own = link.origin === location.origin && !link.hasAttribute("download") && !link.target && link.getAttribute("href").startsWith("/");
+    if (plain && own) { event.preventDefault(); go(link.pathname + link.search, {replace: link.dataset.replace !== undefined}); }
+    return;
+  }
+  const row = event.target.closest("[data-row][data-href]");
+  if (row && plain && !String(getSelection())) { row.focus(); go(row.dataset.href, {replace: row.dataset.replace !== undefined}); }
+});
+
+function submitted(form) {
+  const values = [...new FormData(form)].filter(([, value]) => value);
+  const query = new URLSearchParams(values).toString();
+  go(form.getAttribute("action") + (query ? `?${query}` : ""), {replace: form.dataset.replace !== undefined});
+}
+
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.method === "dialog") return;
+  event.preventDefault();
+  if (form.dataset.search !== undefined) { go(`/runs?${new URLSearchParams({q: form.q.value.trim(), level: "all"})}`); form.q.blur(); } else submitted(form);
+});
+document.addEventListener("change", (event) => {
+  const form = event.target.closest("form[data-filter]");
+  if (form) submitted(form);
+});
+document.addEventListener("pointerdown", (event) => {
+  brush(event, (zoom) => { document.querySelector(".wf").dataset.zoom = zoom; place(); go(change("zoom", zoom), {replace: true}); });
+});
+document.addEventListener("dblclick", (event) => { if (event.target.closest(".wf-axis, .wf-map")) actions.zoom(0); });
+document.addEventListener("scroll", (event) => { if (event.target.classList?.contains("wf-scroll")) window_((message) => session?.send(message)); }, true);
+addEventListener("resize", place);
+listen(actions);
+
+setInterval(() => { if (!document.hidden) { showTimes(document); place(); } }, 1000);
+showTimes(document);
+// Panel reconnects by itself; until then the page says that nothing new arrives.
+setInterval(() => {
+  const cut = session && globalThis.Bokeh?.documents?.length === 0;
+  if (cut) document.getElementById("link").dataset.state = "cut";
+}, 5000);
+export {serverNow};
