@@ -5,7 +5,6 @@ In: batches. Out: the same answers as PostgreSQL gives, until the process ends. 
 
 from __future__ import annotations
 
-import base64
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -26,6 +25,7 @@ from wafermonitor.runs.records import (
     Span,
 )
 from wafermonitor.runs.state import Limits, State, failing_rank, overdue, run_state
+from wafermonitor.storage.cursors import FAILING_RUN, LOG, NEWEST_RUN, NEWEST_SPAN, SPAN, read_cursor, write_cursor
 from wafermonitor.storage.errors import CursorRejected
 from wafermonitor.storage.protocol import (
     MAX_PAGE,
@@ -158,8 +158,9 @@ class Reader:
         """Filter, order, cut."""
         now_ns = self._clock()
         found = [stored for run in self._tables.runs.values() if _matches(stored := self._judge(run, now_ns), query)]
-        order = _failing_order if query.order == "failing" else _newest_order
-        return _page(found, order, query.cursor, query.limit)
+        failing = query.order == "failing"
+        order, shape = (_failing_order, FAILING_RUN) if failing else (_newest_order, NEWEST_RUN)
+        return _page(found, order, shape, query.cursor, query.limit)
 
     async def run(self, trace_id: bytes, span_id: bytes, site: str | None = None) -> StoredRun | None:
         """The run with these ids; the first site by name where several have it."""
@@ -179,7 +180,8 @@ class Reader:
     async def spans(self, query: SpanQuery) -> Page[Span]:
         """A trace's spans, oldest first; or a service's root spans, newest first."""
         found = [span for span in self._tables.spans.values() if _span_matches(span, query)]
-        return _page(found, _span_order if query.trace_id is not None else _newest_span_order, query.cursor, query.limit)
+        order, shape = (_newest_span_order, NEWEST_SPAN) if query.trace_id is None else (_span_order, SPAN)
+        return _page(found, order, shape, query.cursor, query.limit)
 
     async def span(self, trace_id: bytes, span_id: bytes, site: str | None = None) -> Span | None:
         """The first span with these ids by start and site."""
@@ -193,7 +195,7 @@ class Reader:
     async def logs(self, query: LogQuery) -> Page[LogRecord]:
         """A run's or a trace's records, oldest first."""
         found = [log for log in self._tables.logs.values() if _log_matches(log, query)]
-        return _page(found, lambda log: (log.time_ns, log.digest.hex()), query.cursor, query.limit)
+        return _page(found, lambda log: (log.time_ns, log.digest.hex()), LOG, query.cursor, query.limit)
 
     async def metrics(self, query: MetricQuery) -> list[MetricPoint]:
         """Points of the process's series, or of the service's where the process is not known."""
@@ -392,27 +394,15 @@ def _newest_span_order(span: Span) -> tuple[Any, ...]:
     return (-span.start_ns, span.trace_id.hex(), span.span_id.hex(), span.resource.site)
 
 
-def _page(items: list[T], order: Callable[[T], tuple[Any, ...]], cursor: str | None, limit: int) -> Page[T]:
+def _page(
+    items: list[T], order: Callable[[T], tuple[Any, ...]], shape: tuple[type, ...], cursor: str | None, limit: int
+) -> Page[T]:
     """Keyset paging: the cursor is the order of the last item given, so rows that arrive meanwhile change nothing behind it."""
     limit = max(1, min(limit, MAX_PAGE))
     items.sort(key=order)
     if cursor is not None:
-        after = _read_cursor(cursor)
+        after = read_cursor(cursor, shape)
         items = [item for item in items if order(item) > after]
     more = len(items) > limit
     items = items[:limit]
-    return Page(items, _write_cursor(order(items[-1])) if more else None)
-
-
-def _write_cursor(order: tuple[Any, ...]) -> str:
-    return base64.urlsafe_b64encode(json.dumps(order).encode()).decode()
-
-
-def _read_cursor(cursor: str) -> tuple[Any, ...]:
-    try:
-        order = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-        if not isinstance(order, list):
-            raise CursorRejected("not a cursor of this store")
-        return tuple(order)
-    except (ValueError, TypeError) as error:
-        raise CursorRejected("not a cursor of this store") from error
+    return Page(items, write_cursor(*order(items[-1])) if more else None)

@@ -15,6 +15,7 @@ import asyncpg
 
 from wafermonitor.runs.records import Feed, LogRecord, MetricPoint, Span
 from wafermonitor.runs.state import Limits, State
+from wafermonitor.storage.cursors import FAILING_RUN, LOG, NEWEST_RUN, NEWEST_SPAN, SPAN, id_of, read_cursor, write_cursor
 from wafermonitor.storage.errors import CursorRejected
 from wafermonitor.storage.protocol import (
     MAX_PAGE,
@@ -30,18 +31,12 @@ from wafermonitor.storage.protocol import (
     StoreHealth,
 )
 from wafermonitor.storage.timescale.codecs import MINUS_INFINITY, Connection
-from wafermonitor.storage.timescale.cursors import id_of, read_cursor, write_cursor
 from wafermonitor.storage.timescale.failures import border
 from wafermonitor.storage.timescale.records import feed_of, log_of, point_of, run_of, span_of
 from wafermonitor.storage.timescale.statements import statement
 
 _NO_TIME = -(2**63)
 """Where a run whose start is not known stands: after every other, newest first."""
-_NEWEST = (int, str, str, str)
-_FAILING = (int, int, str, str, str)
-_SPAN = (int, str, str)
-_NEWEST_SPAN = (int, str, str, str)
-_LOG = (int, str)
 _RANK_BAD, _RANK_GOOD = 4, 6
 _TOKEN = re.compile(r"\d{1,20}:\d{1,20}:(\d{1,20}(,\d{1,20})*)?\Z")
 
@@ -58,7 +53,7 @@ class Reader:
         limit = max(1, min(query.limit, MAX_PAGE))
         filters = _run_filters(query)
         failing = query.order == "failing"
-        after = read_cursor(query.cursor, _FAILING if failing else _NEWEST) if query.cursor is not None else None
+        after = read_cursor(query.cursor, FAILING_RUN if failing else NEWEST_RUN) if query.cursor is not None else None
         async with self._reading("list runs") as connection:
             if failing:
                 rows = await self._failing(connection, filters, after, limit)
@@ -239,21 +234,21 @@ def _failing_key(order: tuple[Any, ...]) -> tuple[Any, ...]:
 def _span_place(cursor: str | None) -> tuple[Any, ...]:
     if cursor is None:
         return (None,) * 4
-    start_ns, span_id, site = read_cursor(cursor, _SPAN)
+    start_ns, span_id, site = read_cursor(cursor, SPAN)
     return (*_split(start_ns), id_of(span_id, 8), site)
 
 
 def _newest_span_place(cursor: str | None) -> tuple[Any, ...]:
     if cursor is None:
         return (None,) * 5
-    start_ns, trace_id, span_id, site = read_cursor(cursor, _NEWEST_SPAN)
+    start_ns, trace_id, span_id, site = read_cursor(cursor, NEWEST_SPAN)
     return (*_split(start_ns), id_of(trace_id, 16), id_of(span_id, 8), site)
 
 
 def _log_place(cursor: str | None) -> tuple[Any, ...]:
     if cursor is None:
         return (None,) * 3
-    time_ns, digest = read_cursor(cursor, _LOG)
+    time_ns, digest = read_cursor(cursor, LOG)
     return (*_split(time_ns), id_of(digest, 32))
 
 

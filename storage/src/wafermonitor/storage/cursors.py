@@ -1,6 +1,6 @@
 """Cursors: the place of a page's last item in the order, so that rows which arrive meanwhile move nothing.
 
-In: that item's order (numbers and hex texts). Out: opaque text, and back. Called by: `reader`.
+In: that item's order (numbers and hex texts). Out: opaque text, and back. Called by: the readers of every engine.
 """
 
 from __future__ import annotations
@@ -10,6 +10,17 @@ import json
 from typing import Any
 
 from wafermonitor.storage.errors import CursorRejected
+
+NEWEST_RUN = (int, str, str, str)
+"""Start, trace, span, site."""
+FAILING_RUN = (int, *NEWEST_RUN)
+"""Rank, then as newest."""
+SPAN = (int, str, str)
+"""Start, span, site."""
+NEWEST_SPAN = (int, str, str, str)
+"""Start, trace, span, site."""
+LOG = (int, str)
+"""Time, digest."""
 
 
 def write_cursor(*order: int | str) -> str:
