@@ -4,23 +4,24 @@ import json
 import os
 import signal
 import subprocess
-import sys
 
 import pytest
-from click.testing import CliRunner
 
-from tests.servers.collector import RUN, free_ports
+from tests.servers.collector import COMMAND, free_ports
 from wafermonitor.collector import build, fragments
-from wafermonitor.collector.command import collector
+from wafermonitor.instrumentation.cli import main
 
 
 @pytest.fixture
-def call(monkeypatch):
+def call(monkeypatch, capsys):
     """Run a sub-command in this process; (exit code, stdout, stderr)."""
 
     def run(*words, **environ):
-        done = CliRunner().invoke(collector, [*words], env=environ)
-        return done.exit_code, done.stdout, done.stderr
+        for name, value in environ.items():
+            monkeypatch.setenv(name, value)
+        code = main(["collector", *words])
+        answer = capsys.readouterr()
+        return code, answer.out, answer.err
 
     return run
 
@@ -32,13 +33,13 @@ def using(found):
 
 def test_an_unknown_backend_is_one_message(call):
     code, _, message = call("validate", "--backend", "nope")
-    assert code == 1
+    assert code == 2
     assert message == "Error: collector.backends = 'nope': known: file, managed, or the path of a YAML file\n"
 
 
 def test_a_wrong_setting_stops_the_start(call):
     code, _, message = call("run", WAFER_METRICS_PORT="many")
-    assert code == 1
+    assert code == 2
     assert "collector.metrics_port = 'many': a port from 1 to 65535 (set WAFER_METRICS_PORT)" in message
 
 
@@ -46,7 +47,7 @@ def test_without_collector_and_go_every_command_says_what_to_install(call, tmp_p
     nothing = {"PATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "WAFER_COLLECTOR_BIN": ""}
     for command in ("run", "install", "validate", "print", "components"):
         code, _, message = call(command, **nothing)
-        assert code == 1
+        assert code == 2
         assert "install otelcol-contrib 0.159 or newer" in message, command
 
 
@@ -70,7 +71,7 @@ def test_validate_answers_people_and_programs(call, using, tmp_path):
     own = tmp_path / "own.yaml"
     own.write_text("exporters: {nop: {colour: red}}\n")
     code, text, _ = call("validate", "--backend", str(own), "--json", **using)
-    assert code == 1
+    assert code == 2
     assert "colour" in json.loads(text)["problem"]
 
 
@@ -115,15 +116,13 @@ def test_install_finds_what_was_built(call, found, tmp_path):
 
 def test_one_beat_that_nobody_takes_is_an_error(call):
     code, _, message = call("beat", "--once", WAFER_OTLP_HTTP=f"127.0.0.1:{free_ports(1)[0]}")
-    assert code == 1
+    assert code == 75
     assert "no beat" in message
 
 
 def test_the_beat_goes_on_until_sigterm_and_says_a_failure_once():
     environ = {"WAFER_OTLP_HTTP": f"127.0.0.1:{free_ports(1)[0]}", "WAFER_COLLECTOR_BEAT_S": "0.05"}
-    with subprocess.Popen(
-        [sys.executable, "-c", RUN, "beat"], env=os.environ | environ, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen([*COMMAND, "beat"], env=os.environ | environ, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         first = process.stderr.readline()
         process.send_signal(signal.SIGTERM)

@@ -6,14 +6,13 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from concurrent import futures
 
 import grpc
 import psutil
 import pytest
 
-from tests.servers.collector import RUN, free_ports, gone, until
+from tests.servers.collector import COMMAND, free_ports, gone, until
 
 pytestmark = [pytest.mark.collector, pytest.mark.timeout(900)]
 
@@ -213,7 +212,7 @@ def test_kill_9_of_the_supervisor_leaves_no_collector(start):
 def run_again(server, **environ):
     """A second `wafer collector run` that is expected to give up; its exit code and stderr."""
     done = subprocess.run(
-        [sys.executable, "-c", RUN, "run", "--backend", "file"],
+        [*COMMAND, "run", "--backend", "file"],
         env=os.environ | server.environ | environ, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     return done.returncode, done.stderr
@@ -222,14 +221,14 @@ def run_again(server, **environ):
 def test_a_second_collector_on_one_folder_is_told_who_has_it(start):
     server = start(("file",))
     code, message = run_again(server)
-    assert code == 1
+    assert code == 75
     assert f"is in use by process {server.supervisor}: stop it, or set WAFER_COLLECTOR_QUEUE_DIR" in message
 
 
 def test_a_taken_port_is_named(start, tmp_path):
     server = start(("file",))
     code, message = run_again(server, WAFER_COLLECTOR_QUEUE_DIR=str(tmp_path))
-    assert code == 1
+    assert code == 75
     assert f"{server.otlp_grpc} cannot be used (Address already in use)" in message
     assert "WAFER_OTLP_GRPC" in message
 
@@ -246,7 +245,7 @@ def test_a_first_start_that_fails_is_the_end(start, tmp_path):
         WAFER_HEALTH_ENDPOINT=f"127.0.0.1:{health}",
         WAFER_METRICS_PORT=str(metrics),
     )
-    assert code == 1
+    assert code == 75
     assert "address already in use" in message
     assert "the Collector ended (code 1) before it was ready" in message
 
@@ -265,7 +264,7 @@ def test_the_ready_file_stands_while_the_collector_takes_data(found, tmp_path):
         "WAFER_METRICS_PORT": str(metrics),
         "WAFER_FILE_LOOPBACK": f"127.0.0.1:{loopback}",
     }
-    command = [sys.executable, "-c", RUN, "run", "--backend", "file", "--ready-file", str(file)]
+    command = [*COMMAND, "run", "--backend", "file", "--ready-file", str(file)]
     with subprocess.Popen(command, env=os.environ | environ, stdout=subprocess.PIPE, text=True) as process:
         until(file.is_file, "the ready file")
         assert json.loads(file.read_text())["otlp_http"] == f"127.0.0.1:{http_port}"

@@ -33,7 +33,7 @@ from wafermonitor.collector.config import Config
 from wafermonitor.collector.errors import BinaryRejected
 
 DEADLINE_S = 60.0
-RUN = "from wafermonitor.collector.command import collector; collector()"
+COMMAND = (sys.executable, "-m", "wafermonitor.instrumentation.cli", "collector")
 
 
 def missing() -> str | None:
@@ -169,7 +169,7 @@ class Server:
         before = self.count("ready")
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", RUN, "run", "--json", *flags],
+                [*COMMAND, "run", "--json", *flags],
                 env=os.environ | self.environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True,
             )  # fmt: skip
         self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)

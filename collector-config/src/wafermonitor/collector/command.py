@@ -20,7 +20,7 @@ from wafermonitor.collector import beat as beats
 from wafermonitor.collector import binary, build, fragments
 from wafermonitor.collector.binary import Binary
 from wafermonitor.collector.config import Config
-from wafermonitor.collector.errors import BinaryRejected, CollectorError
+from wafermonitor.collector.errors import BinaryRejected, CollectorError, CollectorRejected
 from wafermonitor.collector.supervise import Supervisor
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -44,7 +44,7 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="For programs: o
 @click.group(invoke_without_command=True)
 @click.pass_context
 def collector(context: click.Context) -> None:
-    """A stock OpenTelemetry Collector on this host: takes OTLP, keeps it on disk, passes it on.
+    """Run a stock OpenTelemetry Collector: it takes OTLP, keeps it on disk, passes it on.
 
     Without a sub-command it runs the Collector.
     """
@@ -61,16 +61,14 @@ def collector(context: click.Context) -> None:
 def run(
     backends: tuple[str, ...] = (), receivers: tuple[str, ...] = (), ready_file: Path | None = None, *, as_json: bool = False
 ) -> None:
-    """Run a Collector until SIGTERM: finds or builds one, restarts it, sends the feed's beat, ships the file spool.
+    """Run a Collector until SIGTERM.
 
-    SIGHUP validates the files again and reloads them.
+    Finds or builds one, starts it again when it dies, sends the feed's beat, ships the file spool. SIGHUP validates the files
+    again and reloads them.
     """
-    try:
-        config, files = _settings(backends, receivers)
-        found = _obtain(config, files)
-        asyncio.run(Supervisor(config, found, files, _teller(as_json=as_json), ready_file).run())
-    except CollectorError as error:
-        raise click.ClickException(str(error)) from None
+    config, files = _settings(backends, receivers)
+    found = _obtain(config, files)
+    asyncio.run(Supervisor(config, found, files, _teller(as_json=as_json), ready_file).run())
 
 
 @collector.command()
@@ -78,16 +76,15 @@ def run(
 @click.option("--again", is_flag=True, help="Build even if it is built already.")
 @_as_json
 def install(*, full: bool, again: bool, as_json: bool) -> None:
-    """Get a Collector: the one on PATH or of WAFER_COLLECTOR_BIN if it fits, else one built through Go."""
-    try:
-        config, files = _settings((), ())
-        manifest = fragments.MANIFESTS["full" if full else "minimal"]
-        found = None if full or again else _find(config, files)
-        if found is None or found.source == "cache":
-            path = build.install(manifest, _progress(), again=again)
-            found = Binary(path, ".".join(map(str, binary.version_of(path) or ())), "cache")
-    except CollectorError as error:
-        raise click.ClickException(str(error)) from None
+    """Get a Collector: find one that fits, else build it.
+
+    WAFER_COLLECTOR_BIN, otelcol-contrib or otelcol on PATH if it is new enough and has the parts; else one built through Go.
+    """
+    config, files = _settings((), ())
+    found = None if full or again else _find(config, files)
+    if found is None:
+        path = build.install(fragments.MANIFESTS["full" if full else "minimal"], _progress(), again=again)
+        found = Binary(path, ".".join(map(str, binary.version_of(path) or ())), "cache")
     if as_json:
         click.echo(json.dumps(found._asdict(), default=str))
     else:
@@ -97,46 +94,39 @@ def install(*, full: bool, again: bool, as_json: bool) -> None:
 @collector.command()
 @_chosen
 @_as_json
-def validate(backends: tuple[str, ...], receivers: tuple[str, ...], *, as_json: bool) -> None:
-    """Ask the Collector itself whether the files are right; exit code 1 if not."""
+def validate(backends: tuple[str, ...], receivers: tuple[str, ...], *, as_json: bool) -> int:
+    """Ask the Collector whether the files are right."""
     try:
         config, files = _settings(backends, receivers)
         found = binary.find(config, files)
-    except CollectorError as error:
-        if as_json:
-            click.echo(json.dumps({"valid": False, "problem": str(error)}))
-            sys.exit(1)
-        raise click.ClickException(str(error)) from None
+    except CollectorRejected as error:
+        if not as_json:
+            raise
+        click.echo(json.dumps({"valid": False, "problem": str(error)}))
+        return 2
     if as_json:
         click.echo(
             json.dumps({"valid": True, "files": [str(path) for path in files], "collector": found._asdict()}, default=str)
         )
     else:
         click.echo(f"valid for Collector {found.version}: {', '.join(path.stem for path in files)}")
+    return 0
 
 
 @collector.command("print")
 @_chosen
 @_as_json
 def print_(backends: tuple[str, ...], receivers: tuple[str, ...], *, as_json: bool) -> None:
-    """The configuration that the files make together, as the Collector sees it; secrets are hidden."""
-    try:
-        config, files = _settings(backends, receivers)
-        text = binary.merged(binary.find(config, files).path, files, config, "json" if as_json else "yaml")
-    except CollectorError as error:
-        raise click.ClickException(str(error)) from None
-    click.echo(text, nl=False)
+    """Show what the files make together; secrets are hidden."""
+    config, files = _settings(backends, receivers)
+    click.echo(binary.merged(binary.find(config, files).path, files, config, "json" if as_json else "yaml"), nl=False)
 
 
 @collector.command()
 @_as_json
 def components(*, as_json: bool) -> None:
-    """Which Collector is used here, and which parts are built into it."""
-    try:
-        config, files = _settings((), ())
-        found = binary.find(config, files)
-    except CollectorError as error:
-        raise click.ClickException(str(error)) from None
+    """Show which Collector is used, and its parts."""
+    found = binary.find(*_settings((), ()))
     parts = binary.components(found.path)
     if as_json:
         click.echo(json.dumps({"collector": found._asdict(), "components": parts}, default=str))
@@ -147,16 +137,16 @@ def components(*, as_json: bool) -> None:
 
 
 @collector.command()
-@click.option("--once", is_flag=True, help="Send one beat; exit code 1 if it is not taken.")
+@click.option("--once", is_flag=True, help="Send one beat; fails if it is not taken.")
 def beat(*, once: bool) -> None:
-    """Send the feed's beat to a Collector that something else runs, until SIGTERM."""
-    try:
-        config = Config.load()
-        if once:
-            beats.send(config)
-            return
-    except CollectorError as error:
-        raise click.ClickException(str(error)) from None
+    """Send the feed's beat beside another Collector.
+
+    Until SIGTERM, to WAFER_OTLP_HTTP, for a Collector that something else runs.
+    """
+    config = Config.load()
+    if once:
+        beats.send(config)
+        return
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
