@@ -22,7 +22,7 @@ async def client(running):
 
 
 async def test_round_trip_of_every_question(client):
-    assert [run.job for run in (await client.jobs(order="failing")).items][0] == "etch_check"
+    assert (await client.jobs(order="failing")).items[0].job == "etch_check"
     assert len((await client.jobs(state=["running", "lost"], from_="-1h")).items) == 1
     assert (await client.jobs(overdue=True)).items == []
     assert len((await client.subjobs(parent=world.id_of(1, 1), limit=2)).items) == 2

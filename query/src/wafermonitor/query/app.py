@@ -58,7 +58,7 @@ def create_app(storage: Storage, config: Config, *, clock: Callable[[], int] = t
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
-    """FastAPI's schema plus the models that no route returns directly; computed once."""
+    """FastAPI's schema, said more exactly: computed once."""
     if app.openapi_schema is None:
         schema = get_openapi(
             title=app.title,
@@ -72,5 +72,18 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             schemas |= described.pop("$defs", {}) | {model.__name__: described}
         for name in ("HTTPValidationError", "ValidationError"):
             schemas.pop(name, None)  # FastAPI's own error body is never sent
+        for item in schema["paths"].values():
+            for parameter in item["get"].get("parameters", ()):
+                _drop_null(parameter["schema"])
         app.openapi_schema = schema
     return app.openapi_schema
+
+
+def _drop_null(schema: dict[str, Any]) -> None:
+    """A parameter is given or left out; FastAPI also lists null, which a query string cannot hold."""
+    choices = [choice for choice in schema.get("anyOf", ()) if choice.get("type") != "null"]
+    if len(choices) == 1:
+        del schema["anyOf"]
+        schema |= choices[0]
+    elif choices:
+        schema["anyOf"] = choices

@@ -41,11 +41,12 @@ class QueryRejected(QueryError):  # noqa: N818 - as above
 
 
 class ParameterRejected(QueryRejected):
-    """A parameter is wrong. `parameter` is its name as the caller wrote it."""
+    """A parameter is wrong. `parameter` is its name as the caller wrote it, `fix` says what is expected."""
 
-    def __init__(self, parameter: str, detail: str) -> None:
-        super().__init__(detail)
+    def __init__(self, parameter: str, fix: str) -> None:
+        super().__init__(f"{parameter}: {fix}")
         self.parameter = parameter
+        self.fix = fix
 
 
 class RunNotFound(QueryRejected):

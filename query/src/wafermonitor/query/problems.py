@@ -71,7 +71,7 @@ def _retry(seconds: int = QueryUnavailable.retry_after_s) -> dict[str, str]:
 
 async def _query_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, QueryError)
-    errors = [ParameterProblem(parameter=error.parameter, message=error.detail)] if isinstance(error, ParameterRejected) else []
+    errors = [ParameterProblem(parameter=error.parameter, message=error.fix)] if isinstance(error, ParameterRejected) else []
     headers = _retry(error.retry_after_s) if isinstance(error, QueryUnavailable) else {}
     return problem(request, error.status, error.detail, errors=errors, headers=headers)
 

@@ -74,5 +74,5 @@ def _read(cursor: str | None) -> tuple[str | None, int | None]:
     except (ValueError, TypeError, binascii.Error):
         inner = until_ns = None
     if not isinstance(inner, str) or not isinstance(until_ns, int | None):
-        raise ParameterRejected("cursor", "cursor: not a cursor of this list: start again without one")
+        raise ParameterRejected("cursor", "not a cursor of this list: start again without one")
     return inner, until_ns
