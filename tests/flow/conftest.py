@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.flow.site import Site
-from wafermonitor.collector.binary import find
 from wafermonitor.collector.errors import CollectorError
+from wafermonitor.deploy.demo import collector_in_use
 
 
 def site_folder(root: Path) -> Path:
@@ -26,7 +26,7 @@ def site_folder(root: Path) -> Path:
 def collector() -> None:
     """A Collector is at hand, else the tests that need it are skipped with the reason."""
     try:
-        find(["managed"])
+        collector_in_use()
     except CollectorError as error:
         pytest.skip(str(error))
 
