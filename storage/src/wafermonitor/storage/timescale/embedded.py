@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import signal
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 
-from wafermonitor.storage.errors import StorageError, StorageUnavailable
+from wafermonitor.storage.errors import StorageUnavailable
 from wafermonitor.storage.timescale import account, binaries
 from wafermonitor.storage.timescale.folder import Folder, State
 from wafermonitor.storage.timescale.session import open_session
@@ -38,7 +39,7 @@ async def start(
     *,
     pg_bin: Path | None = None,
     settings: Mapping[str, str] = MappingProxyType({}),
-    timeout_s: float = 60.0,
+    timeout_s: float = 300.0,
 ) -> Server:
     """Start the server of `home`, or attach to the one that runs.
 
@@ -140,21 +141,23 @@ class Server:
             _log.info("started by root: PostgreSQL runs as %s", runner.name)
         self._binaries = found
         await asyncio.to_thread(self.folder.prepare, found)
-        for attempt in range(_ATTEMPTS):
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._timeout_s
+        for attempt in range(1, _ATTEMPTS + 1):
             if self._watch is None:  # nobody uses the port yet
                 self._port = self.folder.port()
             try:
-                await self._launch()
+                await self._launch(end)
             except StorageUnavailable:
-                if attempt == _ATTEMPTS - 1:
+                if attempt == _ATTEMPTS or loop.time() > end:
                     raise
             else:
                 break
         await _make_database(self.folder.dsn(self.port, "postgres"))
         _log.info("PostgreSQL %s answers on port %s", found.major, self.port)
 
-    async def _launch(self) -> None:
-        """One start on our port; StorageUnavailable when it ends or does not answer in time."""
+    async def _launch(self, end: float) -> None:
+        """One start on our port; StorageUnavailable when it ends, or does not answer until the loop's time is `end`."""
         assert self._binaries is not None
         await self._settle()
         command = self.folder.serve(self._binaries, self.port, self._settings)
@@ -170,15 +173,14 @@ class Server:
                 start_new_session=True,
             )
         try:
-            await self._answer(self._process)
+            await self._answer(self._process, end)
         except BaseException:
             await self._end()
             raise
         self.folder.save(State(port=self.port, pid=self._process.pid))
 
-    async def _answer(self, process: asyncio.subprocess.Process) -> None:
+    async def _answer(self, process: asyncio.subprocess.Process, end: float) -> None:
         loop = asyncio.get_running_loop()
-        end = loop.time() + self._timeout_s
         while loop.time() < end and process.returncode is None:
             with suppress(StorageUnavailable):
                 return await _ask(self.folder.dsn(self.port, "postgres"))
@@ -193,15 +195,15 @@ class Server:
         """
         loop = asyncio.get_running_loop()
         end = loop.time() + _FAST_STOP_S
-        asked = False
+        postmaster = self.folder.postmaster()
+        if postmaster is not None:
+            _log.warning("a PostgreSQL without supervisor runs in %s: stopping it", self.folder.data)
+            _signal(postmaster, signal.SIGINT)
         while left := self.folder.processes():
-            late = loop.time() > end
-            if late or not asked:
-                _log.warning("an earlier PostgreSQL is still at work in %s: ending it", self.folder.data)
+            # Backends end by themselves when they notice that their postmaster is gone.
+            if loop.time() > end:
                 for pid in left:
-                    with suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL if late else signal.SIGINT)
-                asked = True
+                    _signal(pid, signal.SIGKILL)
             await asyncio.sleep(_POLL_S)
         self.folder.clear()
 
@@ -211,17 +213,20 @@ class Server:
             assert self._process is not None
             code = await self._process.wait()
             _log.error("PostgreSQL ended with %s; starting it again on port %s", code, self.port)
-            pause_s = 0.1
-            while True:
-                try:
-                    await self._launch()
-                except (StorageError, OSError) as error:
-                    _log.error("PostgreSQL is still down: %s", error)
-                    await asyncio.sleep(pause_s)
-                    pause_s = min(pause_s * 2, _LONGEST_BACKOFF_S)
-                else:
-                    _log.warning("PostgreSQL answers again on port %s", self.port)
-                    break
+            await self._launch_again()
+
+    async def _launch_again(self) -> None:
+        pause_s = 0.1
+        while True:
+            try:
+                await self._launch(math.inf)
+            except Exception as error:  # noqa: BLE001 - a watchman who dies of a surprise leaves the store without a server
+                _log.error("PostgreSQL is still down: %r", error)
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, _LONGEST_BACKOFF_S)
+            else:
+                _log.warning("PostgreSQL answers again on port %s", self.port)
+                return
 
     async def _follow(self) -> None:
         """Take over, on the same port, when the supervisor is gone."""
@@ -232,12 +237,11 @@ class Server:
                 continue
             try:
                 await self._begin()
-            except (StorageError, OSError) as error:
+            except BaseException as error:
                 os.close(lock)
-                _log.error("nobody supervises PostgreSQL, and it does not start here: %s", error)
-            except BaseException:
-                os.close(lock)
-                raise
+                if not isinstance(error, Exception):
+                    raise
+                _log.error("nobody supervises PostgreSQL, and it does not start here: %r", error)
             else:
                 self._lock = lock
                 _log.warning("took over PostgreSQL on port %s", self.port)
@@ -255,6 +259,11 @@ class Server:
             with suppress(TimeoutError):
                 await asyncio.wait_for(process.wait(), _FAST_STOP_S)
                 return
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 async def _ask(dsn: str) -> None:

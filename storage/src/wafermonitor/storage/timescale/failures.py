@@ -47,6 +47,8 @@ def border(doing: str) -> Iterator[None]:
     except (
         asyncpg.PostgresError,
         asyncpg.InterfaceError,
+        # What asyncpg says when a killed server's last words reach a connection between two statements.
+        asyncpg.InternalClientError,
         OSError,
         EOFError,
         TimeoutError,

@@ -178,17 +178,21 @@ class Folder:
             return int(probe.getsockname()[1])
 
     def processes(self) -> list[int]:
-        """Pids of the processes of an earlier server that still work in the data folder, the postmaster first.
+        """Pids of the processes of an earlier server that still work in the data folder.
 
         A pid in a file alone proves nothing: it may be a zombie that nobody reaps, or another program that got the number. So
         where /proc tells, a process counts when it is a PostgreSQL that works in this folder.
         """
-        first = self._postmaster_pid()
         if not Path("/proc/self/cwd").exists():
-            return [first] if first is not None and _exists(first) else []
+            pid = self._postmaster_pid()
+            return [pid] if pid is not None and _exists(pid) else []
         data = self.data.resolve()
-        pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and _works_in(entry, data)]
-        return sorted(pids, key=lambda pid: (pid != first, pid))
+        return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and _works_in(entry, data)]
+
+    def postmaster(self) -> int | None:
+        """The pid of a live postmaster of this data folder."""
+        pid = self._postmaster_pid()
+        return pid if pid in self.processes() else None
 
     def clear(self) -> None:
         """Remove what a server that is gone left behind and that would keep the next one from starting.
