@@ -115,6 +115,16 @@ def test_log_files_of_scripts_become_records(start, tmp_path):
     assert attributes == {"slot": {"stringValue": "3"}, "log.file.name": {"stringValue": "a.log.jsonl"}}
 
 
+def test_the_spool_of_jobs_is_shipped(start, tmp_path):
+    file = tmp_path / "logs" / "host-1-1.jsonl"
+    file.parent.mkdir()
+    record = {"timeUnixNano": "1700000000000000000", "eventName": "from-the-spool"}
+    file.write_text(json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]}) + "\n")
+    server = start(("file",), environ={"WAFER_SPOOL_DIR": str(tmp_path)})
+    until(lambda: arrived(server, "from-the-spool"), "the line of the spool")
+    assert resource_of(server, "from-the-spool")["wafer.feed.id"] == {"stringValue": "test-host"}
+
+
 def test_a_dead_collector_is_started_again(start):
     server = start(("file",))
     first = server.pid
