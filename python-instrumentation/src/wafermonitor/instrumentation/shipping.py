@@ -1,0 +1,110 @@
+"""`wafer replay` and `wafer status` as people see them: progress, totals, what waits where.
+
+In: a spool folder and the settings. Out: lines on the terminal or one JSON object. Called by: `command`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from wafermonitor.instrumentation.config import Config
+from wafermonitor.instrumentation.endpoint import Endpoint
+from wafermonitor.instrumentation.errors import InstrumentationUnavailable
+from wafermonitor.instrumentation.replay import REJECTED, Replay, Summary, files, watch
+from wafermonitor.instrumentation.spool import SIGNALS
+
+_TIMEOUT_S: Final = 10.0
+_INTERVAL_S: Final = (0.2, 60.0)
+
+
+def ship(
+    spool: Path, config: Config, *, watch: bool, interval: float, patience: float, endpoint: str | None, as_json: bool
+) -> None:
+    """Send the spool, once or until a signal. InstrumentationUnavailable when something had to stay behind."""
+    target = Endpoint.of(config, url=endpoint)
+    target.timeout_s = max(target.timeout_s, _TIMEOUT_S)
+    if watch:
+        _ship_on(spool, target, min(max(interval, _INTERVAL_S[0]), _INTERVAL_S[1]), as_json=as_json)
+        return
+    if not spool.is_dir() and not as_json:
+        click.echo(f"{spool}: nothing to send")
+        return
+    with _stopping() as stop, Replay(spool, target, stop=stop, patience_s=patience) as replay:
+        try:
+            with click.progressbar(length=replay.waiting_bytes(), label="sending", hidden=as_json) as bar:
+                replay.on_advance = bar.update
+                replay.run()
+        except InstrumentationUnavailable:
+            if as_json:
+                _print(replay.summary)
+            raise
+        _report(replay.summary, as_json=as_json)
+
+
+def survey(config: Config) -> dict[str, Any]:
+    """What would be sent where, whether each address answers, and what the spool holds."""
+    target = Endpoint.of(config)
+    found: dict[str, Any] = {"mode": config.mode, "site": config.site_id or "unset (the Collector fills it in)"}
+    if config.mode in {"sidecar", "direct"}:
+        for signal_name in SIGNALS:
+            found[signal_name] = f"{target.urls[signal_name]} {_answers(target, signal_name)}"
+    elif config.mode == "file":
+        found["sends"] = "nothing: everything goes to the spool"
+    else:
+        found["sends"] = "nothing"
+    found["spool"] = str(config.spool_dir)
+    sizes = [path.stat().st_size for path, _ in files(config.spool_dir)]
+    found["waiting"] = {"files": len(sizes), "bytes": sum(sizes)}
+    found["rejected"] = {"files": len(list((config.spool_dir / REJECTED).glob("*/*.jsonl")))}
+    target.close()
+    return found
+
+
+def _answers(target: Endpoint, signal_name: Any) -> str:
+    """An empty request is a valid one, and stores nothing."""
+    answer = target.post(signal_name, b"{}")
+    return "answers" if answer.outcome == "accepted" else f"does not answer: {answer.reason}"
+
+
+def _ship_on(spool: Path, target: Endpoint, interval_s: float, *, as_json: bool) -> None:
+    for signal_name in SIGNALS:  # a spool that nobody has written to yet is no error for a watcher
+        (spool / signal_name).mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _stopping() as stop:
+        for summary in watch(spool, target, interval_s=interval_s, stop=stop):
+            _report(summary, as_json=as_json)
+
+
+def _report(summary: Summary, *, as_json: bool) -> None:
+    if as_json:
+        _print(summary)
+        return
+    words = f"sent {summary.lines} lines in {summary.requests} requests, {summary.files_done} files done"
+    extra = {"rejected": summary.rejected, "half-written": summary.broken, "taken in part": summary.partial}
+    words += "".join(f", {count} {name}" for name, count in extra.items() if count)
+    words += f", {summary.waiting_bytes} bytes wait" if summary.waiting_bytes else ""
+    click.echo(words + (f" ({summary.reason})" if summary.reason else ""))
+
+
+def _print(summary: Summary) -> None:
+    click.echo(json.dumps(summary.as_dict()))
+
+
+@contextlib.contextmanager
+def _stopping() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set: what is on its way is finished first."""
+    stop = threading.Event()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda *_: stop.set()) for number in numbers]
+    try:
+        yield stop
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
