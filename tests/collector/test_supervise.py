@@ -115,6 +115,16 @@ def test_log_files_of_scripts_become_records(start, tmp_path):
     assert attributes == {"slot": {"stringValue": "3"}, "log.file.name": {"stringValue": "a.log.jsonl"}}
 
 
+def test_a_full_queue_refuses_so_that_senders_keep_their_data_and_says_so(start):
+    port = free_ports(1)[0]
+    small = {"WAFER_MANAGED_ENDPOINT": f"127.0.0.1:{port}", "WAFER_COLLECTOR_QUEUE_BYTES": "600000", **BEATING}
+    server = start(("managed",), environ=small)
+    statuses = [post(server, "large", attributes={"filler": "x" * 200_000}) for _ in range(8)]
+    assert statuses[0] == 200
+    assert statuses[-1] == 503
+    until(lambda: any(one["event"] == "queue" and one.get("refused") for one in server.events), "word of the full queue")
+
+
 def test_the_spool_of_jobs_is_shipped(start, tmp_path):
     file = tmp_path / "logs" / "host-1-1.jsonl"
     file.parent.mkdir()
