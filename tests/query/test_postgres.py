@@ -12,8 +12,8 @@ from tests.query import world
 from tests.servers import postgres as server
 from wafermonitor.query.app import create_app
 from wafermonitor.query.config import Config
-from wafermonitor.query.guard import Meters
 from wafermonitor.query.stream import Hub, Selection
+from wafermonitor.query.telemetry import Meters
 from wafermonitor.runs.records import Batch
 from wafermonitor.storage import memory
 from wafermonitor.storage.config import Config as StorageConfig

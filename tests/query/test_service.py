@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
 
 async def test_health_does_not_ask_the_store_and_readiness_does(api):
     assert (await api.get("/v1/healthz")).json()["status"] == "ok"
@@ -28,3 +32,15 @@ async def test_the_schema_is_openapi_3_1_and_says_problem_for_every_error(api):
                 assert list(answer["content"]) == ["application/problem+json"], (path, status)
     assert {"Problem", "Hello", "RunModel"} <= set(schema["components"]["schemas"])
     assert "HTTPValidationError" not in schema["components"]["schemas"]
+
+
+async def test_each_answer_is_a_span_by_route(api, monkeypatch):
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr("opentelemetry.trace.get_tracer", provider.get_tracer)
+    await api.get("/v1/jobs/abc")
+    (span,) = exporter.get_finished_spans()
+    assert span.name == "GET /v1/jobs/{run}"
+    assert span.attributes["http.response.status_code"] == 422
+    provider.shutdown()

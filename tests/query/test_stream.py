@@ -10,10 +10,10 @@ import pytest
 from tests.query import world
 from wafermonitor.query.config import Config
 from wafermonitor.query.errors import QueryUnavailable
-from wafermonitor.query.guard import Meters
 from wafermonitor.query.stream import Hub, Selection
+from wafermonitor.query.telemetry import Meters
 from wafermonitor.runs.records import Batch
-from wafermonitor.storage.errors import StorageUnavailable
+from wafermonitor.storage.errors import CursorRejected, StorageUnavailable
 
 POLLER = "wafer query stream poller"
 EVERYTHING = Selection(frozenset(), frozenset(), frozenset())
@@ -269,7 +269,41 @@ async def test_a_stream_outlives_a_store_that_is_down_for_a_moment(hub, storage,
     assert failures >= 4
 
 
-async def test_two_processes_worth_of_streams_share_one_poller(hub, storage):
+async def test_a_stream_outlives_a_fault_behind_it(hub, storage, monkeypatch, caplog):
+    monkeypatch.setattr("wafermonitor.query.stream._RETRY_S", 0.01)
+    listener, _ = await listen(hub)
+    changes, failures = storage.reader.changes, []
+
+    async def failing(token, limit=500):
+        if not failures:
+            failures.append(token)
+            raise KeyError("unforeseen")
+        return await changes(token, limit)
+
+    storage.reader.changes = failing
+    await storage.writer.write([Batch(runs=[world.run(97, 1, start_s=0, end_s=0)])])
+    assert (await listener.run())["run"] == world.id_of(97, 1)
+    assert "unforeseen" in caplog.text
+
+
+async def test_when_the_store_was_replaced_every_stream_loads_afresh(hub, storage):
+    listener, _ = await listen(hub)
+    changes, refused = storage.reader.changes, []
+
+    async def replaced(token, limit=500):
+        if token is not None and not refused:
+            refused.append(token)
+            raise CursorRejected("from another database")
+        return await changes(token, limit)
+
+    storage.reader.changes = replaced
+    kind, hello = await listener.next()
+    assert (kind, hello["resumed"]) == ("hello", False)
+    await storage.writer.write([Batch(runs=[world.run(98, 1, start_s=0, end_s=0)])])
+    assert (await listener.run())["run"] == world.id_of(98, 1)
+
+
+async def test_many_streams_share_one_poller(hub, storage):
     listeners = [(await listen(hub))[0] for _ in range(20)]
     await storage.writer.write([Batch(runs=[world.run(96, 1, start_s=0, end_s=0)])])
     for listener in listeners:

@@ -19,10 +19,11 @@ from fastapi.openapi.utils import get_openapi
 
 from wafermonitor.query import problems
 from wafermonitor.query.config import Config
-from wafermonitor.query.guard import Guard, Meters
+from wafermonitor.query.guard import Guard
 from wafermonitor.query.models import Hello, Problem
 from wafermonitor.query.routes import lists, run, service, stream
 from wafermonitor.query.stream import Hub
+from wafermonitor.query.telemetry import Meters
 from wafermonitor.storage.protocol import Storage
 
 

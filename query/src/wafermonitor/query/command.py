@@ -42,9 +42,11 @@ def query(*, ready_json: bool, **flags: Any) -> None:
 
 async def _serve(config: Config, storage_config: StorageConfig, *, ready_json: bool) -> None:
     from wafermonitor.query import server
+    from wafermonitor.query.telemetry import export_spans
     from wafermonitor.storage.connect import connect
 
     stop = service.stop_event()
+    stop_exporting = export_spans()
     storage = await connect(storage_config)
     try:
         running = await server.start(storage, config)
@@ -59,3 +61,4 @@ async def _serve(config: Config, storage_config: StorageConfig, *, ready_json: b
             await running.stop()
     finally:
         await storage.close()
+        stop_exporting()

@@ -24,8 +24,8 @@ from typing import NamedTuple
 from wafermonitor.query.answers import instant, run_model
 from wafermonitor.query.config import Config
 from wafermonitor.query.errors import QueryUnavailable
-from wafermonitor.query.guard import Meters
 from wafermonitor.query.models import Hello
+from wafermonitor.query.telemetry import Meters
 from wafermonitor.runs.records import Run, RunKey
 from wafermonitor.runs.state import State
 from wafermonitor.storage.errors import CursorRejected, StorageError
@@ -96,7 +96,7 @@ class Hub:
         self._clock = clock
         self._subscriptions: set[Subscription] = set()
         self._poller: asyncio.Task[None] | None = None
-        self._token = ""
+        self._token: str | None = None
         self._told: OrderedDict[RunKey, int] = OrderedDict()
         self._starting = asyncio.Lock()
         self._closed = False
@@ -184,21 +184,41 @@ class Hub:
         return messages
 
     async def _poll(self) -> None:
-        judged_s = time.monotonic()
-        pause_s = self._config.stream_states_s
+        judge_s = time.monotonic() + self._config.stream_states_s
         while True:
+            pause_s = self._config.stream_poll_s
             try:
+                if self._token is None:
+                    await self._reset()
                 await self._pass_changes()
-                if time.monotonic() - judged_s >= pause_s:
-                    begin_s = time.monotonic()
-                    self._broadcast(self._fresh(await self._open_runs()), None)
-                    judged_s = time.monotonic()
-                    pause_s = max(self._config.stream_states_s, _STATES_SHARE * (judged_s - begin_s))
-                await asyncio.sleep(self._config.stream_poll_s)
+                if time.monotonic() >= judge_s:
+                    judge_s = await self._judge()
+            except CursorRejected:
+                log.warning("the store does not know its own change token any more: every stream loads afresh")
+                self._token = None
             except StorageError as error:
                 self._meters.store_errors.inc()
                 log.warning("the change feed waits for the store: %s", error)
-                await asyncio.sleep(_RETRY_S)
+                pause_s = _RETRY_S
+            except Exception:
+                self._meters.store_errors.inc()
+                log.exception("the change feed met a fault and goes on")
+                pause_s = _RETRY_S
+            await asyncio.sleep(pause_s)
+
+    async def _judge(self) -> float:
+        """Tell which open runs are in another state than last told; the time (monotonic, s) to do so again."""
+        begin_s = time.monotonic()
+        self._broadcast(self._fresh(await self._open_runs()), None)
+        end_s = time.monotonic()
+        return end_s + max(self._config.stream_states_s, _STATES_SHARE * (end_s - begin_s))
+
+    async def _reset(self) -> None:
+        """The store was replaced: begin again with it."""
+        self._token = (await self._reader.changes(None)).token
+        for subscription in self._subscriptions:
+            subscription.overrun = True
+            subscription.offer(Message([], self._token))
 
     async def _pass_changes(self) -> None:
         while True:
@@ -257,5 +277,5 @@ class Hub:
     def _hello(self, *, resumed: bool) -> str:
         body = Hello(server_time=instant(self._clock()), resumed=resumed).model_dump_json()
         # A resumed stream has not been given what it missed yet, so its id stays the client's own.
-        identity = "" if resumed else f"id: {self._token}\n"
+        identity = "" if resumed or self._token is None else f"id: {self._token}\n"
         return f"{identity}event: hello\nretry: 1000\ndata: {body}\n\n"

@@ -46,7 +46,7 @@ class EventStream(StreamingResponse):
 async def stream(
     request: Request,
     filters: Annotated[StreamFilters, Query()],
-    last_event_id: Annotated[str | None, Header(max_length=200)] = None,
+    last_event_id: Annotated[str | None, Header(max_length=4000)] = None,
 ) -> Response:
     """Every change of a run, at least once; resumable."""
     selection = Selection(
