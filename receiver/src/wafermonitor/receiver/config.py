@@ -5,11 +5,12 @@ Out: a frozen `Config`. Called by: `command`, `server`, `wafer config show`, the
 
 from __future__ import annotations
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from wafermonitor.instrumentation.settings import ServiceConfig
 
 MIB = 1024 * 1024
+PORTS = range(65_536)
 
 
 class Config(ServiceConfig, component="receiver"):
@@ -28,6 +29,14 @@ class Config(ServiceConfig, component="receiver"):
     group_bytes: int = Field(64 * MIB, ge=1024, description="Most request bytes that one transaction takes")
     writers: int = Field(2, ge=1, le=64, description="Groups on their way at once: one is decoded while another commits")
     drain_s: float = Field(10.0, gt=0, description="On SIGTERM, how long accepted requests may take to be committed")
+
+    @field_validator("grpc_address", "http_address")
+    @classmethod
+    def _host_and_port(cls, address: str) -> str:
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdecimal() or int(port) not in PORTS:
+            raise ValueError("must be host:port, with a port from 0 (any free one) to 65535")
+        return address
 
     @model_validator(mode="after")
     def _one_request_fits(self) -> Config:

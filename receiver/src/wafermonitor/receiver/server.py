@@ -129,7 +129,7 @@ class _HttpServer(uvicorn.Server):
             connection.shutdown()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._drain_s):
-                while self.server_state.connections:
+                while self.server_state.connections:  # noqa: ASYNC110 - uvicorn has no event for it
                     await asyncio.sleep(CLOSE_POLL_S)
         for task in self.server_state.tasks:
             task.cancel()
@@ -186,9 +186,9 @@ async def _trouble(storage: Storage, pipeline: Pipeline) -> str | None:
 def _listen(address: str) -> socket.socket:
     host, _, port = address.rpartition(":")
     try:
-        family, _, _, _, place = socket.getaddrinfo(host.strip("[]") or None, int(port), type=socket.SOCK_STREAM)[0]
+        family, _, _, _, place = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
         return socket.create_server(place[:2], family=family, backlog=BACKLOG)
-    except (OSError, ValueError):
+    except OSError:
         raise AddressRejected(
-            f"http_address = {address!r} cannot be listened on: is it host:port, and free? Set WAFER_RECEIVER_HTTP_ADDRESS"
+            f"http_address = {address!r} cannot be listened on: is it taken? Set WAFER_RECEIVER_HTTP_ADDRESS"
         ) from None

@@ -27,6 +27,9 @@ UINT64_MAX = 2**64 - 1
 MAX_NESTING = 320
 """JSON levels that the first pass follows: four for each of policies.MAX_DEPTH, and those around the value."""
 
+MENDED_SURROGATE = rb"\uFfFd"
+"""U+FFFD in a spelling that nobody else uses, so that the item that was mended is known in the second pass."""
+
 _INTEGER = re.compile(r"-?[0-9]{1,20}\Z")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 # From the left, so that the second half of `\\\\ud800` is not taken for an escape.
@@ -63,8 +66,8 @@ class JsonWire:
         if not len(raw):
             return None
         body = bytes(raw)
-        if _SURROGATE.search(body):
-            body = _without_lone_surrogates(body, marks)
+        if MENDED_SURROGATE in body:
+            marks.add(Repair.SURROGATE)
         try:
             return _decode(kind, body)
         except UnicodeDecodeError:
@@ -107,7 +110,7 @@ class JsonWire:
     def double(self, value: Any) -> float:
         """A number, or the text of one, "NaN", "Infinity" and "-Infinity" included."""
         try:
-            return float(value or 0.0)
+            return 0.0 if value is None else float(value)
         except ValueError:
             raise ItemRejected("a number field holds other text") from None
 
@@ -177,10 +180,16 @@ class Lane:
 
 
 def _first_pass(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
+    if _SURROGATE.search(body):
+        body = _ESCAPE.sub(_mended_surrogate, body)
     try:
         return decoder.decode(body)
     except RecursionError:
         return decoder.decode(_without_depths(body))
+
+
+def _mended_surrogate(escape: re.Match[bytes]) -> bytes:
+    return escape[0] if escape["lone"] is None else MENDED_SURROGATE
 
 
 def _decode(kind: str, body: bytes) -> Any:
@@ -190,16 +199,6 @@ def _decode(kind: str, body: bytes) -> Any:
         raise
     except (msgspec.MsgspecError, RecursionError):
         raise ItemRejected(f"{kind} is not valid OTLP/JSON") from None
-
-
-def _without_lone_surrogates(body: bytes, marks: Marks) -> bytes:
-    def mend(escape: re.Match[bytes]) -> bytes:
-        if escape["lone"] is None:
-            return escape[0]
-        marks.add(Repair.SURROGATE)
-        return rb"\ufffd"
-
-    return _ESCAPE.sub(mend, body)
 
 
 def _without_depths(body: bytes) -> bytes:

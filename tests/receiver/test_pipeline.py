@@ -1,0 +1,182 @@
+"""The queue and its groups: what waits together is committed together, and only the guilty are refused."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.receiver.otlp import spans
+from wafermonitor.receiver.config import Config
+from wafermonitor.receiver.errors import Draining, ReceiverUnavailable, RequestRejected, StoreUnavailable
+from wafermonitor.receiver.pipeline import LONGEST_RETRY_S, SHORTEST_RETRY_S, Pipeline
+from wafermonitor.receiver.transcode import json, python
+from wafermonitor.receiver.transcode.protocol import Encoding, Request, Signal
+from wafermonitor.storage.errors import StorageRejected, StorageUnavailable
+
+LANES = {Encoding.PROTOBUF: python.Lane(), Encoding.JSON: json.Lane()}
+
+
+def request(number: int, *, first: int = 1) -> Request:
+    return Request(Signal.TRACES, Encoding.PROTOBUF, spans(number, first=first).SerializeToString(), 1)
+
+
+@pytest.fixture
+async def begin(store):
+    started = []
+
+    def begin(lanes=LANES, **options) -> Pipeline:
+        pipeline = Pipeline(store, lanes, Config(**({"writers": 1} | options)))
+        pipeline.start()
+        started.append(pipeline)
+        return pipeline
+
+    yield begin
+    store.open.set()
+    for pipeline in started:
+        await pipeline.drain(1)
+
+
+async def together(pipeline, store, requests):
+    """Hold the first group at the store until all of `requests` wait behind it; the outcomes of `requests`."""
+    store.open.clear()
+    first = asyncio.create_task(pipeline.submit(request(1, first=100_000)))
+    await store.entered.wait()
+    tasks = [asyncio.create_task(pipeline.submit(one)) for one in requests]
+    await asyncio.sleep(0)
+    assert pipeline.waiting == len(requests)
+    store.open.set()
+    await first
+    return await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_what_waited_is_one_group(begin, store):
+    outcomes = await together(begin(), store, [request(2, first=10 * number) for number in range(1, 6)])
+    assert [outcome.rejected for outcome in outcomes] == [0] * 5
+    assert store.groups == [1, 5]
+
+
+async def test_a_group_ends_at_its_spans(begin, store):
+    await together(begin(group_spans=20), store, [request(10, first=10 * number) for number in range(1, 6)])
+    assert store.groups == [1, 2, 2, 1]
+
+
+async def test_a_group_ends_at_its_bytes(begin, store):
+    size = len(request(10).body)
+    await together(begin(group_bytes=2 * size + 100), store, [request(10, first=100 * number) for number in range(1, 6)])
+    assert store.groups == [1, 2, 2, 1]
+
+
+async def test_a_request_larger_than_a_group_is_a_group_of_its_own(begin, store):
+    outcomes = await together(begin(group_bytes=1024, group_spans=5), store, [request(50), request(50, first=60)])
+    assert [outcome.rejected for outcome in outcomes] == [0, 0]
+    assert store.groups == [1, 1, 1]
+
+
+async def test_only_the_guilty_request_of_a_group_is_refused(begin, store):
+    def fail(batches):
+        guilty = any(span.span_id == (7).to_bytes(8, "big") for batch in batches for span in batch.spans)
+        return StorageRejected("no") if guilty else None
+
+    store.fail = fail
+    outcomes = await together(begin(), store, [request(1, first=number) for number in range(1, 33)])
+    assert [isinstance(outcome, RequestRejected) for outcome in outcomes] == [number == 7 for number in range(1, 33)]
+    assert len(await store.span_names()) == 32
+
+
+async def test_a_body_that_cannot_be_read_does_not_touch_its_group(begin, store):
+    broken = Request(Signal.TRACES, Encoding.PROTOBUF, b"\x0a\xff", 1)
+    outcomes = await together(begin(), store, [request(1), broken, request(1, first=2)])
+    assert isinstance(outcomes[1], RequestRejected)
+    assert store.groups == [1, 2]
+
+
+async def test_a_store_that_goes_away_while_the_guilty_one_is_sought_makes_the_rest_wait(begin, store):
+    calls = []
+
+    def fail(batches):
+        calls.append(len(batches))
+        if len(batches) == 4:
+            return StorageRejected("one of them")
+        return StorageUnavailable("gone") if len(calls) > 3 else None
+
+    store.fail = fail
+    outcomes = await together(begin(), store, [request(1, first=number) for number in range(1, 5)])
+    assert [type(outcome).__name__ for outcome in outcomes] == ["Answer", "Answer", "StoreUnavailable", "StoreUnavailable"]
+
+
+async def test_requests_without_rows_do_not_trouble_the_store(begin, store):
+    store.fail = lambda _: StorageUnavailable("down")
+    answer = await begin().submit(Request(Signal.TRACES, Encoding.PROTOBUF, b"", 1))
+    assert answer.rejected == 0
+
+
+async def test_a_fault_in_a_lane_makes_the_sender_wait_and_the_next_group_goes_on(begin, store):
+    class Faulty:
+        def transcode(self, request):
+            raise ZeroDivisionError("secret")
+
+    pipeline = begin(lanes={Encoding.JSON: Faulty(), Encoding.PROTOBUF: python.Lane()})
+    with pytest.raises(ReceiverUnavailable) as error:
+        await pipeline.submit(Request(Signal.TRACES, Encoding.JSON, b"{}", 1))
+    assert "secret" not in str(error.value)
+    await pipeline.submit(request(1))
+
+
+async def test_a_sender_that_went_away_is_not_served(begin, store):
+    pipeline = begin()
+    store.open.clear()
+    first = asyncio.create_task(pipeline.submit(request(1, first=100)))
+    await store.entered.wait()
+    gone = asyncio.create_task(pipeline.submit(request(1)))
+    await asyncio.sleep(0)
+    gone.cancel()
+    await asyncio.gather(gone, return_exceptions=True)
+    store.open.set()
+    await first
+    await pipeline.submit(request(1, first=200))
+    assert sorted(await store.span_names()) == ["span 100", "span 200"]
+
+
+async def test_draining_commits_what_was_accepted_and_refuses_what_is_new(begin, store):
+    pipeline = begin()
+    store.open.clear()
+    accepted = [asyncio.create_task(pipeline.submit(request(1, first=number))) for number in range(1, 6)]
+    await store.entered.wait()
+    draining = asyncio.create_task(pipeline.drain(5))
+    await asyncio.sleep(0)
+    with pytest.raises(Draining):
+        await pipeline.submit(request(1, first=9))
+    store.open.set()
+    await draining
+    assert [answer.rejected for answer in await asyncio.gather(*accepted)] == [0] * 5
+    assert len(await store.span_names()) == 5
+
+
+async def test_draining_ends_in_time_when_the_store_does_not_answer(begin, store):
+    pipeline = begin()
+    store.open.clear()
+    accepted = asyncio.create_task(pipeline.submit(request(1)))
+    await store.entered.wait()
+    async with asyncio.timeout(2):
+        await pipeline.drain(0.1)
+    with pytest.raises(Draining):
+        await accepted
+
+
+async def test_the_hint_follows_the_rate_within_bounds(begin, store):
+    pipeline = begin()
+    assert pipeline.retry_s() == SHORTEST_RETRY_S
+    await pipeline.submit(request(10))
+    pipeline._bytes_per_s, pipeline._waiting_bytes = 10.0, 50
+    assert pipeline.retry_s() == 5
+    pipeline._waiting_bytes = 10**9
+    assert pipeline.retry_s() == LONGEST_RETRY_S
+    pipeline._waiting_bytes = 0
+
+
+async def test_a_store_error_is_told_without_its_words(begin, store):
+    store.fail = lambda _: StorageUnavailable("postgresql://user:secret@host")
+    with pytest.raises(StoreUnavailable) as error:
+        await begin().submit(request(1))
+    assert "secret" not in str(error.value)
