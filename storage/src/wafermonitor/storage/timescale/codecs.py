@@ -23,7 +23,14 @@ MINUS_INFINITY = -(2**63) + _POSTGRES_EPOCH_US
 async def register(connection: Connection) -> None:
     """Show timestamptz as microseconds since 1970 (int) and uuid as 16 bytes."""
     await connection.set_type_codec("timestamptz", schema="pg_catalog", encoder=_time_out, decoder=_time_in, format="tuple")
-    await connection.set_type_codec("uuid", schema="pg_catalog", encoder=bytes, decoder=bytes, format="binary")
+    await connection.set_type_codec("uuid", schema="pg_catalog", encoder=_id_out, decoder=bytes, format="binary")
+
+
+def _id_out(value: bytes) -> bytes:
+    """Refused here, because the server takes a wrong length for a broken connection."""
+    if len(value) != 16:  # noqa: PLR2004 - a uuid has 16 bytes
+        raise ValueError("an id of a trace or a process has 16 bytes")
+    return bytes(value)
 
 
 def _time_out(unix_us: int) -> tuple[int]:
