@@ -1,8 +1,8 @@
 """`opentelemetry-instrument` with WaferMonitor: sensible defaults, and runs announce themselves.
 
 In: an unchanged program that opentelemetry-instrument starts. Out: OpenTelemetry's own set-up with our defaults, and our
-processor on its providers. Called by: opentelemetry-instrument, through the entry points `opentelemetry_distro` (before its set-up) and
-`opentelemetry_post_instrument` (after it). With several distros installed, OTEL_PYTHON_DISTRO=wafermonitor chooses this one.
+processor on its providers. Called by: opentelemetry-instrument, through the entry points `opentelemetry_distro` (before its
+set-up) and `opentelemetry_post_instrument` (after it). Among several distros OTEL_PYTHON_DISTRO=wafermonitor chooses this one.
 """
 
 from __future__ import annotations

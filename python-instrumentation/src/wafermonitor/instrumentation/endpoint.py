@@ -1,7 +1,7 @@
-"""Where OTLP/HTTP JSON goes, and what the answer means, with the standard library only.
+"""Where OTLP over HTTP goes, and what the answer means, with the standard library only.
 
-In: the instrumentation's `Config`, OpenTelemetry's `OTEL_EXPORTER_OTLP_*` variables, JSON bytes. Out: an `Answer`.
-Called by: `outbox` (`wafer run`, `wafer start/progress/end`), `replay`, `wafer status`.
+In: the instrumentation's `Config`, OpenTelemetry's `OTEL_EXPORTER_OTLP_*` variables, bytes of a request. Out: an `Answer`.
+Called by: `transport` (jobs), `outbox` (`wafer run`, `wafer start/progress/end`), `replay`, `wafer status`.
 
 Source: OTLP specification, "OTLP/HTTP Response" and "Retryable Response Codes".
 """
@@ -47,7 +47,7 @@ class Answer(NamedTuple):
 
 
 class Endpoint:
-    """OTLP/HTTP in JSON over one kept connection per host. For one thread at a time."""
+    """OTLP/HTTP over one kept connection per host. For one thread at a time."""
 
     def __init__(
         self, urls: Mapping[Signal, str], headers: Mapping[str, str], *, timeout_s: float, environ: Mapping[str, str]
@@ -73,10 +73,10 @@ class Endpoint:
             headers["authorization"] = f"Bearer {config.token}"
         return cls(urls, headers, timeout_s=config.timeout_s, environ=environ)
 
-    def post(self, signal: Signal, body: bytes) -> Answer:
+    def post(self, signal: Signal, body: bytes, *, content_type: str = "application/json") -> Answer:
         """Send one request. Network trouble is an answer too (`retry`); nothing is raised for it."""
         url = self.urls[signal]
-        headers = {"content-type": "application/json", "user-agent": "wafermonitor", **self.headers}
+        headers = {"content-type": content_type, "user-agent": "wafermonitor", **self.headers}
         headers |= _headers(self._environ.get(f"{_PREFIX}{signal.upper()}_HEADERS", ""))
         if self._gzip:
             body = gzip.compress(body, 1)

@@ -13,6 +13,7 @@ import asyncio
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, Final
@@ -57,11 +58,16 @@ class Budget:
 class Sender:
     """The queue of one process and the thread that empties it. A forked child makes its own.
 
-    `transport` is None in mode `file`: everything goes to the spool.
+    `transport` is None in mode `file`: everything goes to the spool. `send_spool` is called in a thread of its own when the
+    endpoint answers for the first time, or again.
     """
 
-    def __init__(self, transport: Transport | None, spool: Spool, *, blocking_s: float) -> None:
+    def __init__(
+        self, transport: Transport | None, spool: Spool, *, blocking_s: float, send_spool: Callable[[], object]
+    ) -> None:
         self.spool = spool
+        self._send_spool = send_spool
+        self._shipping: threading.Thread | None = None
         self._transport = transport
         self._budget = Budget(blocking_s)
         self._queues: dict[Signal, deque[Any]] = {signal: deque() for signal in SIGNALS}
@@ -129,6 +135,8 @@ class Sender:
         """The process ends: send what can be sent within the budget, the rest goes to the spool."""
         if not self._down and (self._flying or any(self._queues.values())):
             self.flush()
+        if self._shipping is not None and self._shipping.is_alive():
+            self._shipping.join(max(self._budget.left_s(refill=not self._down), 0.0))
         self._closed = True
         self.spill()
         self.spool.close()
@@ -238,7 +246,8 @@ class Sender:
                 self._fail()
                 self._keep(batch)
             elif outcome is Outcome.REJECTED:
-                once(f"the endpoint refuses {batch.signal} for good; they are dropped")
+                once(f"the endpoint refuses a request of {batch.signal}; `wafer replay` sets it aside and says why")
+                self._keep(batch)
             else:
                 self._recover()
             return outcome is Outcome.DELIVERED
@@ -247,8 +256,17 @@ class Sender:
 
     def _recover(self) -> None:
         """It answers. A caller may have given up on this very request meanwhile."""
-        self._down = False
         self._probe_after_s = _PROBE_FIRST_S
+        if not self._down and self._shipping is not None:
+            return
+        self._down = False
+        if self._shipping is None or not self._shipping.is_alive():
+            self._shipping = threading.Thread(target=guarded(self._ship), name="wafer-replay", daemon=True)
+            self._shipping.start()
+
+    def _ship(self) -> None:
+        if any(any((self.spool.directory / signal).glob("*.jsonl")) for signal in SIGNALS):
+            self._send_spool()
 
     @guarded
     def _probe(self) -> None:

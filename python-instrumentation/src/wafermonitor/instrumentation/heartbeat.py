@@ -70,6 +70,11 @@ class Heartbeat(Generic[R]):
         return self._runs.get(span_id)
 
     @property
+    def oldest(self) -> R | None:
+        """The oldest open run. Takes no lock: a forked child must not wait for one that another thread held."""
+        return next(iter(self._runs.values()), None)
+
+    @property
     def runs(self) -> list[R]:
         """The open runs, oldest first."""
         with self._lock:

@@ -178,8 +178,9 @@ class Job:
         return cast("F", call)
 
     def end(self, ending: Ending) -> None:
-        """End the run from outside its block: the process is being ended."""
+        """End the run from outside its block, in any thread: the process is being ended."""
         self._said = ending
+        self._token = None  # the context belongs to the block's own thread
         self._finish(None)
 
     @guarded
@@ -189,10 +190,13 @@ class Job:
             return False
         self._telemetry = telemetry
         exits.watch(end_runs, close)
-        logs.attach(telemetry)
+        logs.listen(telemetry)
         above = contexts.get_current() if self._context is None else self._context
         if not trace.get_current_span(above).get_span_context().is_valid:
-            above = carrier.from_environment()
+            inherited = providers.inherited()
+            above = (
+                carrier.from_environment() if inherited is None else contexts.set_value(RUN_KEY, inherited, inherited.context)
+            )
         attributes = {names.WAFER_JOB_NAME: self.name, **self._attributes}
         span = telemetry.tracer().start_span(self.name, above, SpanKind.INTERNAL, attributes)
         self._span = span

@@ -30,11 +30,13 @@ from opentelemetry.trace import Link, SpanKind, get_current_span
 from opentelemetry.util.types import Attributes
 
 from wafermonitor.instrumentation.config import Config
+from wafermonitor.instrumentation.endpoint import Endpoint
 from wafermonitor.instrumentation.export import Sender
 from wafermonitor.instrumentation.guard import guarded
 from wafermonitor.instrumentation.processor import Lifecycle, Processor, Run
+from wafermonitor.instrumentation.replay import drain
 from wafermonitor.instrumentation.spool import Spool
-from wafermonitor.instrumentation.transport import endpoint_of, same_server, transport_for
+from wafermonitor.instrumentation.transport import same_server, transport_for
 from wafermonitor.semconv import attributes as names
 from wafermonitor.semconv.schema import SCHEMA_URL
 
@@ -56,7 +58,9 @@ class Telemetry:
         self.config = config
         self.pid = os.getpid()
         self.version = package_version()
-        self.sender = Sender(transport_for(config), Spool(config.spool_dir), blocking_s=config.blocking_s)
+        self.sender = Sender(
+            transport_for(config), Spool(config.spool_dir), blocking_s=config.blocking_s, send_spool=self._send_spool
+        )
         self._instance_id = str(uuid.uuid4())
         self._application: TracerProvider | None = None
         self._own: TracerProvider | None = None
@@ -89,6 +93,9 @@ class Telemetry:
         """Queue one collection of the metrics."""
         if self._meters is not None:
             self._meters.collect()
+
+    def _send_spool(self) -> None:
+        drain(self.config.spool_dir, Endpoint.of(self.config))
 
     def _build(self) -> None:
         sampler = _KeepParent() if self.config.parent_flag == "keep" else ALWAYS_ON
@@ -218,7 +225,7 @@ def sends_to_us(processor: SpanProcessor, config: Config) -> bool:
     return (
         config.mode in {"sidecar", "direct"}
         and isinstance(endpoint, str)
-        and same_server(endpoint, endpoint_of(config, "traces"))
+        and same_server(endpoint, Endpoint.of(config).urls["traces"])
     )
 
 
@@ -230,7 +237,7 @@ def logs_come_to_us(provider: object, config: Config) -> bool:
     for processor in processors:
         exporter = getattr(getattr(processor, "_batch_processor", processor), "_exporter", None)
         endpoint = getattr(exporter, "_endpoint", None)
-        if isinstance(endpoint, str) and same_server(endpoint, endpoint_of(config, "logs")):
+        if isinstance(endpoint, str) and same_server(endpoint, Endpoint.of(config).urls["logs"]):
             return True
     return False
 
@@ -265,6 +272,7 @@ _lock = threading.Lock()
 _telemetry: Telemetry | None = None
 _off = False
 _forked = False
+_inherited: Run | None = None
 
 
 def telemetry() -> Telemetry | None:
@@ -287,9 +295,19 @@ def existing() -> Telemetry | None:
     return _telemetry
 
 
+def inherited() -> Run | None:
+    """In a forked child: the oldest run that its parent process had open.
+
+    A pool forks its later workers in a thread that knows of no run; this one is theirs.
+    """
+    return _inherited
+
+
 def _after_fork() -> None:
     """The child's runs are its own: nothing of the parent's queue, threads and locks is used again."""
-    global _telemetry, _lock, _forked  # noqa: PLW0603 - as above
+    global _telemetry, _lock, _forked, _inherited  # noqa: PLW0603 - as above
+    if _telemetry is not None:
+        _inherited = _telemetry.lifecycle.beats.oldest or _inherited
     _lock = threading.Lock()
     _telemetry = None
     _forked = True
