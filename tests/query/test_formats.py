@@ -6,6 +6,7 @@ import csv
 import io
 import json
 
+import httpx
 import pytest
 
 from tests.query import world
@@ -13,6 +14,7 @@ from wafermonitor.query.config import Config
 from wafermonitor.query.formats import Format, column_names, csv_text, negotiate
 from wafermonitor.query.models import LogModel, RunModel
 from wafermonitor.runs.records import Batch
+from wafermonitor.storage.errors import StorageUnavailable
 
 LISTS = [
     "/v1/jobs",
@@ -160,3 +162,18 @@ async def test_a_stream_reads_a_page_only_when_the_one_before_is_sent(app, stora
     }
     await app(scope, receive, send)
     assert events == ["read", "sent"] * 4
+
+
+async def test_a_stream_that_fails_midway_is_cut_off_not_ended(running, storage):
+    await storage.writer.write([Batch(runs=[world.run(5000 + n, 1, start_s=-n - 10_000) for n in range(1500)])])
+    read = storage.reader.runs
+
+    async def failing(query):
+        if query.cursor is not None:
+            raise StorageUnavailable("down")
+        return await read(query)
+
+    storage.reader.runs = failing
+    async with httpx.AsyncClient(base_url=running.url) as api:
+        with pytest.raises(httpx.RemoteProtocolError, match="incomplete"):
+            await api.get("/v1/jobs", params={"format": "csv"})

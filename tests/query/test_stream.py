@@ -132,6 +132,23 @@ async def test_an_open_run_is_judged_anew_without_new_data(hub, clock, storage):
     assert seen == ["silent", "lost"]
 
 
+async def test_a_run_that_is_lost_among_many_older_losses_is_told(hub, clock, storage, monkeypatch):
+    monkeypatch.setattr("wafermonitor.query.stream.MAX_PAGE", 2)
+    clock.pass_s(5000)
+    beat = Batch(feeds=[world.feed_beat(5000)], runs=[world.run(300 + n, 1, start_s=5000, process_key=None) for n in range(3)])
+    lost = [world.run(400 + n, 1, start_s=4000, process_key=None) for n in range(5)]
+    await storage.writer.write([beat, Batch(runs=lost)])
+    listener, _ = await listen(hub)
+    clock.pass_s(1000)
+    await storage.writer.write([Batch(feeds=[world.feed_beat(6000)])])
+    seen = set()
+    while len(seen) < 3:
+        run = await listener.run()
+        if run["state"] == "lost":
+            seen.add(run["run"])
+    assert seen == {world.id_of(300 + n, 1) for n in range(3)}
+
+
 async def test_a_heartbeat_of_the_process_is_told(hub, clock, storage):
     listener, _ = await listen(hub)
     clock.pass_s(5)

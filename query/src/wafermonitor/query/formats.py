@@ -9,6 +9,7 @@ a whole one.
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import hashlib
 import io
@@ -75,7 +76,7 @@ async def listing(request: Request, model: type[T], filters: PageFilters, fetch:
         headers |= _links(request, first.cursor)
     if chosen is Format.CSV:
         headers["Content-Disposition"] = f'attachment; filename="{request.url.path.rsplit("/", 1)[-1]}.csv"'
-    pages = _pages(first, fetch, limit)
+    pages = _pages(first, fetch, limit, request.app.state.config.deadline_s)
     return StreamingResponse(_encode(chosen, model, pages), media_type=MEDIA_TYPES[chosen], headers=headers)
 
 
@@ -157,7 +158,7 @@ def _cell(value: Any) -> str:
     return repr(value)
 
 
-async def _pages(first: PageModel[T], fetch: Fetch[T], limit: int) -> AsyncIterator[list[T]]:
+async def _pages(first: PageModel[T], fetch: Fetch[T], limit: int, deadline_s: float) -> AsyncIterator[list[T]]:
     page = first
     left = limit
     while True:
@@ -165,7 +166,8 @@ async def _pages(first: PageModel[T], fetch: Fetch[T], limit: int) -> AsyncItera
         left -= len(page.items)
         if page.cursor is None or left <= 0:
             return
-        page = await fetch(page.cursor, min(left, MAX_PAGE))
+        async with asyncio.timeout(deadline_s):
+            page = await fetch(page.cursor, min(left, MAX_PAGE))
 
 
 async def _encode(chosen: Format, model: type[T], pages: AsyncIterator[list[T]]) -> AsyncIterator[str]:

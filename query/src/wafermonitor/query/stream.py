@@ -32,8 +32,8 @@ from wafermonitor.storage.errors import CursorRejected, StorageError
 from wafermonitor.storage.protocol import MAX_PAGE, Reader, RunQuery, StoredRun
 
 log = logging.getLogger(__name__)
-OPEN = (State.LOST, State.SILENT, State.UNKNOWN, State.RUNNING)
-MAX_OPEN = 10_000
+LIVING = (State.SILENT, State.UNKNOWN, State.RUNNING)
+MAX_LIVING = 10_000
 MAX_REMEMBERED = 50_000
 _RETRY_S = 1.0
 _STATES_SHARE = 5
@@ -97,6 +97,7 @@ class Hub:
         self._subscriptions: set[Subscription] = set()
         self._poller: asyncio.Task[None] | None = None
         self._token: str | None = None
+        self._living: set[RunKey] = set()
         self._told: OrderedDict[RunKey, int] = OrderedDict()
         self._starting = asyncio.Lock()
         self._closed = False
@@ -159,7 +160,9 @@ class Hub:
             if self._poller is None or self._poller.done():
                 self._told.clear()
                 self._token = (await self._reader.changes(None)).token
-                self._fresh(await self._open_runs())
+                living = await self._living_runs()
+                self._living = {stored.run.key for stored in living}
+                self._fresh(living)
                 self._poller = asyncio.create_task(self._poll(), name="wafer query stream poller")
 
     def _stop(self) -> asyncio.Task[None] | None:
@@ -180,7 +183,7 @@ class Hub:
                 token = changes.token
         except CursorRejected:
             return None
-        messages.append(self._message(await self._open_runs(), None))
+        messages.append(self._message([*await self._living_runs(), *await self._lost_runs()], None))
         return messages
 
     async def _poll(self) -> None:
@@ -207,9 +210,23 @@ class Hub:
             await asyncio.sleep(pause_s)
 
     async def _judge(self) -> float:
-        """Tell which open runs are in another state than last told; the time (monotonic, s) to do so again."""
+        """Tell which open runs are in another state than last told; the time (monotonic, s) to do so again.
+
+        Lost runs stay open and may grow old, so only those are read that were living at the last look.
+        """
         begin_s = time.monotonic()
-        self._broadcast(self._fresh(await self._open_runs()), None)
+        found = await self._living_runs()
+        living = {stored.run.key for stored in found}
+        gone = self._living - living
+        if gone:
+            lost = [stored for stored in await self._lost_runs() if stored.run.key in gone]
+            found += lost
+            gone -= {stored.run.key for stored in lost}
+        for key in sorted(gone)[:MAX_PAGE]:
+            stored = await self._reader.run(key.trace_id, key.span_id, key.site)
+            found += [] if stored is None else [stored]
+        self._living = living | set(sorted(gone)[MAX_PAGE:])  # what is left over is for the next time
+        self._broadcast(self._fresh(found), None)
         end_s = time.monotonic()
         return end_s + max(self._config.stream_states_s, _STATES_SHARE * (end_s - begin_s))
 
@@ -223,6 +240,7 @@ class Hub:
     async def _pass_changes(self) -> None:
         while True:
             changes = await self._reader.changes(self._token)
+            self._living -= {stored.run.key for stored in changes.runs if stored.run.ended}
             fresh = self._fresh(changes.runs)
             moved = changes.token != self._token
             self._token = changes.token
@@ -231,16 +249,21 @@ class Hub:
             if not changes.runs or not moved:
                 return
 
-    async def _open_runs(self) -> list[StoredRun]:
+    async def _living_runs(self) -> list[StoredRun]:
+        """The open runs that are not lost, the newest if there are very many."""
         found: list[StoredRun] = []
         cursor: str | None = None
-        while len(found) < MAX_OPEN:
-            page = await self._reader.runs(RunQuery(state=OPEN, cursor=cursor, limit=MAX_PAGE))
+        while len(found) < MAX_LIVING:
+            page = await self._reader.runs(RunQuery(state=LIVING, cursor=cursor, limit=MAX_PAGE))
             found += page.items
             cursor = page.cursor
             if cursor is None:
                 break
         return found
+
+    async def _lost_runs(self) -> list[StoredRun]:
+        """The newest lost runs."""
+        return (await self._reader.runs(RunQuery(state=(State.LOST,), limit=MAX_PAGE))).items
 
     def _fresh(self, runs: Sequence[StoredRun]) -> list[StoredRun]:
         """Those that differ from what was told last: the change feed repeats itself while an old transaction is open."""
