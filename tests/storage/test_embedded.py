@@ -303,9 +303,11 @@ async def test_two_processes_share_one_server_and_either_may_be_killed(home: Pat
     dsn = _read(said[0]["dsn_file"])
     assert await _kept(dsn) == 1
     killed, other = (one, two) if said[0]["supervised"] else (two, one)
+    folder = Folder(home, None)
+    before = folder.state()
     killed.end()
+    await _until(lambda: folder.state() != before)
     assert await _kept_again(dsn) == 1
-    await _until(lambda: Folder(home, None).lock() is None)
     assert "took over" in other.end(signal.SIGTERM)
 
 

@@ -57,7 +57,7 @@ async def keep(storage: Storage, stop: asyncio.Event, *, clock: Callable[[], int
 
 async def run_once(pool: asyncpg.Pool, *, hot_days: int, now_ns: int) -> Round | None:
     """One round; None when another process is at it. Raises StorageUnavailable."""
-    today = datetime.fromtimestamp(now_ns / 1e9, UTC).date()
+    today = datetime.fromtimestamp(now_ns // 1_000_000_000, UTC).date()
     with border("maintain the store"):
         async with pool.acquire() as connection, _leading(connection) as leading:
             if not leading:

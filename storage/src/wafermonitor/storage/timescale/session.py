@@ -24,7 +24,7 @@ async def open_session(dsn: str, timeout_s: float = CONNECT_TIMEOUT_S) -> AsyncI
     with border("reach the database"):
         try:
             connection = await asyncpg.connect(dsn, timeout=timeout_s, server_settings=SETTINGS)
-        except asyncpg.exceptions.ClientConfigurationError:
+        except (asyncpg.exceptions.ClientConfigurationError, ValueError):
             raise StorageRejected(
                 "WAFER_STORAGE_DSN is no usable address: postgresql://user:password@host:port/database"
             ) from None
