@@ -1,6 +1,6 @@
 """`wafer storage`: run the embedded database, upgrade a schema, look at a store, do its maintenance once.
 
-In: flags and the environment. Out: text on a terminal, one JSON object with `--json`; exit code 1 when something is wrong.
+In: flags and the environment. Out: one line, or one JSON object with `--json`; StorageError, which `wafer` turns into a line.
 Called by: people, `wafer up` (`serve`), upgrade scripts (`migrate`).
 """
 
@@ -10,20 +10,18 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from wafermonitor.instrumentation.errors import ConfigRejected
 from wafermonitor.instrumentation.service import configure_logging, stop_event
 from wafermonitor.instrumentation.settings import options
 from wafermonitor.storage.config import MEMORY, Config
 from wafermonitor.storage.connect import connect
-from wafermonitor.storage.errors import StorageError, StorageRejected
+from wafermonitor.storage.errors import StorageRejected
 
-T = TypeVar("T")
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
@@ -41,7 +39,7 @@ def serve(*, as_json: bool, **flags: Any) -> None:
     The ready line names a file (mode 0600) that holds the address for WAFER_STORAGE_DSN; the password is never printed.
     """
     configure_logging("wafer-storage")
-    _run(_serve(_load(flags), as_json=as_json))
+    asyncio.run(_serve(Config.load(**flags), as_json=as_json))
 
 
 @storage.command()
@@ -49,16 +47,15 @@ def serve(*, as_json: bool, **flags: Any) -> None:
 @_as_json
 def migrate(*, as_json: bool, **flags: Any) -> None:
     """Bring the schema of WAFER_STORAGE_DSN, or of the embedded database, to this release."""
-    _run(_migrate(_load(flags), as_json=as_json))
+    asyncio.run(_migrate(Config.load(**flags), as_json=as_json))
 
 
 @storage.command()
 @options(Config)
 @_as_json
-def status(*, as_json: bool, **flags: Any) -> None:
+def status(*, as_json: bool, **flags: Any) -> int:
     """Say who answers, whether the schema is this release's, and which days are ready. Exit code 1 if it cannot be used."""
-    if not _run(_status(_load(flags), as_json=as_json)):
-        raise SystemExit(1)
+    return 0 if asyncio.run(_status(Config.load(**flags), as_json=as_json)) else 1
 
 
 @storage.command()
@@ -66,7 +63,7 @@ def status(*, as_json: bool, **flags: Any) -> None:
 @_as_json
 def sweep(*, as_json: bool, **flags: Any) -> None:
     """Do one round of maintenance now: partitions, ghosts, lost runs."""
-    _run(_sweep(_load(flags), as_json=as_json))
+    asyncio.run(_sweep(Config.load(**flags), as_json=as_json))
 
 
 async def _serve(config: Config, *, as_json: bool) -> None:
@@ -80,7 +77,7 @@ async def _serve(config: Config, *, as_json: bool) -> None:
         server = store.server
         assert server is not None
         ready = {
-            "ready": True,
+            "ready": "storage",
             "pid": os.getpid(),
             "host": "127.0.0.1",
             "port": server.port,
@@ -168,21 +165,6 @@ async def _address(config: Config) -> AsyncIterator[str]:
         await server.stop()
 
 
-def _load(flags: dict[str, Any]) -> Config:
-    try:
-        return Config.load(**flags)
-    except ConfigRejected as error:
-        raise click.ClickException(str(error)) from None
-
-
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    try:
-        return asyncio.run(work)
-    except StorageError as error:
-        raise click.ClickException(str(error)) from None
-
-
 def _say(facts: dict[str, Any], text: str, *, as_json: bool) -> None:
-    # Flushed: `wafer up` waits for the ready line at the other end of a pipe.
+    """One answer; `click.echo` flushes it, for `wafer up` waits at the other end of a pipe."""
     click.echo(json.dumps(facts) if as_json else text)
-    click.get_text_stream("stdout").flush()

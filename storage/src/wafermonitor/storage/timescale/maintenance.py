@@ -19,6 +19,7 @@ import asyncpg
 from wafermonitor.storage.errors import StorageError
 from wafermonitor.storage.protocol import Storage
 from wafermonitor.storage.timescale import store
+from wafermonitor.storage.timescale.codecs import Connection
 from wafermonitor.storage.timescale.failures import border
 from wafermonitor.storage.timescale.migrate import DAYS_AHEAD
 
@@ -77,7 +78,7 @@ async def run_once(pool: asyncpg.Pool, *, hot_days: int, now_ns: int) -> Round |
 
 
 @asynccontextmanager
-async def _leading(connection: asyncpg.Connection) -> AsyncIterator[bool]:
+async def _leading(connection: Connection) -> AsyncIterator[bool]:
     """Whether this connection has the lock. The server lets go of it when the connection is lost."""
     leading: bool = await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK)
     try:
@@ -87,7 +88,7 @@ async def _leading(connection: asyncpg.Connection) -> AsyncIterator[bool]:
             await connection.execute("SELECT pg_advisory_unlock($1)", LOCK)
 
 
-async def _partitions(connection: asyncpg.Connection, oldest: date, newest: date) -> tuple[str, ...]:
+async def _partitions(connection: Connection, oldest: date, newest: date) -> tuple[str, ...]:
     async with connection.transaction():
         await connection.execute("SELECT set_config('lock_timeout', $1, true)", _LOCK_TIMEOUT)
         rows = await connection.fetch("SELECT wafer_data.keep_partitions($1, $2, $3)", oldest, newest, oldest)
