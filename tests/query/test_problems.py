@@ -63,7 +63,7 @@ def check(answer, status):
         (f"{LOT}/logs?cursor=zzz", 400, "cursor", "start again without one"),
         ("/v1/subjobs?parent=7", 422, "parent", "pattern"),
         ("/v1/jobs/abc", 422, "run", "32 hex"),
-        (f"{LOT}?sight=fab1", 422, "sight", "known here: format, site"),
+        (f"{LOT}?sight=fab1", 422, "sight", "known here: site"),
         (f"{LOT}/logs?severity=loud", 422, "severity", "'warn'"),
         ("/v1/stream?trace=1", 422, "trace", "pattern"),
     ],

@@ -121,6 +121,16 @@ async def test_an_id_the_store_does_not_know_means_load_afresh(hub):
     assert hello["resumed"] is False
 
 
+async def test_a_client_that_missed_very_much_loads_afresh(hub, storage, monkeypatch):
+    monkeypatch.setattr("wafermonitor.query.stream.MAX_MISSED", 600)
+    listener, _ = await listen(hub)
+    token = listener.id
+    listener.close()
+    await storage.writer.write([Batch(runs=[world.run(100 + number, 1, start_s=0, end_s=0) for number in range(1000)])])
+    _, hello = await listen(hub, token)
+    assert hello["resumed"] is False
+
+
 async def test_an_open_run_is_judged_anew_without_new_data(hub, clock, storage):
     listener, _ = await listen(hub)
     lot = world.id_of(1, 1)

@@ -108,15 +108,26 @@ SEVERITIES = {"trace": 1, "debug": 5, "info": 9, "warn": 13, "error": 17, "fatal
 """The lowest severity number of each range of OpenTelemetry's log data model."""
 
 
-class Filters(BaseModel):
-    """What every route takes. A name that is not known is refused: a typing error must not answer with everything."""
+class Strict(BaseModel):
+    """A name that is not known is refused: a typing error must not answer with everything."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+
+class DocumentFilters(Strict):
+    """One run as one document."""
+
+    site: Word | None = Field(None, description="the run's site, where two sites share an id")
+
+
+class Filters(Strict):
+    """Any list."""
+
     format: FormatName | None = Field(None, description="overrides the Accept header")
 
 
 class SiteFilters(Filters):
-    """One run, or all of something: only the site can be chosen."""
+    """All of something: only the site can be chosen."""
 
     site: Word | None = Field(None, description="only this site")
 
@@ -222,10 +233,9 @@ class MetricFilters(Filters):
     name: Words = Field(default_factory=list, description="metric name, repeatable")
 
 
-class StreamFilters(BaseModel):
+class StreamFilters(Strict):
     """Which runs a stream tells about. `trace` selects one run with all its subjobs."""
 
-    model_config = ConfigDict(extra="forbid")
     site: Words = Field(default_factory=list, description="site, repeatable")
     job: Words = Field(default_factory=list, description="job name, repeatable")
     trace: list[TraceText] = Field(default_factory=list, max_length=100, description="trace id, repeatable")

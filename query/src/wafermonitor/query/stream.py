@@ -34,6 +34,7 @@ from wafermonitor.storage.protocol import MAX_PAGE, Reader, RunQuery, StoredRun
 log = logging.getLogger(__name__)
 LIVING = (State.SILENT, State.UNKNOWN, State.RUNNING)
 MAX_LIVING = 10_000
+MAX_MISSED = 20_000
 MAX_REMEMBERED = 50_000
 _RETRY_S = 1.0
 _STATES_SHARE = 5
@@ -172,8 +173,8 @@ class Hub:
         return poller
 
     async def _missed(self, token: str) -> list[Message] | None:
-        """Everything since `token`, and every open run; None when the store does not know the token."""
-        messages = []
+        """Everything since `token`, and every open run; None when the store does not know the token, or it is too much."""
+        messages: list[Message] = []
         try:
             while True:
                 changes = await self._reader.changes(token)
@@ -181,6 +182,8 @@ class Hub:
                 if not changes.runs or changes.token == token:
                     break
                 token = changes.token
+                if sum(len(message.runs) for message in messages) > MAX_MISSED:
+                    return None
         except CursorRejected:
             return None
         messages.append(self._message([*await self._living_runs(), *await self._lost_runs()], None))

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from wafermonitor.query import waterfall
 from wafermonitor.query.answers import instant, log_model, plain_detail, run_detail, run_model, series_models
 from wafermonitor.query.family import Family, Member, family, find
-from wafermonitor.query.filters import RUN_PATTERN, SEVERITIES, LogFilters, MetricFilters, SiteFilters, SpanFilters
+from wafermonitor.query.filters import RUN_PATTERN, SEVERITIES, DocumentFilters, LogFilters, MetricFilters, SpanFilters
 from wafermonitor.query.formats import document, listing, rows
 from wafermonitor.query.models import LogModel, MetricSeriesModel, PageModel, RunDetail, RunModel, SpanModel, TreeNode
 from wafermonitor.query.problems import responses
@@ -30,7 +30,7 @@ MAX_DEPTH = 100
 
 
 @router.get("", responses=DOCUMENT_RESPONSES, response_model=RunDetail)
-async def detail(request: Request, ctx: Ctx, run: RunPath, filters: Annotated[SiteFilters, Query()]) -> Response:
+async def detail(request: Request, ctx: Ctx, run: RunPath, filters: Annotated[DocumentFilters, Query()]) -> Response:
     """One run, or a plain span (`plain` is true then), with its completeness and resource."""
     member = await find(ctx.reader, *parse_run_id(run), filters.site)
     kin = await family(ctx.reader, member, ctx.config.max_trace_spans)
@@ -51,7 +51,7 @@ async def detail(request: Request, ctx: Ctx, run: RunPath, filters: Annotated[Si
 
 
 @router.get("/tree", responses=DOCUMENT_RESPONSES, response_model=TreeNode)
-async def tree(request: Request, ctx: Ctx, run: RunPath, filters: Annotated[SiteFilters, Query()]) -> Response:
+async def tree(request: Request, ctx: Ctx, run: RunPath, filters: Annotated[DocumentFilters, Query()]) -> Response:
     """The run and all its subjobs, in order of start."""
     member = await find(ctx.reader, *parse_run_id(run), filters.site)
     kin = await family(ctx.reader, member, ctx.config.max_trace_spans)
