@@ -18,10 +18,10 @@ from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Final
 
 import click
-from click.utils import make_default_short_help
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -65,10 +65,10 @@ class Wafer(click.Group):
             ctx.fail(f"there is no command {name!r}.{hint}")
         return super().resolve_command(ctx, args)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
         """The list of commands, without loading one."""
         limit = formatter.width - 6 - max(map(len, entries()), default=0)
-        rows = [(name, make_default_short_help(summary(entry.value), limit)) for name, entry in sorted(entries().items())]
+        rows = [(name, shorten(summary(entry.value), limit, placeholder=" …")) for name, entry in sorted(entries().items())]
         if rows:
             with formatter.section("Commands"):
                 formatter.write_dl(rows)
@@ -83,11 +83,12 @@ def entries() -> dict[str, EntryPoint]:
 
 
 def summary(value: str) -> str:
-    """The docstring of `package.module:function`, from its source; empty when it cannot be read."""
+    """The first sentence that documents `package.module:function`, from its source; empty when it cannot be read."""
     module, _, name = value.partition(":")
     for node in _functions(module):
         if node.name == name:
-            return ast.get_docstring(node) or ""
+            first = (ast.get_docstring(node) or "").partition("\n\n")[0]
+            return " ".join(first.split()).partition(". ")[0].rstrip(".")
     return ""
 
 
