@@ -108,16 +108,14 @@ async def test_pages_of_every_list_hold_each_row_once(stored):
             assert walked == whole
 
 
-@pytest.mark.parametrize(
-    "cursor", ["zzz", "W10", "WzFd", "bnVsbA", "eyJhIjoxfQ", "Wy0xLCAiMDAiLCAiMDAiLCAiZiJd", "WyJ4IiwgWzFdXQ"]
-)
-async def test_a_foreign_cursor_is_refused(stored, cursor):
+async def test_a_foreign_cursor_is_refused(stored):
     transport = httpx.ASGITransport(create_app(stored, Config()))
     async with httpx.AsyncClient(transport=transport, base_url="http://api") as api:
-        for path in ("/v1/jobs", "/v1/spans", f"/v1/jobs/{world.id_of(1, 1)}/logs", f"/v1/jobs/{world.id_of(1, 1)}/spans"):
-            answer = await api.get(path, params={"cursor": cursor})
-            assert answer.status_code == 400, (path, answer.text)
-            assert answer.json()["errors"][0]["parameter"] == "cursor"
+        for cursor in ("zzz", "W10", "WzFd", "bnVsbA", "eyJhIjoxfQ", "Wy0xLCAiMDAiLCAiMDAiLCAiZiJd", "WyJ4IiwgWzFdXQ"):
+            for path in ("/v1/jobs", "/v1/spans", f"/v1/jobs/{world.id_of(1, 1)}/logs", f"/v1/jobs/{world.id_of(1, 1)}/spans"):
+                answer = await api.get(path, params={"cursor": cursor})
+                assert answer.status_code == 400, (path, cursor, answer.text)
+                assert answer.json()["errors"][0]["parameter"] == "cursor"
 
 
 async def test_the_stream_resumes_from_its_token(stored, clock):
