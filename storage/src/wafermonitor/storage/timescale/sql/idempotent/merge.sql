@@ -17,9 +17,10 @@ AS $$
 BEGIN
   -- The update never happens: asking for it is what locks a row that is already there.
   INSERT INTO wafer_data.run_open (trace_id, span_id, site_id, end_rank)
-  SELECT (item ->> 'trace_id')::uuid, (item ->> 'span_id')::bigint, (item ->> 'site_id')::smallint, -1
-  FROM json_array_elements(deltas) WITH ORDINALITY AS d (item, nth)
-  ORDER BY nth
+  SELECT d.trace_id, d.span_id, d.site_id, -1
+  FROM ROWS FROM (json_to_recordset(deltas) AS (trace_id uuid, span_id bigint, site_id smallint))
+    WITH ORDINALITY AS d (trace_id, span_id, site_id, nth)
+  ORDER BY d.nth
   ON CONFLICT (trace_id, span_id, site_id) DO UPDATE SET changed_xid = excluded.changed_xid WHERE false;
 
   WITH delta AS MATERIALIZED (
