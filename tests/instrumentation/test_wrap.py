@@ -214,6 +214,12 @@ def test_a_timeout_ends_the_whole_tree_by_term_then_kill(env, sink):
     assert "0.3 s" in span.raw["status"]["message"]
 
 
+def test_a_command_that_ends_well_only_because_of_its_timeout_has_not_succeeded(env, sink):
+    done = wafer("run", "--timeout", "300ms", "--", "bash", "-c", 'trap "exit 0" TERM; while :; do sleep 0.02; done', env=env)
+    assert done.returncode == 124
+    assert only_run(sink).attributes["wafer.job.result"] == "timeout"
+
+
 def test_the_command_finds_its_parent_in_the_environment(env, sink):
     outer = "00-" + "ab" * 16 + "-" + "cd" * 8 + "-00"
     done = wafer(
@@ -260,6 +266,26 @@ def test_progress_written_to_its_file_is_told_and_the_last_always(env, sink):
     assert last.attributes["wafer.job.progress.ratio"] == 1.0
     assert (last.attributes["wafer.job.progress.completed"], last.attributes["wafer.job.progress.total"]) == (4.0, 4.0)
     assert only_run(sink).attributes["wafer.job.progress.ratio"] == 1.0
+
+
+@pytest.mark.skipif(not shutil.which("perl"), reason="no perl on this machine")
+def test_the_guides_perl_lines_tell_progress(env, sink, repository):
+    guide = (repository / "docs" / "instrument-a-script.md").read_text()
+    lines = guide.partition("```perl\n")[2].partition("```")[0]
+    assert wafer("run", "--", "perl", "-we", lines, env=env).returncode == 0
+    (event,) = sink.events("wafer.job.progress")
+    assert event.attributes["wafer.job.progress.message"] == "wafer 3"
+    assert wafer("run", "--mode", "off", "--", "perl", "-we", lines, env=env).stderr == b""
+
+
+def test_a_system_without_the_needed_calls_runs_the_command_all_the_same(env, sink):
+    code = (
+        "import signal, sys\ndel signal.sigtimedwait\nfrom wafermonitor.instrumentation.cli import main\n"
+        "sys.exit(main(['run', '--', 'sh', '-c', 'echo fine; exit 3']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (3, b"fine\n")
+    assert b"Linux only" in done.stderr
 
 
 def test_wafer_progress_inside_tells_the_run_around_it(env, sink):

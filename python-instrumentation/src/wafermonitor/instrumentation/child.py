@@ -56,9 +56,14 @@ class NotStartedError(OSError):
 
 
 class Child:
-    """A command between its start and its end. Make it in the main thread, before any other thread starts."""
+    """A command between its start and its end. Make it in the main thread, before any other thread starts.
+
+    OSError where the system has no `sigtimedwait`.
+    """
 
     def __init__(self) -> None:
+        if not hasattr(signal, "sigtimedwait"):
+            raise OSError(errno.ENOSYS, "wafer run watches commands on Linux only")
         # A signal that the caller ignores (nohup, a background job's SIGINT) stays ignored, by us and by the command.
         taken = [number for number in FORWARDED if signal.getsignal(number) is not signal.SIG_IGN]
         self._taken = {*taken, signal.SIGCHLD}

@@ -11,19 +11,17 @@ command's. A command may return its exit code.
 
 from __future__ import annotations
 
-import ast
 import sys
 from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
-from textwrap import shorten
 from typing import TYPE_CHECKING, Final
 
 import click
 
 if TYPE_CHECKING:
+    import ast
     from importlib.metadata import EntryPoint
 
 GROUP: Final = "wafermonitor.commands"
@@ -67,6 +65,8 @@ class Wafer(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
         """The list of commands, without loading one."""
+        from textwrap import shorten
+
         limit = formatter.width - 6 - max(map(len, entries()), default=0)
         rows = [(name, shorten(summary(entry.value), limit, placeholder=" …")) for name, entry in sorted(entries().items())]
         if rows:
@@ -84,6 +84,8 @@ def entries() -> dict[str, EntryPoint]:
 
 def summary(value: str) -> str:
     """The first sentence that documents `package.module:function`, from its source; empty when it cannot be read."""
+    import ast
+
     module, _, name = value.partition(":")
     for node in _functions(module):
         if node.name == name:
@@ -95,6 +97,9 @@ def summary(value: str) -> str:
 @cache
 def _functions(module: str) -> list[ast.FunctionDef]:
     """The functions of a module that is not imported for it."""
+    import ast
+    from importlib.util import find_spec
+
     top, *rest = module.split(".")
     spec = find_spec(top)
     for folder in (spec and spec.submodule_search_locations) or ():

@@ -38,6 +38,7 @@ from wafermonitor.semconv import attributes as names
 _START_UP_S: Final = 0.1
 _LEAST_BUDGET_S: Final = 0.02
 _THROTTLE_S: Final = 1.0
+_TIMED_OUT: Final = 124  # timeout(1)'s: a command that was stopped must not look finished
 _THROTTLE_RATIO: Final = 0.01
 
 
@@ -61,8 +62,9 @@ class Order:
 def run(order: Order, environ: Mapping[str, str]) -> int:
     """Run the command and report it. The command's exit code: 128 + n when signal n ended it, 127 and 126 as in a shell."""
     logging.raiseExceptions = False  # a closed stderr is the caller's right
-    occupy_closed_files()
-    child = Child()
+    child = _child()
+    if child is None:
+        return _run_alone(order.command, environ)
     watch = _watch(order, environ)
     output = _output(order, watch)
     if watch is not None:
@@ -71,23 +73,21 @@ def run(order: Order, environ: Mapping[str, str]) -> int:
     try:
         child.start(order.command, environ, output.files if output else ())
     except NotStartedError as error:
-        with contextlib.suppress(OSError, AttributeError):
-            sys.stderr.write(f"wafer run: {error.strerror}\n")
         if watch is not None:
             watch.end(_not_started(error), None)
-        return error.code
+        return _complain(error)
     if output is not None:
         output.release()
     if watch is not None:
         watch.watch(child.pid)
     outcome = child.wait(timeout_s=order.timeout_s, grace_s=order.grace_s)
     if output is not None:
-        output.finish()
+        guarded(output.finish)()
     if watch is not None:
         ending = ending_of(outcome, order.timeout_s)
         failed = ending.result != names.WAFER_JOB_RESULT_SUCCESS
         watch.end(ending, output.tail if failed and output and order.tail_bytes else None)
-    return outcome.code
+    return _TIMED_OUT if outcome.timed_out and not outcome.code else outcome.code
 
 
 def ending_of(outcome: Outcome, timeout_s: float | None = None) -> Ending:
@@ -132,6 +132,26 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:  # a real-time signal
         return str(number)
+
+
+@guarded
+def _child() -> Child:
+    occupy_closed_files()
+    return Child()
+
+
+def _run_alone(command: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Where this system cannot be watched, the command takes our place and nothing is reported."""
+    try:
+        os.execvpe(command[0], list(command), environ)  # noqa: S606 - no shell is wanted
+    except OSError as error:
+        return _complain(NotStartedError(command[0], error))
+
+
+def _complain(error: NotStartedError) -> int:
+    with contextlib.suppress(OSError, AttributeError):
+        sys.stderr.write(f"wafer run: {error.strerror}\n")
+    return error.code
 
 
 @guarded
