@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -29,10 +30,11 @@ def copy_sources(root: Path) -> list[Path]:
 
 
 def lint(root: Path, sources: list[Path]) -> subprocess.CompletedProcess[str]:
-    paths = [str(path) for path in sources]
+    # -S leaves out the editable install, so that only the copies are seen.
+    paths = [*map(str, sources), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
     program = f"import sys; sys.path[:0] = {paths!r}; from importlinter.cli import lint_imports_command as run; run()"
     return subprocess.run(
-        [sys.executable, "-c", program, "--no-cache", "--config", str(ROOT / "pyproject.toml")],
+        [sys.executable, "-S", "-c", program, "--no-cache", "--config", str(ROOT / "pyproject.toml")],
         cwd=root,
         capture_output=True,
         text=True,
