@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
@@ -22,8 +23,9 @@ from wafermonitor.instrumentation.otlp_json import request_from_proto
 from wafermonitor.receiver.transcode.protocol import Signal
 from wafermonitor.semconv import attributes as names
 
-START_NS = 1_795_000_000_000_000_000
 SECOND_NS = 1_000_000_000
+START_NS = (int(time.time()) - 3600) * SECOND_NS
+"""Not long ago: PostgreSQL keeps older spans among the late ones."""
 TRACE_ID = bytes(range(1, 17))
 REQUESTS = {
     Signal.TRACES: trace_service_pb2.ExportTraceServiceRequest,

@@ -21,7 +21,7 @@ from wafermonitor.semconv import events
 pytestmark = pytest.mark.postgres
 SPANS = 20
 RETRY_S = 0.05
-KILLS = 4
+KILLS = 3
 
 
 @pytest.fixture
@@ -127,16 +127,16 @@ async def test_kill_9_of_the_receiver_under_load_loses_and_doubles_nothing(postg
     load = Load(receiver)
     async with load.running():
         for _ in range(KILLS):
-            await load.more(30)
+            await load.more(20)
             await asyncio.to_thread(receiver.kill)
             assert load.span_ids <= set(await asyncio.to_thread(stored, postgres, dsn))
             await load.refused(3)
             await asyncio.to_thread(receiver.start)
-        await load.more(30)
+        await load.more(20)
     rows = stored(postgres, dsn)
     assert len(rows) == len(set(rows))
     assert set(rows) == load.span_ids
-    assert len(rows) >= 30 * (KILLS + 1) * SPANS
+    assert len(rows) >= 20 * (KILLS + 1) * SPANS
 
 
 async def test_a_database_that_is_killed_and_comes_back_costs_only_time(durable, receiver_of):
@@ -144,14 +144,14 @@ async def test_a_database_that_is_killed_and_comes_back_costs_only_time(durable,
     receiver = receiver_of(dsn)
     load = Load(receiver)
     async with load.running():
-        await load.more(30)
+        await load.more(20)
         await asyncio.to_thread(durable.kill)
         await load.refused(30)
         async with httpx.AsyncClient(base_url=f"http://{receiver.http_address}") as client:
             assert (await client.get("/readyz")).status_code == 503
             assert (await client.get("/healthz")).status_code == 200
         await asyncio.to_thread(durable.restart)
-        await load.more(60)
+        await load.more(40)
     assert load.refusals <= {503, 14}
     rows = stored(durable, dsn)
     assert len(rows) == len(set(rows))
@@ -163,7 +163,7 @@ async def test_stopping_in_order_under_load_commits_what_was_accepted(postgres, 
     receiver = receiver_of(dsn)
     load = Load(receiver)
     async with load.running():
-        await load.more(30)
+        await load.more(20)
         assert await asyncio.to_thread(receiver.stop) == 0
         assert load.span_ids <= set(await asyncio.to_thread(stored, postgres, dsn))
         await asyncio.to_thread(receiver.start)
@@ -193,7 +193,6 @@ async def test_every_kind_of_row_arrives_and_is_json_for_the_database(postgres, 
         for name in (events.WAFER_JOB_START, events.WAFER_JOB_HEARTBEAT, events.WAFER_FEED_BEAT):
             assert (await client.send(Signal.LOGS, client.encode(lifecycle_log(name)))).ok
     good = sum(3 if repair else 2 for _, repair in POISON.values())
-    # A span without a start and without an end, sent twice, is two: both took the time of arrival. None here is.
     assert len(stored(postgres, dsn)) == good
     assert postgres.psql("SELECT count(attributes::jsonb), count(events::jsonb) FROM wafer_data.span", dsn) == f"{good}|1"
     assert int(postgres.psql("SELECT count(*) FROM wafer_data.dead_letter", dsn)) == rejected

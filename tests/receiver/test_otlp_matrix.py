@@ -25,7 +25,10 @@ UNAVAILABLE = 14
 UNAUTHENTICATED = 16
 SMALL = 200_000
 
-each_signal = pytest.mark.parametrize("signal", list(Signal), ids=str)
+SIGNALS = [
+    pytest.param(signal, id=signal.value, marks=() if signal is Signal.TRACES else pytest.mark.slow) for signal in Signal
+]
+each_signal = pytest.mark.parametrize("signal", SIGNALS)
 only_traces = pytest.mark.parametrize("signal", [Signal.TRACES], ids=str)
 
 

@@ -6,4 +6,6 @@ Called by: `wafer receiver`, and tests that want one in their own process (`rece
 
 from __future__ import annotations
 
-__all__: list[str] = []
+__all__ = ["ReceiverError", "ReceiverRejected", "ReceiverUnavailable"]
+
+from wafermonitor.receiver.errors import ReceiverError, ReceiverRejected, ReceiverUnavailable

@@ -18,20 +18,29 @@ ReceiverError
     ├── MediaRejected          INVALID_ARGUMENT / 415: content type or encoding
     └── AddressRejected        a listening address that cannot be had; stops the start
 
-Source: opentelemetry-proto docs/specification.md "Failures"; which of them a Collector retries is tested in tests/receiver.
+Source: opentelemetry-proto docs/specification.md, "Failures"; a Collector drops whatever is not retryable there.
 """
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import ClassVar
 
-from google.rpc import code_pb2  # type: ignore[import-untyped]  # it publishes no types
+
+class Code(IntEnum):
+    """Those of gRPC's status codes that the receiver gives (google/rpc/code.proto)."""
+
+    INVALID_ARGUMENT = 3
+    RESOURCE_EXHAUSTED = 8
+    UNIMPLEMENTED = 12
+    UNAVAILABLE = 14
+    UNAUTHENTICATED = 16
 
 
 class ReceiverError(Exception):
     """The receiver could not do it."""
 
-    code: ClassVar[int] = code_pb2.UNAVAILABLE
+    code: ClassVar[Code] = Code.UNAVAILABLE
     http_status: ClassVar[int] = 503
     retry_s: float | None = None
 
@@ -59,7 +68,7 @@ class StoreUnavailable(ReceiverUnavailable):
 class ReceiverRejected(ReceiverError):  # noqa: N818 - as above
     """The same request will fail again."""
 
-    code = code_pb2.INVALID_ARGUMENT
+    code = Code.INVALID_ARGUMENT
     http_status = 400
 
 
@@ -74,28 +83,28 @@ class ItemRejected(ReceiverRejected):
 class RequestTooLarge(ReceiverRejected):
     """More bytes than one request may have after decompression."""
 
-    code = code_pb2.RESOURCE_EXHAUSTED
+    code = Code.RESOURCE_EXHAUSTED
     http_status = 413
 
 
 class TokenRejected(ReceiverRejected):
     """The bearer token is missing or wrong."""
 
-    code = code_pb2.UNAUTHENTICATED
+    code = Code.UNAUTHENTICATED
     http_status = 401
 
 
 class RouteRejected(ReceiverRejected):
     """No such path."""
 
-    code = code_pb2.UNIMPLEMENTED
+    code = Code.UNIMPLEMENTED
     http_status = 404
 
 
 class MethodRejected(ReceiverRejected):
     """The path exists, the method does not."""
 
-    code = code_pb2.UNIMPLEMENTED
+    code = Code.UNIMPLEMENTED
     http_status = 405
 
 

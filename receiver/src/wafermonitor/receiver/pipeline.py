@@ -145,7 +145,7 @@ class Pipeline:
             self._arrived.set()
 
     async def _process(self, group: list[_Waiting]) -> None:
-        with self._tracer.start_as_current_span("receiver.group") as span:
+        with self._tracer.start_as_current_span("receiver.group"):
             decoded = await asyncio.get_running_loop().run_in_executor(self._threads, self._transcode, group)
             self._put_back(group[len(decoded) :])
             del group[len(decoded) :]
@@ -155,7 +155,6 @@ class Pipeline:
                     _fail(waiting.answer, result)
                 else:
                     members.append(_Member(waiting, result))
-            span.set_attribute("wafer.receiver.requests", len(members))
             await self._write(members)
 
     def _transcode(self, group: Sequence[_Waiting]) -> list[Transcoded | ReceiverError]:
