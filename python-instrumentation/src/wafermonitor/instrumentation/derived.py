@@ -9,7 +9,6 @@ parent's trace id. Source: W3C Trace Context level 2; design: a run's key is (si
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Mapping
@@ -41,6 +40,8 @@ class Parent(NamedTuple):
 
 def derive(site: str, job: str, run_id: str, attempt: int = 1) -> Ids:
     """The ids that any process, in any language, works out from the same four values."""
+    import hashlib  # `wafer run` derives nothing, and OpenSSL takes its time
+
     text = "\0".join((site or UNSET_SITE, job, run_id, str(attempt)))
     digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
     return Ids(digest[:16], digest[16:24])

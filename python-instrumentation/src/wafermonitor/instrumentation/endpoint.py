@@ -81,7 +81,10 @@ class Endpoint:
         if self._gzip:
             body = gzip.compress(body, 1)
             headers["content-encoding"] = "gzip"
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError as error:
+            return Answer("retry", _reason(url, error))
         key = (parts.scheme, parts.netloc)
         while True:
             connection = self._connections.pop(key, None)
