@@ -257,6 +257,18 @@ def test_a_spool_that_is_not_there_or_not_ours_is_named(env, tmp_path):
         Replay(tmp_path / "none", endpoint("http://127.0.0.1:9")).__enter__()
 
 
+def test_a_spool_that_cannot_be_made_is_one_line_and_no_traceback(env, tmp_path):
+    (tmp_path / "file").write_text("")
+    done = replay(str(tmp_path / "file" / "spool"), "--watch", env=env)
+    assert done.returncode == 75
+    assert done.stderr.startswith("Error: ")
+    assert "Not a directory" in done.stderr
+
+
+def test_the_json_of_an_absent_spool_is_a_summary_of_nothing(env, tmp_path):
+    assert json.loads(replay(str(tmp_path / "none"), "--json", env=env).stdout)["lines"] == 0
+
+
 def test_a_file_under_a_writers_lock_is_never_removed(sink, tmp_path):
     path = write(tmp_path, "traces", span("one"))
     with path.open("a") as writer:

@@ -215,11 +215,13 @@ class Replay:
         return {}
 
     def _write_offsets(self) -> None:
-        part = self.directory / f"{_OFFSETS}.part"
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(self._offsets, file)
-        part.replace(self.directory / _OFFSETS)
+        # A full disk must not end the sending that would free it: then some of it is sent twice, which the store forgives.
+        with contextlib.suppress(OSError):
+            part = self.directory / f"{_OFFSETS}.part"
+            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump(self._offsets, file)
+            part.replace(self.directory / _OFFSETS)
 
 
 def drain(directory: Path, endpoint: Endpoint, *, stop: threading.Event | None = None) -> Summary | None:

@@ -31,22 +31,19 @@ def ship(
     """Send the spool, once or until a signal. InstrumentationUnavailable when something had to stay behind."""
     target = Endpoint.of(config, url=endpoint)
     target.timeout_s = max(target.timeout_s, _TIMEOUT_S)
-    if watch:
-        _ship_on(spool, target, min(max(interval, _INTERVAL_S[0]), _INTERVAL_S[1]), as_json=as_json)
-        return
-    if not spool.is_dir() and not as_json:
-        click.echo(f"{spool}: nothing to send")
-        return
-    with _stopping() as stop, Replay(spool, target, stop=stop, patience_s=patience) as replay:
-        try:
-            with click.progressbar(length=replay.waiting_bytes(), label="sending", hidden=as_json) as bar:
-                replay.on_advance = bar.update
-                replay.run()
-        except InstrumentationUnavailable:
-            if as_json:
-                _print(replay.summary)
+    try:
+        if watch:
+            _ship_on(spool, target, min(max(interval, _INTERVAL_S[0]), _INTERVAL_S[1]), as_json=as_json)
+        elif spool.is_dir():
+            _ship_once(spool, target, patience, as_json=as_json)
+        elif as_json:
+            _print(Summary())
+        else:
+            click.echo(f"{spool}: nothing to send")
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
             raise
-        _report(replay.summary, as_json=as_json)
+        raise InstrumentationUnavailable(f"{spool}: {error.strerror or error}; nothing unsent was removed") from None
 
 
 def survey(config: Config) -> dict[str, Any]:
@@ -66,6 +63,19 @@ def survey(config: Config) -> dict[str, Any]:
     found["rejected"] = {"files": len(list((config.spool_dir / REJECTED).glob("*/*.jsonl")))}
     target.close()
     return found
+
+
+def _ship_once(spool: Path, target: Endpoint, patience_s: float, *, as_json: bool) -> None:
+    with _stopping() as stop, Replay(spool, target, stop=stop, patience_s=patience_s) as replay:
+        try:
+            with click.progressbar(length=replay.waiting_bytes(), label="sending", hidden=as_json) as bar:
+                replay.on_advance = bar.update
+                replay.run()
+        except InstrumentationUnavailable:
+            if as_json:
+                _print(replay.summary)
+            raise
+        _report(replay.summary, as_json=as_json)
 
 
 def _answers(target: Endpoint, signal_name: Any) -> str:
