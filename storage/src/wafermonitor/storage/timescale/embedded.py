@@ -29,6 +29,7 @@ DATABASE = "wafer"
 _POLL_S = 0.05
 _FOLLOW_S = 1.0
 _LONGEST_BACKOFF_S = 5.0
+_LONGEST_PAUSE_S = 60.0
 _FAST_STOP_S = 30.0
 _ATTEMPTS = 5
 _log = logging.getLogger(__name__)
@@ -161,7 +162,7 @@ class Server:
         assert self._binaries is not None
         await self._settle()
         command = self.folder.serve(self._binaries, self.port, self._settings)
-        with self.folder.log.open("ab") as log:
+        with os.fdopen(self.folder.open_log(), "ab") as log:
             # A session of its own: Ctrl-C on a terminal must reach us, not the server below our last commits.
             self._process = await asyncio.create_subprocess_exec(
                 *command,
@@ -230,8 +231,9 @@ class Server:
 
     async def _follow(self) -> None:
         """Take over, on the same port, when the supervisor is gone."""
+        pause_s = _FOLLOW_S
         while True:
-            await asyncio.sleep(_FOLLOW_S)
+            await asyncio.sleep(pause_s)
             lock = self.folder.lock()
             if lock is None:
                 continue
@@ -241,6 +243,7 @@ class Server:
                 os.close(lock)
                 if not isinstance(error, Exception):
                     raise
+                pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
                 _log.error("nobody supervises PostgreSQL, and it does not start here: %r", error)
             else:
                 self._lock = lock

@@ -36,8 +36,11 @@ from wafermonitor.storage.timescale.binaries import Binaries
 USER = "wafer"
 """The superuser of the embedded server."""
 HOST = "127.0.0.1"
+INITDB = ("-U", USER, "-E", "UTF8", "--locale=C.UTF-8", "--data-checksums")
+"""Said in full, because defaults differ between versions and pg_upgrade wants both folders made alike."""
 _ENVIRONMENT = {"LC_ALL": "C.UTF-8", "PATH": os.defpath}
 _INCLUDE = "wafer.conf"
+_INCLUDE_LINE = f"include_if_exists = '{_INCLUDE}'"
 _LOG_LIMIT_BYTES = 16 * 1024 * 1024
 
 
@@ -52,7 +55,8 @@ class Folder:
     """The data home of one embedded server. `account` is who runs it, None for ourselves."""
 
     def __init__(self, home: Path, account: Account | None) -> None:
-        self.home = home
+        # Absolute, because the server is started in another folder than ours.
+        self.home = home = home.expanduser().absolute()
         self.account = account
         self.data = home / "postgres"
         self.log = home / "postgres.log"
@@ -104,9 +108,11 @@ class Folder:
         if version != str(binaries.major):
             raise DataFolderRejected(
                 f"{self.data} was made by PostgreSQL {version}, but {binaries.postgres} is {binaries.major}. "
-                f"Set WAFER_STORAGE_PG_BIN to a bin folder of PostgreSQL {version}, or upgrade: move the folder to "
-                f"{self.data}-{version}, make a new one with initdb {binaries.major} (-E UTF8 --locale=C.UTF-8 -U {USER}), run "
-                f"pg_upgrade -U {USER} -b <bin of {version}> -B {binaries.bin} -d {self.data}-{version} -D {self.data}"
+                f"Set WAFER_STORAGE_PG_BIN to the bin folder of a PostgreSQL {version}, or upgrade: make a folder NEW with "
+                f"{binaries.initdb} -D NEW {' '.join(INITDB)}, fill it with "
+                f"PGPASSWORD=$(cat {self._password}) {binaries.bin / 'pg_upgrade'} -U {USER} -b <bin folder of {version}> -B {binaries.bin} "
+                f"-d {self.data} -D NEW, copy pg_hba.conf from the old folder, end postgresql.conf with the line {_INCLUDE_LINE!r}, "
+                f"and put NEW in the place of {self.data}"
             )
         owner = os.geteuid() if self.account is None else self.account.uid
         if self.data.stat().st_uid != owner:
@@ -128,15 +134,14 @@ class Folder:
         self._write(words, self.password(), owned=True)
         if self.account is not None:
             os.chown(part, self.account.uid, self.account.gid)
-        options = ["-A", "scram-sha-256", "-E", "UTF8", "--locale=C.UTF-8", "-U", USER, "--no-instructions"]
-        command = [str(binaries.initdb), "-D", str(part), "--pwfile", str(words), *options]
+        command = [str(binaries.initdb), "-D", str(part), "-A", "scram-sha-256", "--pwfile", str(words), *INITDB]
         done = subprocess.run(self.command(command), env=_ENVIRONMENT, cwd="/", capture_output=True, text=True, check=False)
         words.unlink()
         if done.returncode != 0:
             shutil.rmtree(part, ignore_errors=True)
             raise StorageUnavailable(f"initdb failed in {self.home}: {_last_line(done.stderr)}")
         with (part / "postgresql.conf").open("a") as file:
-            file.write(f"\ninclude_if_exists = '{_INCLUDE}'\n")
+            file.write(f"\n{_INCLUDE_LINE}\n")
         part.replace(self.data)
 
     def password(self) -> str:
@@ -219,6 +224,10 @@ class Folder:
     def environment(self) -> dict[str, str]:
         """What the server sees: none of our own variables, none of libpq's."""
         return dict(_ENVIRONMENT)
+
+    def open_log(self) -> int:
+        """A descriptor that appends to the server's log, which is closed to others."""
+        return os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def tail(self) -> str:
         """The last error line of the server's log, for our own log."""

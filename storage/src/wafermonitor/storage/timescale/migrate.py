@@ -90,7 +90,9 @@ async def status(connection: asyncpg.Connection) -> Status:
     rows = await _ran(connection)
     for file in incremental():
         if file.name in rows and rows[file.name][0] != file.sha256:
-            raise StorageRejected(f"the database ran another {file.name}: it was made by a program that was never released")
+            raise StorageRejected(
+                f"the database ran another {file.name}: a program that was never released made it; start with an empty one"
+            )
     pending = tuple(file.name for file in incremental() if file.name not in rows)
     applied = tuple(sorted(name for name in rows if name != IDEMPOTENT))
     return Status(applied, pending, _views_are_ours(rows))
