@@ -38,6 +38,9 @@ from wafermonitor.storage.timescale.statements import statement
 _NO_TIME = -(2**63)
 """Where a run whose start is not known stands: after every other, newest first."""
 _RANK_BAD, _RANK_GOOD = 4, 6
+_NEWEST_PARTS = (("runs_open", "newest", None), ("runs_ended", "all", None))
+_FAILING_PARTS = (("runs_open", "failing", None), ("runs_ended", "bad", _RANK_BAD), ("runs_ended", "good", _RANK_GOOD))
+"""Statement, what of it, and the rank that all its runs have."""
 _TOKEN = re.compile(r"\d{1,20}:\d{1,20}:(\d{1,20}(,\d{1,20})*)?\Z")
 
 
@@ -51,14 +54,13 @@ class Reader:
     async def runs(self, query: RunQuery) -> Page[StoredRun]:
         """A page of runs; `failing` is put together from open runs, bad ends and good ends, each of which has an index."""
         limit = max(1, min(query.limit, MAX_PAGE))
-        filters = _run_filters(query)
         failing = query.order == "failing"
-        after = read_cursor(query.cursor, FAILING_RUN if failing else NEWEST_RUN) if query.cursor is not None else None
+        after = None
+        if query.cursor is not None:
+            place = read_cursor(query.cursor, FAILING_RUN if failing else NEWEST_RUN)
+            after = place if failing else (None, *place)
         async with self._reading("list runs") as connection:
-            if failing:
-                rows = await self._failing(connection, filters, after, limit)
-            else:
-                rows = await self._ask_runs(connection, "any", filters, None if after is None else (None, *after), limit + 1)
+            rows = await self._page_of_runs(connection, _run_filters(query), after, limit + 1, failing=failing)
         items = [run_of(row) for row in rows[:limit]]
         if len(rows) <= limit:
             return Page(items, None)
@@ -176,25 +178,31 @@ class Reader:
         async with self._reading(doing) as connection:
             return list(await connection.fetch(statement(name), *arguments))
 
-    async def _ask_runs(
-        self, connection: Connection, kind: str, filters: Sequence[Any], after: tuple[Any, ...] | None, limit: int
+    async def _page_of_runs(
+        self, connection: Connection, filters: Sequence[Any], after: tuple[Any, ...] | None, limit: int, *, failing: bool
     ) -> list[asyncpg.Record]:
-        place: tuple[Any, ...] = (None,) * 6
-        if after is not None:
-            rank, start_ns, trace_id, span_id, site = after
-            place = (rank, start_ns, _start_us(start_ns), id_of(trace_id, 16), id_of(span_id, 8), site)
-        return list(await connection.fetch(statement("runs"), self._clock(), kind, *filters, *place, limit))
+        """The first `limit` of what is open and what has ended. Each part has an order that its indexes give."""
+        rows: list[asyncpg.Record] = []
+        rank = after[0] if after is not None else None
+        for name, kind, its_rank in _FAILING_PARTS if failing else _NEWEST_PARTS:
+            if its_rank is not None and rank is not None and rank > its_rank:
+                continue
+            if its_rank == _RANK_GOOD and len(rows) >= limit:
+                continue
+            place = after if its_rank is None or rank is None or rank == its_rank else None
+            arguments = [self._clock(), kind, *filters, *_run_place(place), limit]
+            if name == "runs_open":
+                arguments.append(rank)
+            rows += await connection.fetch(statement(name), *arguments)
+        rows.sort(key=lambda row: _newest_key(_run_order(row, failing=failing)))
+        return rows[:limit]
 
-    async def _failing(
-        self, connection: Connection, filters: Sequence[Any], after: tuple[Any, ...] | None, limit: int
-    ) -> list[asyncpg.Record]:
-        rank = -1 if after is None else after[0]
-        rows = await self._ask_runs(connection, "open", filters, after, limit + 1)
-        for kind, its_rank in (("bad", _RANK_BAD), ("good", _RANK_GOOD)):
-            if rank <= its_rank and (kind == "bad" or len(rows) <= limit):
-                rows += await self._ask_runs(connection, kind, filters, after if rank == its_rank else None, limit + 1)
-        rows.sort(key=lambda row: _failing_key(_run_order(row, failing=True)))
-        return rows[: limit + 1]
+
+def _run_place(after: tuple[Any, ...] | None) -> tuple[Any, ...]:
+    if after is None:
+        return (None,) * 5
+    _, start_ns, trace_id, span_id, site = after
+    return (start_ns, _start_us(start_ns), id_of(trace_id, 16), id_of(span_id, 8), site)
 
 
 def _run_filters(query: RunQuery) -> list[Any]:
@@ -226,9 +234,9 @@ def _run_order(row: asyncpg.Record, *, failing: bool) -> tuple[Any, ...]:
     return (row["rank"], *order) if failing else order
 
 
-def _failing_key(order: tuple[Any, ...]) -> tuple[Any, ...]:
-    rank, start_ns, *rest = order
-    return (rank, -start_ns, *rest)
+def _newest_key(order: tuple[Any, ...]) -> tuple[Any, ...]:
+    """With the newest first: start is the fourth from the end of both orders."""
+    return (*order[:-4], -order[-4], *order[-3:])
 
 
 def _span_place(cursor: str | None) -> tuple[Any, ...]:

@@ -203,8 +203,8 @@ CREATE INDEX run_equipment ON wafer_data.run (equipment, start_time DESC) WHERE 
 CREATE INDEX run_recipe ON wafer_data.run (recipe, start_time DESC) WHERE recipe IS NOT NULL;
 CREATE INDEX run_product ON wafer_data.run (product, start_time DESC) WHERE product IS NOT NULL;
 CREATE INDEX run_run_id ON wafer_data.run (run_id);
-CREATE INDEX run_lots ON wafer_data.run USING gin (lot_ids);
-CREATE INDEX run_substrates ON wafer_data.run USING gin (substrate_ids);
+CREATE INDEX run_lots ON wafer_data.run USING gin (lot_ids) WITH (fastupdate = off);
+CREATE INDEX run_substrates ON wafer_data.run USING gin (substrate_ids) WITH (fastupdate = off);
 CREATE INDEX run_changed ON wafer_data.run (changed_xid);
 
 CREATE TABLE wafer_data.process (

@@ -1,0 +1,33 @@
+  -- Fields of RunQuery, null where they do not filter. A single value is compared by =, which lets an index give the order too.
+  AND (cardinality($3::text[]) IS DISTINCT FROM 1 OR r.site_id = (SELECT n.site_id FROM wafer_data.site n WHERE n.name = ($3)[1]))
+  AND (cardinality($3) <= 1 IS NOT FALSE OR r.site_id = ANY (ARRAY(SELECT n.site_id FROM wafer_data.site n WHERE n.name = ANY ($3))))
+  AND (cardinality($4::text[]) IS DISTINCT FROM 1 OR r.job = ($4)[1])
+  AND (cardinality($4) <= 1 IS NOT FALSE OR r.job = ANY ($4))
+  AND (cardinality($6::text[]) IS DISTINCT FROM 1 OR r.result = ($6)[1])
+  AND (cardinality($6) <= 1 IS NOT FALSE OR r.result = ANY ($6))
+  AND (cardinality($7::text[]) IS DISTINCT FROM 1 OR r.service = ($7)[1])
+  AND (cardinality($7) <= 1 IS NOT FALSE OR r.service = ANY ($7))
+  AND (cardinality($10::text[]) IS DISTINCT FROM 1 OR r.equipment = ($10)[1])
+  AND (cardinality($10) <= 1 IS NOT FALSE OR r.equipment = ANY ($10))
+  AND (cardinality($11::text[]) IS DISTINCT FROM 1 OR r.recipe = ($11)[1])
+  AND (cardinality($11) <= 1 IS NOT FALSE OR r.recipe = ANY ($11))
+  AND (cardinality($12::text[]) IS DISTINCT FROM 1 OR r.product = ($12)[1])
+  AND (cardinality($12) <= 1 IS NOT FALSE OR r.product = ANY ($12))
+  AND (cardinality($13::text[]) IS DISTINCT FROM 1 OR r.run_id = ($13)[1])
+  AND (cardinality($13) <= 1 IS NOT FALSE OR r.run_id = ANY ($13))
+  AND ($8::text[] IS NULL OR r.lot_ids && $8)
+  AND ($9::text[] IS NULL OR r.substrate_ids && $9)
+  AND ($14::text[] IS NULL OR NOT EXISTS (
+    SELECT FROM unnest($14, $15::text[]) AS a (name, value)
+    WHERE (r.attributes::jsonb ->> a.name) IS DISTINCT FROM a.value
+  ))
+  AND ($16::text IS NULL OR strpos(lower(concat_ws(chr(1),
+    r.job, r.run_id, r.service, r.equipment, r.recipe, r.product, r.owner, r.error_type,
+    array_to_string(r.lot_ids, chr(1)), array_to_string(r.substrate_ids, chr(1))
+  ) COLLATE pg_catalog."default"), $16) > 0)
+  AND ($18::boolean IS NULL OR (r.parent_span_id IS NOT NULL) = $18)
+  AND ($19::uuid IS NULL OR (r.trace_id = $19 AND r.parent_span_id = $20::bigint))
+  AND ($21::bigint IS NULL OR (r.start_unix_ns >= $21 AND r.start_time >= $22::timestamptz))
+  AND ($23::bigint IS NULL OR (coalesce(r.start_unix_ns, -9223372036854775808) < $23 AND r.start_time <= $24::timestamptz))
+  AND ($25::double precision IS NULL OR wafer.seconds(r.duration_ns) >= $25)
+  AND ($26::double precision IS NULL OR wafer.seconds(r.duration_ns) <= $26)
