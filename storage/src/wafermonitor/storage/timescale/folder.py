@@ -109,10 +109,10 @@ class Folder:
             raise DataFolderRejected(
                 f"{self.data} was made by PostgreSQL {version}, but {binaries.postgres} is {binaries.major}. "
                 f"Set WAFER_STORAGE_PG_BIN to the bin folder of a PostgreSQL {version}, or upgrade: make a folder NEW with "
-                f"{binaries.initdb} -D NEW {' '.join(INITDB)}, fill it with "
-                f"PGPASSWORD=$(cat {self._password}) {binaries.bin / 'pg_upgrade'} -U {USER} -b <bin folder of {version}> -B {binaries.bin} "
-                f"-d {self.data} -D NEW, copy pg_hba.conf from the old folder, end postgresql.conf with the line {_INCLUDE_LINE!r}, "
-                f"and put NEW in the place of {self.data}"
+                f"{binaries.initdb} -D NEW {' '.join(INITDB)}, fill it with PGPASSWORD=$(cat {self._password}) "
+                f"{binaries.bin / 'pg_upgrade'} -U {USER} -b <bin folder of {version}> -B {binaries.bin} "
+                f"-d {self.data} -D NEW, copy pg_hba.conf from the old folder, end postgresql.conf with the line "
+                f"{_INCLUDE_LINE!r}, and put NEW in the place of {self.data}"
             )
         owner = os.geteuid() if self.account is None else self.account.uid
         if self.data.stat().st_uid != owner:
