@@ -1,9 +1,11 @@
 """`wafer replay`: everything once, in order, past crashes and refusals, and one replay at a time."""
 
+import contextlib
 import fcntl
 import http.server
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -122,8 +124,25 @@ def test_half_written_lines_are_set_aside_and_what_follows_them_is_sent(env, sin
 
 def test_a_last_line_without_its_end_counts_when_the_writer_is_gone(env, sink, spool):
     write(spool, "traces", json.dumps(span("whole")))
-    assert replay(env=env).returncode == 0
+    done = replay(env=env)
+    assert (done.returncode, done.stdout) == (0, "sent 1 lines in 1 requests, 1 files done\n")
     assert [item.name for item in sink.spans] == ["whole"]
+
+
+def test_a_terminal_is_shown_a_bar(env, sink, spool):
+    write(spool, "traces", span("one"))
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(WAFER[0], [*WAFER, "replay"], env)
+    shown = b""
+    with contextlib.suppress(OSError):  # how a terminal says that its last program is gone
+        while data := os.read(terminal, 4096):
+            shown += data
+    _, status = os.waitpid(pid, 0)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert b"sending" in shown
+    assert b"100%" in shown
 
 
 class Picky(http.server.BaseHTTPRequestHandler):

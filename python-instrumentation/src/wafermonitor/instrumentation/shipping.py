@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,9 +69,12 @@ def survey(config: Config) -> dict[str, Any]:
 def _ship_once(spool: Path, target: Endpoint, patience_s: float, *, as_json: bool) -> None:
     with _stopping() as stop, Replay(spool, target, stop=stop, patience_s=patience_s) as replay:
         try:
-            with click.progressbar(length=replay.waiting_bytes(), label="sending", hidden=as_json) as bar:
-                replay.on_advance = bar.update
+            if as_json or not sys.stdout.isatty():
                 replay.run()
+            else:
+                with click.progressbar(length=replay.waiting_bytes(), label="sending") as bar:
+                    replay.on_advance = bar.update
+                    replay.run()
         except InstrumentationUnavailable:
             if as_json:
                 _print(replay.summary)
