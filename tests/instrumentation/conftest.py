@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers import otlp_sink
+from wafermonitor.instrumentation import exits, guard, logs, providers
 
 PROGRAMS = Path(__file__).with_name("programs.py")
 
@@ -56,3 +58,32 @@ def start(sink: otlp_sink.Server, environment: dict[str, str]) -> Iterator[Calla
         if process.poll() is None:
             process.kill()
         process.communicate(timeout=10)
+
+
+@pytest.fixture
+def telemetry(
+    sink: otlp_sink.Server, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., providers.Telemetry]]:
+    """Telemetry of this very process, reporting to the sink. Called with changes to the environment; undone afterwards."""
+    make_record = logging.getLogRecordFactory()
+    for name in [name for name in os.environ if name.startswith(("OTEL_", "WAFER_", "TRACE"))]:
+        monkeypatch.delenv(name)
+    for name in ("WAFER_SPOOL_DIR", "WAFER_SITE_ID", "WAFER_INSTRUMENTATION_BLOCKING_S", "OTEL_EXPORTER_OTLP_TIMEOUT"):
+        monkeypatch.setenv(name, environment[name])
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", sink.url)
+    monkeypatch.setattr(exits, "watch", lambda *_: None)
+    monkeypatch.setattr(logs, "_listening", False)
+    monkeypatch.setattr(guard, "_seen", set())
+    monkeypatch.setattr(providers, "_telemetry", None)
+    monkeypatch.setattr(providers, "_off", False)
+
+    def make(**changes: str) -> providers.Telemetry:
+        for name, value in changes.items():
+            monkeypatch.setenv(name, value)
+        made = providers.telemetry()
+        assert made is not None
+        return made
+
+    yield make
+    providers.close()
+    logging.setLogRecordFactory(make_record)

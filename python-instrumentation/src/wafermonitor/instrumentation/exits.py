@@ -30,6 +30,7 @@ _LIMIT_S: Final = 2.0
 """A signal's work may take so long; it runs in a thread of its own, because the interrupted code may hold any lock."""
 
 _pid: int | None = None
+_signals_pid: int | None = None
 _end_runs: Callable[[str], object] | None = None
 _close: Callable[[], object] | None = None
 _previous: dict[int, Any] = {}
@@ -40,16 +41,17 @@ received: signal.Signals | None = None
 @guarded
 def watch(end_runs: Callable[[str], object], close: Callable[[], object]) -> None:
     """Once for each process. `end_runs(error_type)` ends what is open, `close()` empties the queue."""
-    global _pid, _end_runs, _close  # noqa: PLW0603 - one for each process
-    if _pid == os.getpid():
-        return
-    _pid = os.getpid()
-    _end_runs, _close = end_runs, close
-    atexit.register(_at_exit)
-    multiprocessing = sys.modules.get("multiprocessing.util")
-    if multiprocessing is not None:
-        multiprocessing.Finalize(None, _at_exit, exitpriority=0)
-    if threading.current_thread() is threading.main_thread():
+    global _pid, _signals_pid, _end_runs, _close  # noqa: PLW0603 - one for each process
+    pid = os.getpid()
+    if _pid != pid:
+        _pid = pid
+        _end_runs, _close = end_runs, close
+        atexit.register(_at_exit)
+        multiprocessing = sys.modules.get("multiprocessing")
+        if multiprocessing is not None and multiprocessing.parent_process() is not None:
+            multiprocessing.util.Finalize(None, _at_exit, exitpriority=0)
+    if _signals_pid != pid and threading.current_thread() is threading.main_thread():
+        _signals_pid = pid
         for number in _SIGNALS:
             _take(number)
 

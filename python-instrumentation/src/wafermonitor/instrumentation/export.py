@@ -127,6 +127,9 @@ class Sender:
         except TimeoutError:
             self._give_up()
             return False
+        except Exception as error:  # noqa: BLE001 - as in `guarded`, which is for plain functions
+            once(f"flush failed: {type(error).__name__}: {error}", error)
+            return False
         finally:
             self._budget.charge(time.monotonic() - began_s)
 
@@ -141,6 +144,7 @@ class Sender:
         self.spill()
         self.spool.close()
 
+    @guarded
     def spill(self) -> None:
         """Write what is queued, and what is on its way without an answer, to the spool. In the caller's thread."""
         with self._lock:
@@ -158,6 +162,7 @@ class Sender:
         self._awaken(urgent=True)
         return ticket
 
+    @guarded
     def _awaken(self, *, urgent: bool = False) -> None:
         if urgent:
             self._urgent = True

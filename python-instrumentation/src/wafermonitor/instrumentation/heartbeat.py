@@ -37,7 +37,8 @@ class Heartbeat(Generic[R]):
     def __init__(self, beat: Callable[[R, int], object], interval_s: float) -> None:
         self.interval_s = interval_s
         self._beat = beat
-        self._runs: dict[int, R] = {}
+        self.by_span: dict[int, R] = {}
+        """For looking up; changed only in here."""
         self._lock = threading.Lock()
         self._changed = threading.Event()
         self._thread: threading.Thread | None = None
@@ -46,11 +47,11 @@ class Heartbeat(Generic[R]):
     def open(self, span_id: int, run: R) -> None:
         """A run begins. Runs side by side share the process's CPU: both are marked."""
         with self._lock:
-            for other in self._runs.values():
+            for other in self.by_span.values():
                 if not run.descends_from(other):
                     other.shared = run.shared = True
-            self._runs[span_id] = run
-            first = len(self._runs) == 1
+            self.by_span[span_id] = run
+            first = len(self.by_span) == 1
             if self._thread is None:
                 self._thread = threading.Thread(target=self._live, name="wafer-heartbeat", daemon=True)
                 self._thread.start()
@@ -60,30 +61,27 @@ class Heartbeat(Generic[R]):
     def close(self, span_id: int) -> R | None:
         """A run has ended; None when it is not one of this process's open runs."""
         with self._lock:
-            return self._runs.pop(span_id, None)
-
-    def __contains__(self, span_id: int) -> bool:
-        return span_id in self._runs
+            return self.by_span.pop(span_id, None)
 
     def find(self, span_id: int) -> R | None:
         """An open run of this process."""
-        return self._runs.get(span_id)
+        return self.by_span.get(span_id)
 
     @property
     def oldest(self) -> R | None:
         """The oldest open run. Takes no lock: a forked child must not wait for one that another thread held."""
-        return next(iter(self._runs.values()), None)
+        return next(iter(self.by_span.values()), None)
 
     @property
     def runs(self) -> list[R]:
         """The open runs, oldest first."""
         with self._lock:
-            return list(self._runs.values())
+            return list(self.by_span.values())
 
     def _live(self) -> None:
         due_s = time.monotonic() + self.interval_s
         while True:
-            if not self._runs:
+            if not self.by_span:
                 self._changed.wait()
                 due_s = time.monotonic() + self.interval_s
             self._changed.clear()

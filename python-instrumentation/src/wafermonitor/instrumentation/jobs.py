@@ -48,6 +48,7 @@ class Job:
         self.name = text(str(name))
         self._attributes = attributes
         self._span: trace.Span = trace.INVALID_SPAN
+        self._above: Context | None = None
         self._context: Context | None = None
         self._token: Any = None
         self._telemetry: providers.Telemetry | None = None
@@ -123,14 +124,15 @@ class Job:
 
     def env(self, base: Mapping[str, str] | None = None) -> dict[str, str]:
         """A copy of the environment (or of `base`) that makes a child process's runs subjobs of this one."""
+        plain = dict(os.environ if base is None else base)
         if self._context is None:
-            return dict(os.environ if base is None else base)
-        return carrier.environment(self._context, base)
+            return plain
+        return guarded(carrier.environment)(self._context, plain) or plain
 
     def subjob(self, name: str, **described_by: Any) -> Job:
         """A run inside this one; the same keywords as `job`."""
         inner = job(name, **described_by)
-        inner._context = self._context  # noqa: SLF001 - its own class
+        inner._above = self._context  # noqa: SLF001 - its own class
         return inner
 
     # How it begins and ends.
@@ -177,9 +179,9 @@ class Job:
 
         return cast("F", call)
 
-    def end(self, ending: Ending) -> None:
+    def _cancel(self, error_type: str) -> None:
         """End the run from outside its block, in any thread: the process is being ended."""
-        self._said = ending
+        self._said = Ending(names.WAFER_JOB_RESULT_CANCELLATION, error_type)
         self._token = None  # the context belongs to the block's own thread
         self._finish(None)
 
@@ -189,9 +191,10 @@ class Job:
         if telemetry is None:
             return False
         self._telemetry = telemetry
-        exits.watch(end_runs, close)
+        self._said = None
+        exits.watch(providers.end_runs, providers.close)
         logs.listen(telemetry)
-        above = contexts.get_current() if self._context is None else self._context
+        above = contexts.get_current() if self._above is None else self._above
         if not trace.get_current_span(above).get_span_context().is_valid:
             inherited = providers.inherited()
             above = (
@@ -203,7 +206,7 @@ class Job:
         self._run = telemetry.lifecycle.beats.find(span.get_span_context().span_id)
         if self._run is None:
             return False
-        self._run.job = self
+        self._run.cancel = self._cancel
         self._progress = Progress(self._run, telemetry.lifecycle)
         context = contexts.set_value(RUN_KEY, self._run, trace.set_span_in_context(span, above))
         self._context = contexts.set_value(_JOB_KEY, self, context)
@@ -295,7 +298,7 @@ def job(
         **{f"{names.WAFER_PARAM}.{key}": value for key, value in (params or {}).items()},
         **(attributes or {}),
     }
-    return Job(name, {key: _clean(value) for key, value in found.items() if value is not None})
+    return Job(name, guarded(_cleaned)(found) or {})
 
 
 def subjob(name: str, **described_by: Any) -> Job:
@@ -316,23 +319,6 @@ def flush() -> bool:
     return telemetry is None or bool(telemetry.sender.flush())
 
 
-@guarded
-def end_runs(error_type: str) -> None:
-    """End every open run of this process as cancelled, innermost first: the process is ending."""
-    telemetry = providers.existing()
-    for run in reversed(telemetry.open_runs() if telemetry is not None else ()):
-        if isinstance(run.job, Job):
-            run.job.end(Ending(names.WAFER_JOB_RESULT_CANCELLATION, error_type))
-
-
-@guarded
-def close() -> None:
-    """Send or spill everything: the process is ending."""
-    telemetry = providers.existing()
-    if telemetry is not None:
-        telemetry.sender.close()
-
-
 def _at_end(run: Run, ending: Ending) -> dict[str, Any]:
     found = {names.WAFER_JOB_RESULT: ending.result, **run.cost()}
     if ending.error_type:
@@ -348,6 +334,10 @@ def _instant(value: datetime | str | None) -> str | None:
     if isinstance(value, datetime):
         return (value if value.tzinfo else value.astimezone(UTC)).isoformat()
     return value
+
+
+def _cleaned(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _clean(value) for key, value in found.items() if value is not None}
 
 
 def _clean(value: Any) -> Any:

@@ -48,7 +48,7 @@ class Metrics:
         provider = MeterProvider([self._reader], resource=resource, shutdown_on_exit=False)
         meter = provider.get_meter("wafer", version, SCHEMA_URL)
         self._provider = provider
-        self.duration = meter.create_histogram(
+        self.durations = meter.create_histogram(
             metrics.WAFER_JOB_DURATION, "s", "How long runs took.", explicit_bucket_boundaries_advisory=_BOUNDS_S
         )
         meter.create_observable_counter(metrics.PROCESS_CPU_TIME, [_cpu], "s", "CPU of this process and its reaped children.")

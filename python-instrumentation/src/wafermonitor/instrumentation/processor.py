@@ -9,15 +9,20 @@ docs/semantic-conventions.md; the events carry what names the run, so that they 
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from opentelemetry import context as contexts
-from opentelemetry._logs import SeverityNumber
+from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.context import Context
-from opentelemetry.sdk._logs import Logger
+from opentelemetry.metrics import Histogram
+from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import StatusCode, set_span_in_context
 
 from wafermonitor.instrumentation import usage
@@ -26,7 +31,10 @@ from wafermonitor.instrumentation.guard import guarded
 from wafermonitor.instrumentation.heartbeat import Heartbeat
 from wafermonitor.semconv import attributes as names
 from wafermonitor.semconv import events
+from wafermonitor.semconv.schema import SCHEMA_URL
 
+SCOPE: Final = "wafer"
+"""The instrumentation scope of run spans and lifecycle events."""
 RUN_KEY: Final = contexts.create_key("wafer-run")
 """Where a context keeps the innermost `Run`."""
 PARENT_KEY: Final = contexts.create_key("wafer-parent-span")
@@ -45,6 +53,10 @@ _AT_END: Final = (
     names.WAFER_JOB_MEMORY_MAX,
 )
 _NS: Final = 1_000_000_000
+_SEVERITIES: Final = {severity: severity.name for severity in SeverityNumber}
+
+
+_processors: weakref.WeakSet[Processor] = weakref.WeakSet()
 
 
 class Run:
@@ -66,7 +78,8 @@ class Run:
         }
         self.progress: dict[str, Any] = {}
         self.reason: str | None = None
-        self.job: object | None = None
+        self.cancel: Callable[[str], object] | None = None
+        """Ends the run as cancelled, with an error type; None for spans that only their own program can end."""
         self.shared = False
         self.memory_max = usage.memory_bytes() or 0
         self._cpu_s = sum(usage.cpu_s())
@@ -92,33 +105,37 @@ class Run:
 class Lifecycle:
     """The lifecycle events of this process's runs."""
 
-    def __init__(self, logger: Logger, sender: Sender, heartbeat_s: float) -> None:
-        self.logger = logger
+    def __init__(self, sender: Sender, resource: Resource, version: str, heartbeat_s: float) -> None:
         self.sender = sender
+        self.resource = resource
+        self._scope = InstrumentationScope(SCOPE, version, SCHEMA_URL)
         self.beats: Heartbeat[Run] = Heartbeat(self.heartbeat, heartbeat_s)
-        self.ended: Any = None
+        self.durations: Histogram | None = None
+        self.collect: Callable[[], object] = lambda: None
 
     @guarded
     def start(self, span: Span, name: str, parent_context: Context | None) -> None:
         """A run begins: complete its attributes, announce it, watch it."""
         identity = span.get_span_context()
         parent = self._parent(span, parent_context)
-        run_id = span.attributes.get(names.WAFER_JOB_RUN_ID) if span.attributes else None
+        attributes = _copy(span)
+        found: dict[str, str] = {}
+        run_id = attributes.get(names.WAFER_JOB_RUN_ID)
         if not isinstance(run_id, str) or not run_id:
-            run_id = f"{identity.span_id:016x}"
-            span.set_attribute(names.WAFER_JOB_RUN_ID, run_id)
+            run_id = found[names.WAFER_JOB_RUN_ID] = f"{identity.span_id:016x}"
         if parent is not None:
-            span.set_attribute(names.WAFER_JOB_PARENT_SPAN_ID, f"{parent.span_id:016x}")
-            span.set_attribute(names.WAFER_JOB_PARENT_RUN_ID, parent.run_id)
+            found[names.WAFER_JOB_PARENT_SPAN_ID] = f"{parent.span_id:016x}"
+            found[names.WAFER_JOB_PARENT_RUN_ID] = parent.run_id
         elif span.parent is not None and (elsewhere := contexts.get_value(PARENT_KEY, parent_context)):
-            span.set_attribute(names.WAFER_JOB_PARENT_SPAN_ID, str(elsewhere))
+            found[names.WAFER_JOB_PARENT_SPAN_ID] = str(elsewhere)
+        span.set_attributes(found)
         run = Run(span, name, run_id, parent)
         self.beats.open(run.span_id, run)
         self._emit(
             run,
             events.WAFER_JOB_START,
             SeverityNumber.INFO,
-            {**(span.attributes or {}), names.WAFER_JOB_HEARTBEAT_INTERVAL: self.beats.interval_s},
+            {**attributes, **found, names.WAFER_JOB_HEARTBEAT_INTERVAL: self.beats.interval_s},
             at_ns=run.start_ns,
         )
 
@@ -135,6 +152,7 @@ class Lifecycle:
 
     def heartbeat(self, run: Run, sequence: int) -> None:
         """The process lives. `run` is its oldest open run and speaks for all of them."""
+        self.collect()
         beat = {names.WAFER_JOB_HEARTBEAT_SEQUENCE: sequence, names.WAFER_JOB_HEARTBEAT_INTERVAL: self.beats.interval_s}
         self._emit(run, events.WAFER_JOB_HEARTBEAT, SeverityNumber.DEBUG, {**beat, **run.progress, **run.cost()})
 
@@ -146,7 +164,7 @@ class Lifecycle:
     @guarded
     def end(self, run: Run, span: ReadableSpan) -> None:
         """A run has ended; its span says how."""
-        attributes = span.attributes or {}
+        attributes = _copy(span)
         result = str(attributes.get(names.WAFER_JOB_RESULT, ""))
         if not result:
             failed = span.status.status_code is StatusCode.ERROR
@@ -157,11 +175,11 @@ class Lifecycle:
         told |= {names.WAFER_JOB_RESULT: result, names.WAFER_JOB_DURATION: duration_s}
         severity = SeverityNumber.ERROR if result in _ANNOUNCED else SeverityNumber.INFO
         self._emit(run, events.WAFER_JOB_END, severity, told, at_ns=end_ns, body=run.reason)
-        if self.ended is not None:
+        if self.durations is not None:
             kind: dict[str, Any] = {names.WAFER_JOB_NAME: run.name, names.WAFER_JOB_RESULT: result}
             if names.ERROR_TYPE in told:
                 kind[names.ERROR_TYPE] = told[names.ERROR_TYPE]
-            self.ended.record(duration_s, kind)
+            self.durations.record(duration_s, kind)
 
     @guarded
     def _emit(
@@ -174,38 +192,78 @@ class Lifecycle:
         at_ns: int | None = None,
         body: str | None = None,
     ) -> None:
-        self.logger.emit(
+        record = LogRecord(
             event_name=event_name,
             timestamp=at_ns or time.time_ns(),
             context=run.context,
             severity_number=severity,
-            severity_text=severity.name,
+            severity_text=_SEVERITIES[severity],
             body=body,
             attributes={**attributes, **run.identity},
         )
+        # Not by Logger.emit: it checks every attribute once more, which costs more than all the rest of a run.
+        self.sender.put("logs", ReadableLogRecord(record, self.resource, self._scope), soon=True)
+
+
+def _copy(span: ReadableSpan) -> dict[str, Any]:
+    """Its attributes as a dict. Looking one up in the SDK's own mapping costs more than copying them all."""
+    attributes: Any = span.attributes  # a MappingProxyType, whose type promises less than it does
+    copied: dict[str, Any] = attributes.copy()
+    return copied
 
 
 class Processor(SpanProcessor):
-    """Watches one provider's spans. `sends`: its finished spans go out with our telemetry."""
+    """Watches one provider's spans. `sends`: its finished spans go out with our telemetry.
 
-    def __init__(self, lifecycle: Lifecycle, *, sends: bool) -> None:
-        self.lifecycle = lifecycle
-        self._runs = lifecycle.beats
+    `lifecycle` gives the process's own; a forked child that still uses its parent's provider asks for another one.
+    """
+
+    def __init__(self, lifecycle: Callable[[], Lifecycle | None], *, sends: bool) -> None:
+        self._find = lifecycle
         self._sends = sends
+        self._lifecycle: Lifecycle | None = None
+        self._open: Mapping[int, Run] = {}
+        _processors.add(self)
+
+    def forget(self) -> None:
+        """This is a forked child: the parent's runs, queue and locks are not ours."""
+        self._lifecycle, self._open = None, {}
+
+    @guarded
+    def _ready(self) -> Lifecycle | None:
+        found = self._find()
+        if found is not None:
+            self._lifecycle, self._open = found, found.beats.by_span
+        return found
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Announce it if it is a run."""
-        attributes = span.attributes
-        if attributes and names.WAFER_JOB_NAME in attributes:
-            self.lifecycle.start(span, str(attributes[names.WAFER_JOB_NAME]), parent_context)
+        attributes = _copy(span)
+        if names.WAFER_JOB_NAME in attributes:
+            lifecycle = self._lifecycle or self._ready()
+            if lifecycle is not None:
+                lifecycle.start(span, str(attributes[names.WAFER_JOB_NAME]), parent_context)
 
     def on_end(self, span: ReadableSpan) -> None:
         """Say how it ended if it is a run, and send it if that is up to us."""
         identity = span.context
         if identity is None:
             return
-        run = self._runs.close(identity.span_id) if identity.span_id in self._runs else None
-        if run is not None:
-            self.lifecycle.end(run, span)
+        run = None
+        lifecycle = self._lifecycle
+        if lifecycle is not None and identity.span_id in self._open:
+            run = lifecycle.beats.close(identity.span_id)
+            if run is not None:
+                lifecycle.end(run, span)
         if self._sends and (run is not None or identity.trace_flags.sampled):
-            self.lifecycle.sender.put("traces", span, soon=run is not None)
+            lifecycle = lifecycle or self._ready()
+            if lifecycle is not None:
+                lifecycle.sender.put("traces", span, soon=run is not None)
+
+
+def _after_fork() -> None:
+    for processor in list(_processors):
+        processor.forget()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -17,30 +17,29 @@ import uuid
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from opentelemetry import trace
 from opentelemetry._logs import set_logger_provider
 from opentelemetry.context import Context
-from opentelemetry.sdk._logs import Logger, LoggerProvider, LogRecordProcessor, ReadableLogRecord, ReadWriteLogRecord
+from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor, ReadableLogRecord, ReadWriteLogRecord
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Decision, Sampler, SamplingResult
 from opentelemetry.trace import Link, SpanKind, get_current_span
 from opentelemetry.util.types import Attributes
 
+from wafermonitor.instrumentation import exits
 from wafermonitor.instrumentation.config import Config
 from wafermonitor.instrumentation.endpoint import Endpoint
 from wafermonitor.instrumentation.export import Sender
 from wafermonitor.instrumentation.guard import guarded
-from wafermonitor.instrumentation.processor import Lifecycle, Processor, Run
+from wafermonitor.instrumentation.processor import SCOPE, Lifecycle, Processor, Run
 from wafermonitor.instrumentation.replay import drain
 from wafermonitor.instrumentation.spool import Spool
 from wafermonitor.instrumentation.transport import same_server, transport_for
 from wafermonitor.semconv import attributes as names
 from wafermonitor.semconv.schema import SCHEMA_URL
-
-SCOPE: Final = "wafer"
 
 
 def package_version() -> str:
@@ -65,7 +64,7 @@ class Telemetry:
         self._application: TracerProvider | None = None
         self._own: TracerProvider | None = None
         self.resource = self._resource_of(None)
-        self.lifecycle = Lifecycle(self._event_logger(), self.sender, config.heartbeat_s)
+        self.lifecycle = Lifecycle(self.sender, self.resource, self.version, config.heartbeat_s)
         self._meters: Any = None
         self._build()
 
@@ -100,24 +99,20 @@ class Telemetry:
     def _build(self) -> None:
         sampler = _KeepParent() if self.config.parent_flag == "keep" else ALWAYS_ON
         own = TracerProvider(sampler=sampler, resource=self.resource, shutdown_on_exit=False)
-        own.add_span_processor(Processor(self.lifecycle, sends=True))
+        own.add_span_processor(Processor(_lifecycle, sends=True))
         if self._application is not None:
             own.add_span_processor(_HandOn(self._application, self.config))
         self._own = own
         self._tracer = own.get_tracer(SCOPE, self.version, SCHEMA_URL)
-        self.lifecycle.logger = self._event_logger()
+        self.lifecycle.resource = self.resource
+        self.logs = LoggerProvider(resource=self.resource, shutdown_on_exit=False)
+        self.logs.add_log_record_processor(_Queue(self.sender))
         if self.config.metrics:
             from wafermonitor.instrumentation.metrics import Metrics
 
             self._meters = Metrics(self.resource, self.version, lambda data: self.sender.put("metrics", data))
-            self.lifecycle.ended = self._meters.duration
-
-    def _event_logger(self) -> Logger:
-        self.logs = LoggerProvider(resource=self.resource, shutdown_on_exit=False)
-        self.logs.add_log_record_processor(_Queue(self.sender))
-        logger = self.logs.get_logger(SCOPE, self.version, SCHEMA_URL)
-        assert isinstance(logger, Logger)
-        return logger
+            self.lifecycle.durations = self._meters.durations
+            self.lifecycle.collect = self.collect
 
     def _resource_of(self, application: TracerProvider | None) -> Resource:
         """The instance id comes first: some file readers tell files apart by their first bytes."""
@@ -265,7 +260,7 @@ def _install() -> None:
     if application is ready.own_provider or any(isinstance(found, Processor) for found in processors_of(application)):
         return
     arrives = any(sends_to_us(found, ready.config) for found in processors_of(application))
-    application.add_span_processor(Processor(ready.lifecycle, sends=not arrives))
+    application.add_span_processor(Processor(_lifecycle, sends=not arrives))
 
 
 _lock = threading.Lock()
@@ -287,12 +282,34 @@ def _make() -> Telemetry | None:
             config = Config.load(strict=False)
             _off = config.mode == "off"
             _telemetry = None if _off else Telemetry(config)
+    if _telemetry is not None:
+        exits.watch(end_runs, close)
     return _telemetry
+
+
+def _lifecycle() -> Lifecycle | None:
+    ready = telemetry()
+    return None if ready is None else ready.lifecycle
 
 
 def existing() -> Telemetry | None:
     """This process's telemetry if it has been made."""
     return _telemetry
+
+
+@guarded
+def end_runs(error_type: str) -> None:
+    """End every open run of this process as cancelled, innermost first: the process is ending."""
+    for run in reversed(_telemetry.open_runs() if _telemetry is not None else ()):
+        if run.cancel is not None:
+            run.cancel(error_type)
+
+
+@guarded
+def close() -> None:
+    """Send or spill everything: the process is ending."""
+    if _telemetry is not None:
+        _telemetry.sender.close()
 
 
 def inherited() -> Run | None:
