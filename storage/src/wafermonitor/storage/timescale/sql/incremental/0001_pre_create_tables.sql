@@ -23,7 +23,7 @@ CREATE TABLE wafer_data.app (
   service_version    text COLLATE "C",
   last_seen_unix_ns  bigint NOT NULL DEFAULT 0,
   UNIQUE (service, site_id)
-);
+) WITH (fillfactor = 50);
 
 CREATE TABLE wafer_data.scope (
   scope_id    integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -188,8 +188,10 @@ CREATE TABLE wafer_data.run (
   attributes            json
 ) PARTITION BY RANGE (start_time);
 CREATE TABLE wafer_data.run_default PARTITION OF wafer_data.run DEFAULT;
--- Runs not ended. Its key is also the lock under which a run is merged, wherever its row is.
-CREATE TABLE wafer_data.run_open (LIKE wafer_data.run INCLUDING DEFAULTS INCLUDING GENERATED) WITH (fillfactor = 50);
+-- Runs not ended. Its key is also the lock under which a run is merged, wherever its row is. Small and rewritten with every sign
+-- of life: room for new versions beside the old ones (no index holds what a sign changes), and early vacuum.
+CREATE TABLE wafer_data.run_open (LIKE wafer_data.run INCLUDING DEFAULTS INCLUDING GENERATED)
+  WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 500);
 CREATE UNIQUE INDEX run_open_key ON wafer_data.run_open (trace_id, span_id, site_id);
 
 CREATE UNIQUE INDEX run_key ON wafer_data.run (trace_id, span_id, site_id, start_time);
