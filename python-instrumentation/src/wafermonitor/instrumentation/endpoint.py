@@ -129,7 +129,9 @@ class Endpoint:
 
 def _exchange(connection: http.client.HTTPConnection, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[Answer, bool]:
     """One request and its answer, and whether the connection can be used again."""
-    connection.request("POST", urlsplit(url).path or "/", body, dict(headers))
+    parts = urlsplit(url)
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    connection.request("POST", path, body, dict(headers))
     response = connection.getresponse()
     content = response.read(_ANSWER_BYTES)
     reusable = response.isclosed() and not response.will_close
