@@ -1,0 +1,161 @@
+"""The doctor names the broken hop, its cause and the next step, for each fault that is seeded."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from wafermonitor.deploy import doctor
+
+METRICS = """# HELP otelcol_exporter_queue_size Current size
+otelcol_exporter_queue_size{data_type="logs",exporter="otlp_grpc/managed"} %d
+otelcol_exporter_send_failed_spans_total{exporter="otlp_grpc/managed"} %d
+otelcol_exporter_enqueue_failed_log_records_total{exporter="otlp_grpc/managed"} 0
+"""
+
+
+@contextmanager
+def answering(status: int = 200, body: str = "{}") -> Iterator[str]:
+    """A server that gives every request one answer; yields its `host:port`."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body.encode())))
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        do_POST = do_GET
+
+        def log_message(self, *arguments: object) -> None:
+            """Tests need no access log."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def nobody(unused_tcp_port: int) -> str:
+    """An address where nothing listens."""
+    return f"127.0.0.1:{unused_tcp_port}"
+
+
+def sites(*feeds: dict, server_time: datetime | None = None) -> str:
+    items = [{"site": "f1", "feeds": list(feeds), "open_runs": {}}]
+    return json.dumps({"items": items, "server_time": (server_time or datetime.now(UTC)).isoformat()})
+
+
+def test_all_well():
+    with (
+        answering(body=METRICS % (0, 0)) as metrics,
+        answering(body=sites({"feed": "h", "watermark": "x", "behind": False})) as api,
+    ):
+        findings = [
+            doctor.check_python(),
+            doctor.check_sdk(f"http://{api}", None),
+            doctor.check_collector(api),
+            doctor.check_queue(metrics),
+            doctor.check_receiver(api),
+            doctor.check_api(api),
+            doctor.check_clock(api),
+            doctor.check_feeds(api),
+            doctor.check_screens(api),
+        ]
+    assert [(finding.hop, finding.status, finding.cause) for finding in findings if finding.status != "ok"] == []
+    assert doctor.report(findings)["ok"]
+
+
+@pytest.mark.parametrize(
+    ("check", "hop"),
+    [
+        (lambda address: doctor.check_sdk(f"http://{address}", None), "sdk"),
+        (doctor.check_collector, "collector"),
+        (doctor.check_receiver, "receiver"),
+        (doctor.check_store, "store"),
+        (doctor.check_api, "api"),
+        (doctor.check_screens, "ui"),
+    ],
+)
+def test_a_service_that_is_away_is_named_with_a_next_step(check, hop, nobody):
+    finding = check(nobody)
+    assert (finding.hop, finding.status) == (hop, "fail")
+    assert finding.cause
+    assert "wafer" in finding.next
+    assert not doctor.report([finding])["ok"]
+
+
+def test_a_wrong_token_is_named_and_never_shown():
+    with answering(401) as address:
+        finding = doctor.check_sdk(f"http://{address}", "s3cret")
+    assert (finding.status, finding.next) == ("fail", "set WAFER_TOKEN")
+    assert "s3cret" not in repr(finding)
+
+
+def test_something_else_on_the_endpoint_is_named():
+    with answering(404) as address:
+        finding = doctor.check_sdk(f"http://{address}", None)
+    assert (finding.status, finding.cause) == ("fail", "it is not an OTLP/HTTP endpoint")
+
+
+def test_a_receiver_without_its_store_is_not_ready():
+    with answering(503) as address:
+        finding = doctor.check_receiver(address)
+    assert (finding.status, finding.cause) == ("fail", "it cannot reach its store")
+
+
+@pytest.mark.parametrize(("waiting", "dropped", "status"), [(0, 0, "ok"), (4096, 0, "warn"), (0, 7, "fail")])
+def test_the_collectors_queue_tells_of_delay_and_of_loss(waiting, dropped, status):
+    with answering(body=METRICS % (waiting, dropped)) as address:
+        assert doctor.check_queue(address).status == status
+
+
+def test_a_filled_spool_is_named_with_its_remedy(tmp_path: Path):
+    assert doctor.check_spool(tmp_path).status == "ok"
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "h-1-2.jsonl").write_text("{}\n")
+    finding = doctor.check_spool(tmp_path)
+    assert (finding.status, finding.next) == ("warn", f"wafer replay {tmp_path}")
+
+
+def test_a_wrong_clock_is_named():
+    with answering(body=sites(server_time=datetime.now(UTC) - timedelta(hours=2))) as address:
+        finding = doctor.check_clock(address)
+    assert (finding.status, finding.next) == ("warn", "check NTP on both hosts")
+
+
+def test_a_feed_that_is_behind_or_never_beat_is_named():
+    with answering(body=sites({"feed": "host-9", "watermark": "x", "behind": True})) as address:
+        assert "host-9 of f1" in doctor.check_feeds(address).found
+    with answering(body=sites()) as address:
+        assert doctor.check_feeds(address).cause == "a cut link would look like silent jobs"
+
+
+def test_a_wrong_setting_is_named(monkeypatch):
+    monkeypatch.setenv("WAFER_QUERY_DEADLINE_S", "soon")
+    findings = list(doctor.check_settings())
+    assert any(finding.status == "fail" and "soon" in finding.found for finding in findings), findings
+
+
+def test_disk_is_judged_where_the_data_will_be(tmp_path: Path):
+    finding = doctor.check_disk(tmp_path / "not" / "yet")
+    assert finding.hop == "disk"
+    assert str(tmp_path) in finding.found
+
+
+def test_a_run_that_does_not_arrive_is_said(nobody):
+    assert doctor.probe(nobody, lambda: "ab-cd", wait_s=0.3).status == "fail"

@@ -1,0 +1,79 @@
+"""A service is a child process: it is waited for, watched, started again, and ended."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+
+import pytest
+
+from wafermonitor.deploy import service as services
+from wafermonitor.deploy.config import Config
+from wafermonitor.deploy.errors import DeployUnavailable
+from wafermonitor.deploy.service import Plan, Service
+
+CONFIG = Config(start_s=20, stop_s=1, restart_max_s=0.1)
+READY = "import signal, sys, time; print('{\"ready\": true}', flush=True); "
+
+
+@pytest.fixture(autouse=True)
+def plain_python(monkeypatch):
+    """A service's command here is Python itself, so that each test can say what the child does."""
+    monkeypatch.setattr(services, "WAFER", (sys.executable, "-c"))
+
+
+def service(program: str) -> Service:
+    return Service(Plan("child", (program,)), CONFIG, show=lambda name, line: None)
+
+
+async def until(condition) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+async def test_it_is_ready_when_it_says_so_and_ends_when_asked():
+    child = service(READY + "time.sleep(60)")
+    await child.start()
+    assert child.announced == {"ready": True}
+    pid = child.pid
+    assert pid is not None
+    await child.stop()
+    assert child.pid is None
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+async def test_one_that_ends_while_starting_is_reported_with_its_last_lines():
+    child = service("import sys; print('port 1 is taken', file=sys.stderr); sys.exit(3)")
+    with pytest.raises(DeployUnavailable, match=r"(?s)child ended while starting.*port 1 is taken"):
+        await child.start()
+    await child.stop()
+
+
+async def test_one_that_dies_is_started_again():
+    child = service(READY + "time.sleep(60)")
+    await child.start()
+    first = child.pid
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    await until(lambda: child.restarts == 1 and child.pid not in (None, first))
+    await child.stop()
+
+
+async def test_one_that_does_not_end_is_killed():
+    child = service("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + READY + "time.sleep(60)")
+    await child.start()
+    pid = child.pid
+    await child.stop()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid or 0, 0)
+
+
+async def test_a_log_line_in_json_is_not_taken_for_the_ready_line():
+    child = service('print(\'{"level": "INFO"}\', flush=True); ' + READY + "time.sleep(60)")
+    await child.start()
+    assert child.announced == {"ready": True}
+    await child.stop()
