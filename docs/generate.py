@@ -35,9 +35,9 @@ Services read flags, then the environment, then `wafer.toml` (a table per compon
 defaults. Instrumentation and collector read the environment alone. Of several variables in a row OpenTelemetry's own wins, then
 the first. `wafer config show` prints each value and where it came from.
 
-The data folder is `$XDG_DATA_HOME/wafermonitor` (`~/.local/share/wafermonitor`), for root `/var/lib/wafermonitor`. The spool folder
-is `$XDG_STATE_HOME/wafermonitor/spool` (`~/.local/state/wafermonitor/spool`), for root `/var/spool/wafermonitor`. `LOG_LEVEL` is
-the lowest level that a service logs, `INFO` unless set.
+The data folder is `$XDG_DATA_HOME/wafermonitor` (`~/.local/share/wafermonitor`), for root `/var/lib/wafermonitor`. The spool
+folder is `$XDG_STATE_HOME/wafermonitor/spool` (`~/.local/state/wafermonitor/spool`), for root `/var/spool/wafermonitor`.
+`LOG_LEVEL` is the lowest level that a service logs, `INFO` unless set.
 """
 
 
@@ -88,7 +88,7 @@ def configurations() -> Iterator[tuple[str, list[Any]]]:
 
 def kind_of(annotation: str) -> str:
     """An option's type in the reader's words: `pathlib.Path | None` is a path."""
-    words = {"str": "text", "int": "integer", "float": "number", "bool": "true, false", "Path": "path", "SecretStr": "secret"}
+    words = {"str": "text", "int": "integer", "float": "number", "bool": "true or false", "Path": "path", "SecretStr": "secret"}
     name = annotation.removesuffix(" | None").rpartition(".")[2] if "[" not in annotation else "list"
     return words.get(name, name)
 
@@ -100,7 +100,7 @@ def default_of(option: Any, kind: str) -> str:
         return computed
     if not option.default:
         return "none"
-    return f"`{option.default.lower() if kind == 'true, false' else option.default}`"
+    return f"`{option.default.lower() if kind == 'true or false' else option.default}`"
 
 
 def linked(text: str) -> str:
