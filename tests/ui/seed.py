@@ -162,11 +162,11 @@ class Job:
 class Fab:
     """Collects one batch around a fixed now."""
 
-    def __init__(self, now_ns: int) -> None:
+    def __init__(self, now_ns: int, start: int = 4471) -> None:
         self.now_ns = now_ns
         self.batch = Batch()
-        self.random = random.Random(4471)
-        self.processes = 0
+        self.random = random.Random(start)
+        self.processes = start
 
     def at(self, seconds: float) -> int:
         """Seconds from now (negative is before) → ns."""

@@ -15,11 +15,10 @@ from typing import Any, ClassVar, Literal, TypeAlias, get_args, get_origin, get_
 from urllib.parse import parse_qsl, quote, urlencode
 
 RUN_ID = re.compile(r"[0-9a-f]{32}-[0-9a-f]{16}\Z")
+_LONGEST_QUERY = 4_000
 MOST_FOLDED = 40
 """Folded rows kept in a URL; 40 span ids are 680 characters of the 2,000 a URL should not exceed."""
 SINCE = ("", "1h", "6h", "24h", "7d", "30d")
-SEVERITIES = {"debug": 1, "info": 9, "warning": 13, "error": 17}
-"""Names in the log filter and the smallest OTLP severity number each lets through (0 to 4 count as debug)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +54,16 @@ class Runs:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run. `zoom` is `<from>-<to>` in seconds since its start; `fold` names the rows whose children are hidden."""
+    """One run. `zoom` is `<from>-<to>` in seconds since its start; `fold` names the rows that the viewer folded or unfolded."""
 
     path: ClassVar[str] = "/run"
     run: str = ""
     view: Literal["waterfall", "subjobs"] = "waterfall"
-    rows: Literal["all", "runs"] = "all"
+    rows: Literal["focus", "all", "runs"] = "focus"
     span: str = ""
     fold: tuple[str, ...] = ()
     zoom: str = ""
-    severity: Literal["debug", "info", "warning", "error"] = "info"
+    severity: Literal["debug", "info", "warn", "error"] = "info"
     find: str = ""
 
 
@@ -77,7 +76,7 @@ def parse(path: str, query: str) -> Address:
     """The address of `path?query`; an unknown path is `Now`."""
     page = _PAGES.get(path.rstrip("/") or "/", Now)
     hints = get_type_hints(page)
-    given = dict(parse_qsl(query.removeprefix("?"), keep_blank_values=False, max_num_fields=100))
+    given = dict(parse_qsl(query.removeprefix("?")[:_LONGEST_QUERY]))
     values = {field.name: _value(field.name, hints[field.name], given.get(field.name)) for field in dataclasses.fields(page)}
     return page(**{name: value for name, value in values.items() if value is not None})
 

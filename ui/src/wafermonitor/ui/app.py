@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 
 import httpx
 import panel as pn
+from panel.io.resources import LOCAL_DIST
 from tornado.web import OutputTransform, RequestHandler
 
 from wafermonitor.query.client import AsyncClient
@@ -25,7 +26,7 @@ from wafermonitor.ui.screen import THEME
 from wafermonitor.ui.session import Session
 from wafermonitor.ui.source import Source
 
-UNUSED_MS = 15_000
+UNUSED_MS = 30_000
 CHECK_MS = 5_000
 _ANY = {"0.0.0.0", "::", ""}  # noqa: S104 - compared with, not bound to
 _HEADERS = {
@@ -139,6 +140,9 @@ def _page(path: str, source: Source, live: Live, config: Config) -> Callable[[],
 
 def _open(path: str, source: Source, live: Live, config: Config) -> Any:
     """One page load: its session follows the address of the request."""
+    # A socket that comes back after its session has ended gets a new one without a page load; without this its style sheets would be
+    # asked from a CDN.
+    pn.state.curdoc.template_variables["dist_url"] = LOCAL_DIST
     arguments = pn.state.curdoc.session_context.request.arguments
     query = urlencode({name: [value.decode("utf-8", "replace") for value in values] for name, values in arguments.items()}, doseq=True)
     return Session(source, live, config).open(f"{path}?{query}" if query else path)

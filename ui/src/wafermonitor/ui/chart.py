@@ -9,21 +9,22 @@ that a switch of the theme needs no word from the server.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import holoviews as hv
 import panel as pn
+from bokeh.models import DatetimeTickFormatter
 from holoviews.streams import Pipe
 
 from wafermonitor.query.models import MetricSeriesModel
 from wafermonitor.semconv import metrics
-from wafermonitor.ui.clock import epoch_ms
+from wafermonitor.ui.points import Points, cores_busy, megabytes, points_of
 
 CPU, MEMORY, WORDS, LINE = "#3f8ae0", "#159b7b", "#7b8694", "#8d98a733"
-MOST_POINTS = 600
-HEIGHT = 104
-Points = list[tuple[datetime, float]]
+FONT = "Inter, system-ui, sans-serif"
+HEIGHT = 112
+_TICKS = {"seconds": "%H:%M:%S", "minsec": "%H:%M:%S", "minutes": "%H:%M", "hourmin": "%H:%M", "hours": "%H:%M", "days": "%d %b"}
 
 hv.extension("bokeh", logo=False)
 
@@ -43,8 +44,9 @@ class Chart:
 
     def feed(self, series: Sequence[MetricSeriesModel]) -> None:
         """Show these series; nothing where there are none."""
-        cpu_points, memory_points = (_of(series, name, self._zone) for name in (metrics.PROCESS_CPU_TIME, metrics.PROCESS_MEMORY_USAGE))
-        points = (cores_busy(cpu_points), megabytes(memory_points))
+        cpu = cores_busy(points_of(series, metrics.PROCESS_CPU_TIME))
+        memory = megabytes(points_of(series, metrics.PROCESS_MEMORY_USAGE))
+        points = tuple([(at + self._zone, value) for at, value in one] for one in (cpu, memory))
         if points == self._last:
             return
         self._last = points
@@ -53,43 +55,13 @@ class Chart:
             self._pipe = None
         elif self._pipe is None:
             self._pipe = Pipe(data=points)
-            cpu = hv.DynamicMap(lambda data: _curve(data[0], "CPU, cores", CPU), streams=[self._pipe])
-            memory = hv.DynamicMap(lambda data: _curve(data[1], "Memory, MB", MEMORY), streams=[self._pipe])
-            panes = [pn.pane.HoloViews(plot, sizing_mode="stretch_width", height=HEIGHT, margin=0) for plot in (cpu, memory)]
-            self.place[:] = panes
+            plots = (
+                hv.DynamicMap(lambda data: _curve(data[0], "CPU, cores busy", CPU), streams=[self._pipe]),
+                hv.DynamicMap(lambda data: _curve(data[1], "Memory, MB", MEMORY), streams=[self._pipe]),
+            )
+            self.place[:] = [pn.pane.HoloViews(plot, sizing_mode="stretch_width", height=HEIGHT, margin=0) for plot in plots]
         else:
             self._pipe.send(points)
-
-
-def cores_busy(points: Points) -> Points:
-    """Cumulative CPU seconds → cores busy between two points (a restart of the counter gives no point)."""
-    found = []
-    for (begin, before), (end, after) in zip(points, points[1:], strict=False):
-        seconds = (end - begin).total_seconds()
-        if seconds > 0 and after >= before:
-            found.append((end, (after - before) / seconds))
-    return found
-
-
-def megabytes(points: Points) -> Points:
-    """Bytes → MB (powers of 1000)."""
-    return [(at, value / 1e6) for at, value in points]
-
-
-def _of(series: Sequence[MetricSeriesModel], name: str, zone: timedelta) -> Points:
-    """The points of one metric by the viewer's clock, summed over its series (user and system time), at most 600."""
-    sums: dict[datetime, float] = {}
-    for one in series:
-        if one.name != name:
-            continue
-        for point in one.points:
-            at_ms = epoch_ms(point.time)
-            if point.value is not None and at_ms is not None:
-                at = datetime.fromtimestamp(at_ms / 1_000, UTC).replace(tzinfo=None) + zone
-                sums[at] = sums.get(at, 0.0) + point.value
-    points = sorted(sums.items())
-    step = -(-len(points) // MOST_POINTS) or 1
-    return points[::step]
 
 
 def _curve(points: Points, label: str, colour: str) -> Any:
@@ -100,7 +72,8 @@ def _curve(points: Points, label: str, colour: str) -> Any:
         height=HEIGHT,
         toolbar=None,
         xlabel="",
-        ylabel=label,
+        ylabel="",
+        title=label,
         ylim=(0, max((value for _, value in points), default=1.0) * 1.15 or 1.0),
         yticks=3,
         active_tools=[],
@@ -112,14 +85,21 @@ def _curve(points: Points, label: str, colour: str) -> Any:
 def _dress(plot: Any, _: Any) -> None:
     """Quiet axes, nothing behind."""
     figure = plot.state
+    figure.output_backend = "canvas"
+    figure.title.text_color = WORDS
+    figure.title.text_font_size = "11px"
+    figure.title.text_font_style = "normal"
+    figure.title.text_font = FONT
+    figure.title.align = "left"
     figure.background_fill_color = figure.border_fill_color = None
     figure.outline_line_color = None
     figure.min_border = 2
+    figure.xaxis[0].formatter = DatetimeTickFormatter(**_TICKS, context=None)
     for axis in (*figure.xaxis, *figure.yaxis):
         axis.axis_line_color = axis.major_tick_line_color = axis.minor_tick_line_color = None
         axis.major_label_text_color = axis.axis_label_text_color = WORDS
         axis.major_label_text_font_size = axis.axis_label_text_font_size = "11px"
-        axis.major_label_text_font = axis.axis_label_text_font = "Inter, system-ui, sans-serif"
+        axis.major_label_text_font = axis.axis_label_text_font = FONT
         axis.axis_label_text_font_style = "normal"
     for grid in figure.ygrid:
         grid.grid_line_color = LINE

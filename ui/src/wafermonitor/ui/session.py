@@ -132,7 +132,7 @@ class Session:
             "html": page.html,
             "title": page.title if stale is None else f"stale: {page.title}",
             "nav": page.nav,
-            "server_ms": page.server_ms if stale is None else time.time() * 1_000,
+            "server_ms": page.server_ms if stale is None else None,  # the page goes on by the clock it knows
             "stale": stale,
         }
 
@@ -152,7 +152,7 @@ def _unreachable() -> Page:
         action="",
         retry=True,
     )
-    return Page(html, "No answer · WaferMonitor", "", time.time() * 1_000)
+    return Page(html, "No answer · WaferMonitor", "", None)
 
 
 def _refused(detail: str) -> Page:
@@ -164,4 +164,4 @@ def _refused(detail: str) -> Page:
         action="Start from all runs",
         retry=False,
     )
-    return Page(html, "Not accepted · WaferMonitor", "", time.time() * 1_000)
+    return Page(html, "Not accepted · WaferMonitor", "", None)

@@ -40,11 +40,21 @@ SLOW_KEEP_S = 30.0
 OPEN_MOST = 200
 FAILED_MOST = 100
 TRACE_MOST = 20_000
-TRACES_KEPT = 16
+TRACE_PAGES = 5
+LOGS_READ = 5_000
+LOGS_SHOWN = 400
 _KEPT_MOST = 500
-_SPAN_PAGE = 1_000
+_API_PAGE = 1_000
 _EASY_TRACE = 2_000
 SERIES = (metrics.PROCESS_CPU_TIME, metrics.PROCESS_MEMORY_USAGE)
+
+
+class Logs(NamedTuple):
+    """Some of the `read` events and logs of a run: the newest, or where there are more than could be read the oldest."""
+
+    lines: list[LogModel]
+    read: int
+    more: bool
 
 
 class _Kept(NamedTuple):
@@ -60,7 +70,7 @@ class Source:
         self._client = client
         self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
         self._version = 0
-        self._traces: OrderedDict[str, Trace] = OrderedDict()
+        self._long: set[str] = set()
 
     async def close(self) -> None:
         """Drop what is on its way and close the client."""
@@ -102,11 +112,11 @@ class Source:
             filters["subjobs"] = "any"
         return await self._ask(("jobs", key), lambda: self._client.jobs(**filters))
 
-    async def root_spans(self, question: Mapping[str, list[str]], cursor: str, limit: int) -> PageModel[SpanModel]:
-        """One page of root spans, newest first."""
-        filters = _filters(question) | {"cursor": cursor or None, "limit": limit}
-        key = tuple((name, tuple(value) if isinstance(value, list) else value) for name, value in filters.items())
-        return await self._ask(("root_spans", key), lambda: self._client.root_spans(**filters))
+    async def plain_traces(self, question: Mapping[str, list[str]], cursor: str, limit: int) -> PageModel[SpanModel]:
+        """One page of root spans that are no runs, newest first."""
+        filters = _filters(question) | {"limit": limit}
+        key = (cursor, tuple((name, tuple(value) if isinstance(value, list) else value) for name, value in filters.items()))
+        return await self._ask(("traces", key), lambda: self._read_traces(filters, cursor or None))
 
     async def sites(self) -> list[SiteModel]:
         """Every site with its feeds."""
@@ -133,24 +143,24 @@ class Source:
         """The run and all its subjobs."""
         return await self._ask(("tree", run), lambda: self._client.tree(run))
 
-    async def logs(self, run: str, severity: str, limit: int) -> PageModel[LogModel]:
-        """The first `limit` events and logs of the run and below, oldest first."""
-        least = None if severity == "debug" else severity
-        return await self._ask(("logs", run, severity), lambda: self._client.logs(run, severity=least, limit=limit))
+    async def logs(self, run: str, severity: str) -> Logs:
+        """The newest events and logs of the run and below, oldest of them first."""
+        return await self._ask(("logs", run, severity), lambda: self._read_logs(run, severity))
 
     async def metrics(self, run: str) -> list[MetricSeriesModel]:
         """CPU and memory of the run's process."""
         return await self._ask(("metrics", run), lambda: self._client.metrics(run, name=SERIES))
 
     async def trace(self, run: str, *, ended: bool) -> Trace:
-        """All spans of a run, at most 20,000. Kept for good once the run has ended and was read after that."""
-        if run in self._traces:
-            self._traces.move_to_end(run)
-            return self._traces[run]
-        trace = await self._ask(("trace", run), lambda: self._read_trace(run), keep_s=KEEP_S)
-        # A long trace that still grows is read again more seldom: reading it must not cost more than showing it.
-        if not ended and len(trace.spans) > _EASY_TRACE:
-            return await self._ask(("long trace", run), lambda: self._read_trace(run), keep_s=SLOW_KEEP_S, lasting=True)
+        """All spans of a run, at most 20,000. One that has ended, or is long, is read again only every 30 s.
+
+        Reading a long trace that still grows must not cost more than showing it.
+        """
+        key = ("trace", run, ended)
+        slow = ended or run in self._long
+        trace = await self._ask(key, lambda: self._read_trace(run), keep_s=SLOW_KEEP_S if slow else KEEP_S, lasting=slow)
+        if len(trace.spans) > _EASY_TRACE:
+            self._long.add(run)
         return trace
 
     async def server_time(self) -> str:
@@ -161,11 +171,32 @@ class Source:
         spans: list[TraceSpan] = []
         cursor: str | None = None
         while True:
-            page = await self._client.spans(run, cursor=cursor, limit=_SPAN_PAGE)
+            page = await self._client.spans(run, cursor=cursor, limit=_API_PAGE)
             spans += [trace_span(span) for span in page.items]
             cursor = page.cursor
             if cursor is None or len(spans) >= TRACE_MOST:
                 return Trace(spans, truncated=cursor is not None)
+
+    async def _read_traces(self, filters: dict[str, Any], cursor: str | None) -> PageModel[SpanModel]:
+        """Runs are root spans too: where they fill a page, the next one is looked at, a few times."""
+        for _ in range(TRACE_PAGES):
+            page = await self._client.root_spans(**filters, cursor=cursor)
+            plain = [span for span in page.items if span.job is None]
+            cursor = page.cursor
+            if plain or cursor is None:
+                break
+        return page.model_copy(update={"items": plain})
+
+    async def _read_logs(self, run: str, severity: str) -> Logs:
+        lines: list[LogModel] = []
+        cursor: str | None = None
+        least = None if severity == "debug" else severity
+        while True:
+            page = await self._client.logs(run, severity=least, cursor=cursor, limit=_API_PAGE)
+            lines += page.items
+            cursor = page.cursor
+            if cursor is None or len(lines) >= LOGS_READ:
+                return Logs(lines[-LOGS_SHOWN:] if cursor is None else lines[:LOGS_SHOWN], len(lines), cursor is not None)
 
     async def _jobs(self, **filters: Any) -> PageModel[RunModel]:
         filters = {name: value or None for name, value in filters.items()}
@@ -177,6 +208,8 @@ class Source:
         """The answer to `question`, shared. `lasting` answers outlive changes for `keep_s`."""
         now_s = time.monotonic()
         kept = self._kept.get(key)
+        if kept is not None and kept.task.done() and kept.task.exception() is not None:
+            kept = None  # a failure is not worth keeping
         fresh = kept is not None and now_s - kept.asked_s < keep_s and (lasting or kept.version == self._version)
         if kept is None or not (fresh or (not kept.task.done() and kept.version == self._version)):
             kept = _Kept(asyncio.ensure_future(_answer(question)), self._version, now_s)

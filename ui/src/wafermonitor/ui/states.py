@@ -35,7 +35,7 @@ LOOKS = {
         Look("timeout", "timeout", "Ended because it took too long.", failing=True),
         Look("cancellation", "cancelled", "Stopped from outside."),
         Look("skip", "skipped", "Found nothing to do."),
-        Look("span", "span", "A plain span: part of a program that reports no runs here."),
+        Look("span", "ok", "A plain span that ended without an error."),
         Look("span-error", "error", "A plain span that ended with an error.", failing=True),
     )
 }

@@ -19,6 +19,7 @@ from wafermonitor.ui.states import look_of
 MOST_ROWS = 160
 ROWS_ABOVE = 60
 MOST_MARKS = 300
+FEW_ROWS = 24
 MAP_HEIGHT = 30
 _LATE = 0.85
 
@@ -37,6 +38,7 @@ class TraceSpan(NamedTuple):
     start_ms: float
     end_ms: float | None
     service: str | None
+    note: str
     detail: bytes
 
 
@@ -48,7 +50,7 @@ class Trace(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One line of the waterfall; seconds since the run's start. `end_s` None grows to now."""
+    """One line of the waterfall; seconds since the run's start. `end_s` None grows to now; `gone_ms` is the last sign of a run that gives none."""
 
     span_id: str
     name: str
@@ -62,6 +64,8 @@ class Row(NamedTuple):
     end_s: float | None
     took_s: float
     service: str | None
+    note: str
+    gone_ms: float | None
     children: bool
     folded: bool
     orphan: bool
@@ -110,6 +114,7 @@ def trace_span(span: SpanModel) -> TraceSpan:
         start_ms=epoch_ms(span.start) or 0.0,
         end_ms=epoch_ms(span.end),
         service=span.service,
+        note="",
         detail=span.model_dump_json(exclude_defaults=True).encode(),
     )
 
@@ -126,14 +131,22 @@ def with_signs(spans: Iterable[TraceSpan], runs: Iterable[RunModel]) -> list[Tra
         look = look_of(run.state, run.result, overdue=run.overdue)
         gone = span.open and run.state in {"silent", "lost"}
         end_ms = epoch_ms(run.last_sign) if gone and span.end_ms is None else span.end_ms
-        joined.append(span._replace(look=look.key, failing=look.failing, end_ms=end_ms))
+        note = run.substrate_ids[0] if len(run.substrate_ids) == 1 else ""
+        joined.append(span._replace(look=look.key, failing=look.failing, end_ms=end_ms, note=note))
     return joined
 
 
-def rows(spans: Sequence[TraceSpan], root: str, *, runs_only: bool, folded: Collection[str]) -> list[Row]:
-    """All rows in the order of the tree, each before its children; those below a folded row are left out."""
-    if runs_only:
+def rows(spans: Sequence[TraceSpan], root: str, *, mode: str, toggled: Collection[str]) -> list[Row]:
+    """All rows in the order of the tree, each before its children; those below a folded row are left out.
+
+    `mode`: `all`, `runs` (only runs), or `focus` (runs that ended well are folded where there are many rows). `toggled` names the
+    rows that are the other way round.
+    """
+    folded = set(toggled)
+    if mode == "runs":
         spans = _runs(spans)
+    elif mode == "focus" and len(spans) > FEW_ROWS:
+        folded ^= {span.span_id for span in spans if span.run and not span.open and not span.failing and span.span_id != root}
     if not spans:
         return []
     known = {span.span_id for span in spans}
@@ -153,7 +166,7 @@ def rows(spans: Sequence[TraceSpan], root: str, *, runs_only: bool, folded: Coll
             continue
         seen.add(span.span_id)
         below = children.get(span.span_id, [])
-        orphan = depth == 0 and span.span_id != root and span.parent is not None and not runs_only
+        orphan = depth == 0 and span.span_id != root and span.parent is not None and mode != "runs"
         found.append(_row(span, depth, begin_ms, service, bool(below), span.span_id in folded, orphan))
         if span.span_id not in folded:
             waiting.extend((child, depth + 1) for child in reversed(below))
@@ -162,7 +175,7 @@ def rows(spans: Sequence[TraceSpan], root: str, *, runs_only: bool, folded: Coll
 
 def window(all_rows: list[Row], trace: Trace, *, top: int, begin_ms: float, now_ms: float) -> Window:
     """The rows around line `top`, with the map of all of them."""
-    is_open = any(row.open and row.end_s is None for row in all_rows)
+    is_open = any(row.open for row in all_rows)
     now_s = max((now_ms - begin_ms) / 1_000, 0.0)
     length_s = max([row.end_s for row in all_rows if row.end_s is not None] + ([now_s] if is_open else []), default=now_s)
     first = min(max(top - ROWS_ABOVE, 0), max(len(all_rows) - 1, 0))
@@ -206,6 +219,8 @@ def _row(
         end_s=end_s,
         took_s=0.0 if end_s is None else max(end_s - start_s, 0.0),
         service=span.service if span.service != service else None,
+        note=span.note,
+        gone_ms=span.end_ms if span.open else None,
         children=children,
         folded=folded,
         orphan=orphan,

@@ -27,7 +27,7 @@ class Page(NamedTuple):
     html: str
     title: str
     nav: str
-    server_ms: float
+    server_ms: float | None
     busy: bool = False
     series: tuple[MetricSeriesModel, ...] = ()
 

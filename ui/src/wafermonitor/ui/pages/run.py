@@ -7,25 +7,33 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from wafermonitor.query.models import LogModel, RunDetail, RunModel, SpanModel, TreeNode
+from wafermonitor.query.models import LogModel, MetricSeriesModel, RunDetail, RunModel, SpanModel, TreeNode
 from wafermonitor.semconv import attributes as names
-from wafermonitor.semconv import events
+from wafermonitor.semconv import events, metrics
 from wafermonitor.ui import waterfall
 from wafermonitor.ui.address import MOST_FOLDED, Run, Runs, url
-from wafermonitor.ui.clock import duration, epoch_ms, number, seconds_between
+from wafermonitor.ui.clock import duration, epoch_ms, file_size, number, seconds_between
 from wafermonitor.ui.errors import RunMissing
 from wafermonitor.ui.pages.page import Page
-from wafermonitor.ui.render import plain, render
-from wafermonitor.ui.source import Source
+from wafermonitor.ui.points import cores_busy, points_of
+from wafermonitor.ui.render import plain, plural, render
+from wafermonitor.ui.source import Logs, Source
 from wafermonitor.ui.states import LOOKS, Look, look
 from wafermonitor.ui.waterfall import Row, Trace
 
-MOST_LOGS = 500
 _SEVERITY_LOOKS = ((17, "error"), (13, "warn"), (9, "info"), (0, "debug"))
-_SHOWN_ELSEWHERE = (names.WAFER_LOT_IDS, names.WAFER_SUBSTRATE_IDS, names.WAFER_EQUIPMENT_ID, names.WAFER_RECIPE_NAME)
+_JOB = names.WAFER_JOB_NAME.removesuffix("name")
+_SHOWN_ELSEWHERE = {
+    names.ERROR_TYPE,
+    names.WAFER_EQUIPMENT_ID,
+    names.WAFER_LOT_IDS,
+    names.WAFER_PRODUCT_ID,
+    names.WAFER_RECIPE_NAME,
+    names.WAFER_SUBSTRATE_IDS,
+}
 
 
 class Line(NamedTuple):
@@ -40,6 +48,15 @@ class Line(NamedTuple):
     rest: str
 
 
+class Load(NamedTuple):
+    """CPU and memory in words, each with what it is of."""
+
+    cpu: str
+    cpu_note: str
+    memory: str
+    memory_note: str
+
+
 async def load(source: Source, address: Run, top: int) -> Page:
     """The page, or one that says that there is no such run."""
     try:
@@ -49,16 +66,16 @@ async def load(source: Source, address: Run, top: int) -> Page:
     trace, tree, logs, series, parent = await asyncio.gather(
         source.trace(address.run, ended=run.state == "ended"),
         source.tree(address.run),
-        source.logs(address.run, address.severity, MOST_LOGS),
+        source.logs(address.run, address.severity),
         source.metrics(address.run),
         source.parent(run),
     )
-    server_ms = epoch_ms(run.server_time) or epoch_ms(logs.server_time) or 0.0
+    server_ms = epoch_ms(run.server_time) or 0.0
     shown = look(run) if not run.plain else _plain_look(trace, run.span_id)
     subjobs = list(_flat(tree))
-    spans = waterfall.with_signs(trace.spans, [run, *(sub for _, sub in subjobs)])
-    lines = [line for line in map(log_line, logs.items) if not address.find or _contains(line, address.find)]
-    all_rows = waterfall.rows(spans, run.span_id, runs_only=address.rows == "runs", folded=address.fold)
+    spans = waterfall.with_signs(trace.spans, [*([] if run.plain else [run]), *(sub for _, sub in subjobs)])
+    lines = [line for line in map(log_line, logs.lines) if not address.find or _contains(line, address.find)]
+    all_rows = waterfall.rows(spans, run.span_id, mode=address.rows, toggled=address.fold)
     html = render(
         "run.html",
         address=address,
@@ -68,15 +85,17 @@ async def load(source: Source, address: Run, top: int) -> Page:
         why=why(run),
         about=about(run),
         parent=parent,
-        cpu_share=cpu_share(run),
+        load=load_of(run, series),
         subjobs=subjobs,
         window=waterfall.window(all_rows, trace, top=top, begin_ms=waterfall.begin_of(trace, run.span_id), now_ms=server_ms),
         picked=picked(trace, address.span),
         fold_url=lambda row: _fold_url(address, row),
         logs=lines,
-        logs_more=logs.cursor is not None,
+        logs_hidden=_hidden(logs),
+        failed_spans=sum(span.failing for span in trace.spans),
         carried=[pair for pair in _pairs(address) if pair[0] not in {"severity", "find"}],
-        attributes=sorted((name, value) for name, value in run.attributes.items() if name not in _SHOWN_ELSEWHERE),
+        attributes=[pair for pair in sorted(run.attributes.items()) if not _describes(pair[0])],
+        described=[pair for pair in sorted(run.attributes.items()) if _describes(pair[0])],
         resource=sorted(run.resource.items()),
         has_metrics=bool(series),
     )
@@ -122,11 +141,17 @@ def about(run: RunDetail) -> list[tuple[str, str, str]]:
     return shown + [(label, value, url(link) if link else "") for label, value, link in linked if value]
 
 
-def cpu_share(run: RunModel) -> str:
-    """How many cores it kept busy: `0.93 cores`."""
-    if not run.cpu_s or not run.duration_s:
-        return ""
-    return f"{run.cpu_s / run.duration_s:.2f} cores busy"
+def load_of(run: RunModel, series: Sequence[MetricSeriesModel]) -> Load:
+    """CPU and memory: of the run where it said so at its end, else of its process by the newest metrics."""
+    cpu, cpu_note = duration(run.cpu_s), ""
+    memory, memory_note = file_size(run.memory_bytes), "highest" if run.memory_bytes is not None else ""
+    if run.cpu_s is not None and run.duration_s:
+        cpu_note = f"{run.cpu_s / run.duration_s:.2f} cores busy"
+    elif busy := cores_busy(points_of(series, metrics.PROCESS_CPU_TIME)):
+        cpu, cpu_note = f"{busy[-1][1]:.2f} cores", "its process, last"
+    if run.memory_bytes is None and (used := points_of(series, metrics.PROCESS_MEMORY_USAGE)):
+        memory, memory_note = file_size(used[-1][1]), "its process, last"
+    return Load(cpu, cpu_note, memory, memory_note)
 
 
 def picked(trace: Trace, span_id: str) -> SpanModel | None:
@@ -139,8 +164,8 @@ def log_line(record: LogModel) -> Line:
     """An event or log record in words; its attributes that no word stands for go into `rest`."""
     word = next(word for least, word in _SEVERITY_LOOKS if record.severity >= least)
     body = record.body if isinstance(record.body, str) else "" if record.body is None else plain(record.body)
-    text = _event_text(record) if record.event_name.startswith("wafer.") else ""
-    rest = {} if text else {name: value for name, value in record.attributes.items() if not name.startswith("wafer.job.")}
+    text = _event_text(record) if record.event_name.startswith(_JOB) else ""
+    rest = {} if text else {name: value for name, value in record.attributes.items() if not name.startswith(_JOB)}
     key = hashlib.sha256(record.model_dump_json().encode()).hexdigest()[:16]
     return Line(
         key=key,
@@ -156,13 +181,12 @@ def log_line(record: LogModel) -> Line:
 def _event_text(record: LogModel) -> str:
     """What a lifecycle event says."""
     given = record.attributes
-    if record.event_name == events.WAFER_JOB_PROGRESS or record.event_name == events.WAFER_JOB_HEARTBEAT:  # noqa: PLR1714 - two names read better apart
+    if record.event_name in {events.WAFER_JOB_PROGRESS, events.WAFER_JOB_HEARTBEAT}:
         ratio = given.get(names.WAFER_JOB_PROGRESS_RATIO)
-        done, total = given.get(names.WAFER_JOB_PROGRESS_COMPLETED), given.get(names.WAFER_JOB_PROGRESS_TOTAL)
         parts = [
             given.get(names.WAFER_JOB_NAME, ""),
             f"{ratio * 100:.0f} %" if isinstance(ratio, float | int) else "",
-            f"{number(done)} of {number(total)} {given.get(names.WAFER_JOB_PROGRESS_UNIT, '')}".rstrip() if done and total else "",
+            _done(given),
             given.get(names.WAFER_JOB_PROGRESS_STAGE, ""),
             given.get(names.WAFER_JOB_PROGRESS_MESSAGE, ""),
         ]
@@ -171,6 +195,27 @@ def _event_text(record: LogModel) -> str:
         return ": ".join(str(given[name]) for name in (names.EXCEPTION_TYPE, names.EXCEPTION_MESSAGE) if name in given)
     parts = [given.get(names.WAFER_JOB_NAME, ""), given.get(names.WAFER_JOB_RESULT, ""), given.get(names.ERROR_TYPE, "")]
     return " · ".join(str(part) for part in parts if part)
+
+
+def _hidden(logs: Logs) -> str:
+    """Which lines are not on the page, in words; empty when all are."""
+    if logs.more:
+        return f"The first {len(logs.lines):,} of more than {logs.read:,} lines are shown."
+    return f"The newest {len(logs.lines):,} of {logs.read:,} lines are shown." if logs.read > len(logs.lines) else ""
+
+
+def _done(given: Mapping[str, Any]) -> str:
+    """`812 of 1,569 dies`; empty where no total is given."""
+    done, total = given.get(names.WAFER_JOB_PROGRESS_COMPLETED), given.get(names.WAFER_JOB_PROGRESS_TOTAL)
+    if not isinstance(done, int | float) or not isinstance(total, int | float):
+        return ""
+    unit = given.get(names.WAFER_JOB_PROGRESS_UNIT)
+    return f"{number(done)} of {number(total)}" + (f" {plural(str(unit), total)}" if unit else "")
+
+
+def _describes(name: str) -> bool:
+    """An attribute that the head of the page says in words."""
+    return name.startswith(_JOB) or name in _SHOWN_ELSEWHERE
 
 
 def _contains(line: Line, wanted: str) -> bool:
@@ -192,7 +237,7 @@ def _plain_look(trace: Trace, span_id: str) -> Look:
 
 def _fold_url(address: Run, row: Row) -> str:
     fold: Sequence[str] = [span for span in address.fold if span != row.span_id]
-    if not row.folded:
+    if row.span_id not in address.fold:
         fold = [*fold, row.span_id][-MOST_FOLDED:]
     return url(address, fold=tuple(fold))
 

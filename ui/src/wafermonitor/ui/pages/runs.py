@@ -54,7 +54,7 @@ async def load(source: Source, address: Runs) -> Page:
         found = await source.runs(address.level, question(address), address.cursor, PAGE_ROWS)
         runs, more, server_time = found.items, found.cursor, found.server_time
     else:
-        traces = await source.root_spans(span_question(address), address.cursor, PAGE_ROWS)
+        traces = await source.plain_traces(span_question(address), address.cursor, PAGE_ROWS)
         spans, more, server_time = traces.items, traces.cursor, traces.server_time
     clear = Runs(tab=address.tab, sort=address.sort)
     html = render(

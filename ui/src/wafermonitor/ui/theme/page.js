@@ -2,7 +2,7 @@
 // link state). Out: messages {go}, {rows}, {visible}. Called by: screen.js, once per session.
 
 import {morph} from "./morph.js";
-import {serverNow, setServerNow, show as showTimes} from "./clock.js";
+import {setServerNow, show as showTimes} from "./clock.js";
 import {brush, place, window_, zoomed} from "./waterfall.js";
 import {listen} from "./keys.js";
 
@@ -10,7 +10,7 @@ const screen = document.getElementById("screen");
 let session = null;
 let here = location.pathname + location.search;
 
-export function connect(given) {
+function connect(given) {
   session = given;
   given.changed(draw);
   draw();
@@ -21,11 +21,13 @@ export function connect(given) {
 function draw() {
   const shown = session.read();
   if (!shown.html) return;
-  setServerNow(shown.server_ms);
+  if (shown.server_ms) setServerNow(shown.server_ms);
   status(shown);
   if (shown.address !== here) return; // an answer to an address the viewer has left
   document.title = shown.title;
+  const tails = atEnd();
   keepChart(() => morph(screen, shown.html));
+  for (const list of document.querySelectorAll("[data-tail]")) if (tails.get(list) ?? true) list.scrollTop = list.scrollHeight;
   screen.removeAttribute("aria-busy");
   document.querySelectorAll("[data-nav]").forEach((link) => {
     if (link.dataset.nav === shown.nav) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
@@ -34,6 +36,9 @@ function draw() {
   place();
   document.documentElement.dataset.drawn = String(Number(document.documentElement.dataset.drawn ?? 0) + 1);
 }
+
+// Lists of a run that goes on follow their end, unless the viewer has scrolled up.
+const atEnd = () => new Map([...document.querySelectorAll("[data-tail]")].map((list) => [list, list.scrollTop + list.clientHeight > list.scrollHeight - 8]));
 
 // The chart is Bokeh's own element: it moves into the page's slot and back, and is never morphed.
 function keepChart(work) {
@@ -56,7 +61,7 @@ function status(shown) {
   banner.hidden = !shown.stale;
 }
 
-export function go(url, {push = true, replace = false} = {}) {
+function go(url, {push = true, replace = false} = {}) {
   if (push && url !== here) history[replace ? "replaceState" : "pushState"]({}, "", url);
   const moved = url.split("?")[0] !== here.split("?")[0] || new URLSearchParams(url.split("?")[1]).get("run") !== new URLSearchParams(here.split("?")[1]).get("run");
   here = url;
@@ -70,7 +75,7 @@ const change = (name, value) => {
   return url.pathname + url.search;
 };
 
-export const actions = {
+const actions = {
   theme: () => say(`${window.waferTheme()} theme`),
   help: () => { const dialog = document.getElementById("help"); dialog.open ? dialog.close() : dialog.showModal(); },
   find: () => document.querySelector(".find input").select(),
@@ -88,7 +93,7 @@ export const actions = {
   go,
 };
 
-export function say(words) {
+function say(words) {
   const place_ = document.getElementById("said");
   place_.textContent = words;
   place_.className = "said";
@@ -145,4 +150,4 @@ setInterval(() => {
   const cut = session && globalThis.Bokeh?.documents?.length === 0;
   if (cut) document.getElementById("link").dataset.state = "cut";
 }, 5000);
-export {serverNow};
+window.waferPageReady({connect});

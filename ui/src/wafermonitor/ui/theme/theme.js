@@ -1,5 +1,8 @@
-// Sets light or dark before the first paint. In: the viewer's earlier choice, else the system's. Called by: page.html, page.js.
+// Sets light or dark before the first paint, and the place where page.js and screen.js meet. In: the viewer's earlier choice, else the
+// system's. Called by: page.html, page.js.
 (() => {
+  // Panel loads screen.js through a loader of its own: a plain import of page.js there would run a second page beside the first.
+  window.waferPage = new Promise((resolve) => { window.waferPageReady = resolve; });
   const system = matchMedia("(prefers-color-scheme: dark)");
   const stored = () => { try { return localStorage.getItem("wafer-theme"); } catch { return null; } };
   const show = () => { document.documentElement.dataset.theme = stored() ?? (system.matches ? "dark" : "light"); };

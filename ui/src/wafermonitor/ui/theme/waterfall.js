@@ -1,12 +1,12 @@
 // The window of the waterfall: which rows are asked for, and which stretch of time the bars show. Called by: page.js.
 //
 // The server sends rows around the viewport (at most 160) with spacers for the rest. Bars are placed by CSS from four numbers of
-// the container (--from, --span, --now, all seconds since the run's start), so zoom, pan and the growth of open bars move
+// the container (--from, --wide, --now, all seconds since the run's start), so zoom, pan and the growth of open bars move
 // every bar without touching one of them.
 
 import {duration, serverNow} from "./clock.js";
 
-const ROW = 26;
+const ROW = 26, HEAD = 76; // px, as in run.css: one row; the axis and the map together
 let asked = "";
 
 const parts = () => {
@@ -27,7 +27,7 @@ export function place() {
   if (!found) return;
   const {from, span, now, all} = range(found.body);
   const set = (name, value) => found.body.style.setProperty(name, String(value));
-  set("--from", from); set("--span", span); set("--now", now);
+  set("--from", from); set("--wide", span); set("--now", now);
   set("--view-left", Math.max(0, from / all)); set("--view-width", Math.min(1, span / all));
   ticks(found.axis, from, span);
 }
@@ -55,7 +55,7 @@ export function window_(send) {
   if (!found) return;
   const {scroll, body} = found;
   const total = Number(body.dataset.total), first = Number(body.dataset.first), count = Number(body.dataset.count);
-  const top = Math.floor(scroll.scrollTop / ROW), bottom = Math.ceil((scroll.scrollTop + scroll.clientHeight) / ROW);
+  const top = Math.floor(scroll.scrollTop / ROW), bottom = Math.ceil((scroll.scrollTop + scroll.clientHeight - HEAD) / ROW);
   if (top >= first && Math.min(bottom, total) <= first + count) return;
   const wish = `${body.dataset.run}:${top}`;
   if (wish === asked) return;
