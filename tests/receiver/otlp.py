@@ -118,6 +118,7 @@ class Outcome:
     rejected: int
     reason: str
     media: str
+    partial: bool = False
 
     @property
     def ok(self) -> bool:
@@ -208,13 +209,14 @@ TRANSPORTS = (Grpc, HttpProtobuf, HttpJson)
 def _success(signal: Signal, body: bytes, http: int | None, media: str) -> Outcome:
     kind, field, json_field = RESPONSES[signal]
     if media == JSON:
-        partial = json.loads(body).get("partialSuccess", {})
-        rejected, reason = int(partial.get(json_field, 0)), partial.get("errorMessage", "")
+        answer = json.loads(body)
+        partial = answer.get("partialSuccess", {})
+        rejected, reason, is_set = int(partial.get(json_field, 0)), partial.get("errorMessage", ""), "partialSuccess" in answer
     else:
         message = kind.FromString(body)
         rejected, reason = getattr(message.partial_success, field), message.partial_success.error_message
-        assert message.HasField("partial_success") == (rejected > 0)
-    return Outcome(0, http, "", None, None, rejected, reason, media)
+        is_set = message.HasField("partial_success")
+    return Outcome(0, http, "", None, None, rejected, reason, media, is_set)
 
 
 def _grpc_refusal(error: grpc.aio.AioRpcError) -> Outcome:

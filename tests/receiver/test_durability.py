@@ -94,7 +94,7 @@ class Load:
             while not self._stopping:
                 number = next(self._numbers)
                 body = client.encode(spans(SPANS, first=number * SPANS))
-                while not await self._try(client, body):  # noqa: ASYNC110 - the sleep is a sender's pause between two tries
+                while not await self._try(client, body):
                     await asyncio.sleep(RETRY_S)
                 async with self._progress:
                     self.acked.add(number)
