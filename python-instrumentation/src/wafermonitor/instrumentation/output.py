@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Final
 
 from wafermonitor.instrumentation.announce import Progress, counted, progress_of
+from wafermonitor.instrumentation.guard import guarded
 
 PROGRESS_VARIABLE: Final = "WAFER_PROGRESS_FD"
 
@@ -145,6 +146,7 @@ class Output:
             self._line(line, named=named)
         rest[:] = last[-_LINE_BYTES:]
 
+    @guarded  # were this thread to end, the command would wait for a reader for ever
     def _line(self, line: bytes, *, named: bool) -> None:
         line = line[:_LINE_BYTES]
         progress = matched(self._pattern, line) if named and self._pattern else progress_of(line.decode("utf-8", "replace"))
