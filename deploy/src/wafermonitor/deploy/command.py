@@ -144,11 +144,15 @@ def show_url(url: str) -> None:
 def run_until_stopped(work: Coroutine[Any, Any, T]) -> T | None:
     """Run `work`; SIGINT and SIGTERM cancel it and let it clean up. None when it was stopped."""
 
+    def stop(task: asyncio.Future[T]) -> None:
+        click.echo("stopping, so that nothing accepted is lost …", err=True)
+        task.cancel()
+
     async def main() -> T | None:
         task = asyncio.ensure_future(work)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, task.cancel)
+            loop.add_signal_handler(number, stop, task)
         try:
             return await task
         except asyncio.CancelledError:

@@ -34,7 +34,7 @@ POLL_S = 0.05
 class Plan:
     """What to run: `arguments` of the `wafer` command, what to add to the environment, and where it says that it is ready.
 
-    Without a `ready_url` the service is ready when it has printed a JSON object that says `"ready": true` (`Service.announced`).
+    Without a `ready_url` the service is ready once it has printed a JSON object with `"ready": true` (`Service.announced`).
     """
 
     name: str
