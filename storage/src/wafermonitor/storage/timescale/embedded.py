@@ -59,7 +59,10 @@ async def start(
 
 
 class Server:
-    """A running server, ours or another process's. Made by `start`."""
+    """A running server, ours or another process's. Made by `start`.
+
+    The thread that starts it must live as long: Linux stops the server when that thread ends, not only when the process does.
+    """
 
     def __init__(self, folder: Folder, pg_bin: Path | None, settings: Mapping[str, str], timeout_s: float) -> None:
         self.folder = folder
@@ -154,7 +157,11 @@ class Server:
                     raise
             else:
                 break
-        await _make_database(self.folder.dsn(self.port, "postgres"))
+        try:
+            await _make_database(self.folder.dsn(self.port, "postgres"))
+        except BaseException:
+            await self._end()
+            raise
         _log.info("PostgreSQL %s answers on port %s", found.major, self.port)
 
     async def _launch(self, end: float) -> None:
