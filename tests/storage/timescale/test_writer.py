@@ -268,3 +268,30 @@ async def test_changes_of_a_transaction_that_commits_late_are_not_left_out(store
     assert [item.run.run_id for item in first.runs] == ["run-3"]
     assert [item.run.run_id for item in second.runs] == ["run-1"]
     assert (await store.reader.changes(second.token)).runs == []
+
+
+async def test_roles_need_no_more_than_their_rights(dsn):
+    async with on_postgres(dsn, role="wafer_writer") as writing, on_postgres(dsn, role="wafer_reader") as reading:
+        batch = Batch(
+            spans=[span(1)], logs=[log(1)], points=[point(1)], runs=[run(1), ended(2)], feeds=[feed_beat()], dead=[dead()]
+        )
+        for _ in range(2):
+            await writing.writer.write([batch])
+        assert await writing.pool.fetchval("SELECT wafer_data.sweep_ghosts() + wafer_data.set_inferred($1)", NOW) == 0
+        assert await spans_of(reading) == [span(1)]
+        assert len((await reading.reader.runs(RunQuery(order="failing"))).items) == 2
+        assert await reading.pool.fetchval("SELECT count(*) FROM wafer.job_run") == 2
+        with pytest.raises(StorageUnavailable, match="right"):
+            await reading.writer.write([batch])
+
+
+async def test_a_server_that_was_killed_and_comes_back_is_written_to_again(postgres, store):
+    await store.writer.write([Batch(spans=[span(1)])])
+    postgres.kill()
+    with pytest.raises(StorageUnavailable):
+        await store.writer.write([Batch(spans=[span(2)])])
+    with pytest.raises(StorageUnavailable):
+        await store.reader.health()
+    postgres.restart()
+    await store.writer.write([Batch(spans=[span(1), span(2)])])
+    assert await spans_of(store) == [span(1), span(2)]

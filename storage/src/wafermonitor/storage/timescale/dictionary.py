@@ -1,10 +1,9 @@
 """Numbers for names: sites, services, scopes, resources and metric series, each stored once and remembered.
 
-In: a group's batches. Out: `Ids`, valid for good. Called by: `writer`, before its own transaction.
+In: a group's batches. Out: `Ids`. Called by: `writer`, before its own transaction.
 
 New rows are committed first, in a short transaction of their own and in the order of their keys, so that two writers never wait
-for each other in a circle and a group that fails leaves nothing but names behind. That commit does not wait for the disk: the
-rows that use a name are committed after it, and a commit on disk carries every earlier one with it.
+for each other in a circle and a group that fails leaves nothing but names behind.
 """
 
 from __future__ import annotations
@@ -56,6 +55,11 @@ class Dictionary:
             self._series.learn(ids.series)
         return ids
 
+    def forget(self) -> None:
+        """Ask again for everything: the database may have gone back to an earlier state, or be another one."""
+        for memory in (self._sites, self._apps, self._scopes, self._resources, self._series):
+            memory.clear()
+
 
 class _Names(NamedTuple):
     """What a group needs numbers for."""
@@ -82,6 +86,9 @@ class _Memory(Generic[K]):
                 self._numbers.move_to_end(name)
                 found[name] = number
         return found
+
+    def clear(self) -> None:
+        self._numbers.clear()
 
     def learn(self, numbers: Mapping[K, int]) -> None:
         self._numbers.update(numbers)

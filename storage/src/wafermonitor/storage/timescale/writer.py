@@ -95,6 +95,13 @@ class Writer:
 
     async def write(self, batches: Sequence[Batch]) -> None:
         """Store all of `batches` in one transaction. When it returns, they are on disk as the server's settings have it."""
+        try:
+            await self._write(batches)
+        except StorageUnavailable:
+            self._dictionary.forget()  # after a failover the new server may lack the newest names
+            raise
+
+    async def _write(self, batches: Sequence[Batch]) -> None:
         with border("store this group"):
             ids = await self._dictionary.number(self._pool, batches)
             group = _group(batches, ids, await self._prepared())
