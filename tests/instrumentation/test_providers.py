@@ -236,3 +236,12 @@ def test_log_records_can_be_kept_at_home(telemetry: Telemetry, sink: otlp_sink.S
 )
 def test_two_addresses_of_one_server(one: str, other: str, same: bool) -> None:
     assert same_server(one, other) is same
+
+
+@pytest.mark.parametrize(
+    ("argv0", "name"),
+    [("/opt/jobs/nightly_fit.py", "nightly_fit"), ("/opt/jobs/stdf_yield/__main__.py", "stdf_yield"), ("-c", "")],
+)
+def test_a_program_is_named_by_its_file_or_its_package(monkeypatch, argv0, name):
+    monkeypatch.setattr("sys.argv", [argv0])
+    assert providers._program() == name

@@ -127,12 +127,20 @@ class Telemetry:
             names.TELEMETRY_DISTRO_NAME: SCOPE,
             names.TELEMETRY_DISTRO_VERSION: self.version,
         }
-        program = Path(sys.argv[0]).stem if sys.argv and not sys.argv[0].startswith("-") else ""
+        program = _program()
         if program and str(ours.get(names.SERVICE_NAME, "")).startswith("unknown_service"):
             ours[names.SERVICE_NAME] = program
         configured = {names.WAFER_SITE_ID: self.config.site_id, names.WAFER_AREA_NAME: self.config.area_name}
         ours |= {name: value for name, value in configured.items() if value}
         return Resource({name: value for name, value in ours.items() if value != ""}, SCHEMA_URL)
+
+
+def _program() -> str:
+    """The program's name: its file, or its package when it was started by `python -m`."""
+    if not sys.argv or sys.argv[0].startswith("-"):
+        return ""
+    path = Path(sys.argv[0])
+    return path.parent.name if path.stem == "__main__" else path.stem
 
 
 class _Queue(LogRecordProcessor):
