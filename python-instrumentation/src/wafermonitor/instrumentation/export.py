@@ -9,7 +9,6 @@ come in time makes the endpoint count as down: from then on everything goes to t
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections import deque
@@ -118,6 +117,8 @@ class Sender:
 
     async def flush_async(self, *, keep: float = 0.0) -> bool:
         """As `flush`, and the event loop goes on meanwhile."""
+        import asyncio
+
         allowance_s = self._budget.left_s(keep=keep, refill=not self._down)
         if self._down or allowance_s <= 0:
             return bool(self.flush(keep=keep))

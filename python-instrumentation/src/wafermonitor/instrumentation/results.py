@@ -8,9 +8,9 @@ failure is the job's own; error is the infrastructure's (memory, a killed worker
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import subprocess
+import sys
 import traceback
 from concurrent.futures import BrokenExecutor
 from typing import Any, Final, NamedTuple
@@ -45,13 +45,18 @@ def ending_of(  # noqa: PLR0911 - one line for each kind of ending
     name = type(error).__name__
     if isinstance(error, KeyboardInterrupt):
         return Ending(names.WAFER_JOB_RESULT_CANCELLATION, f"signal.{(received or signal.SIGINT).name}")
-    if isinstance(error, asyncio.CancelledError | GeneratorExit):
+    if isinstance(error, GeneratorExit) or _is_cancelled_task(error):
         return Ending(names.WAFER_JOB_RESULT_CANCELLATION, name)
     if isinstance(error, MemoryError | BrokenExecutor):
         return Ending(names.WAFER_JOB_RESULT_ERROR, name, message=str(error))
     if isinstance(error, TimeoutError | subprocess.TimeoutExpired):
         return Ending(names.WAFER_JOB_RESULT_TIMEOUT, name, message=_text(error))
     return Ending(names.WAFER_JOB_RESULT_FAILURE, name, message=_text(error))
+
+
+def _is_cancelled_task(error: BaseException) -> bool:
+    asyncio = sys.modules.get("asyncio")  # a program without it has no tasks, and need not load it for us
+    return asyncio is not None and isinstance(error, asyncio.CancelledError)
 
 
 def _of_exit(error: SystemExit, received: signal.Signals | None) -> Ending:

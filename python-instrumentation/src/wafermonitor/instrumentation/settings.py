@@ -1,7 +1,7 @@
 """How a service is set up: flags › environment › `wafer.toml` › defaults, one record per option.
 
-In: a component's `Config` class, flags, the environment, `wafer.toml`. Out: a frozen `Config`, or ConfigRejected naming the field,
-the value and the fix. Called by: each service's `config.py` and `command.py`, `wafer config show`, the docs table.
+In: a `Config` class, flags, the environment, `wafer.toml`. Out: a frozen `Config`, or ConfigRejected that names the field, its
+value and fix. Called by: each service's `config.py` and `command.py`, `wafer config show`, the docs table.
 
 Needs pydantic-settings, which every service extra brings; the base install never imports this module.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import click
 from pydantic import SecretStr, ValidationError
@@ -25,23 +25,9 @@ from pydantic_settings import (
 )
 
 from wafermonitor.instrumentation.errors import ConfigRejected
+from wafermonitor.instrumentation.option import MASK, Option
 
 F = TypeVar("F", bound=Callable[..., Any])
-MASK = "********"
-
-
-class Option(NamedTuple):
-    """One option as `wafer config show` and the docs table print it. A secret's value is masked."""
-
-    component: str
-    name: str
-    environment: str
-    aliases: tuple[str, ...]
-    type: str
-    default: str
-    doc: str
-    value: str
-    source: str
 
 
 class ServiceConfig(BaseSettings):
@@ -134,7 +120,7 @@ class _TomlSection(TomlConfigSettingsSource):
         self._section = section
         super().__init__(settings_cls, file)
 
-    def _read_file(self, file_path: Path) -> dict[str, Any]:
+    def _read_file(self, file_path: Any) -> dict[str, Any]:
         try:
             table = super()._read_file(file_path).get(self._section, {})
         except ValueError as error:
