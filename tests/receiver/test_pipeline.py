@@ -10,6 +10,7 @@ from tests.receiver.otlp import spans
 from wafermonitor.receiver.config import Config
 from wafermonitor.receiver.errors import Draining, ReceiverUnavailable, RequestRejected, StoreUnavailable
 from wafermonitor.receiver.pipeline import LONGEST_RETRY_S, SHORTEST_RETRY_S, Pipeline
+from wafermonitor.receiver.telemetry import Telemetry
 from wafermonitor.receiver.transcode import json, python
 from wafermonitor.receiver.transcode.protocol import Encoding, Request, Signal
 from wafermonitor.storage.errors import StorageRejected, StorageUnavailable
@@ -26,7 +27,7 @@ async def begin(store):
     started = []
 
     def begin(lanes=LANES, **options) -> Pipeline:
-        pipeline = Pipeline(store, lanes, Config(**({"writers": 1} | options)))
+        pipeline = Pipeline(store, lanes, Config(**({"writers": 1} | options)), Telemetry(lambda: 0.0))
         pipeline.start()
         started.append(pipeline)
         return pipeline

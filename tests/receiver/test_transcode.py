@@ -438,6 +438,20 @@ def test_json_nested_beyond_the_parser_rejects_its_item_alone():
     assert [span.name for span in from_json(Signal.TRACES, deeper).batch.spans] == ["span 1", "span 2", "span 3"]
 
 
+@pytest.mark.parametrize("encoding", list(Encoding))
+@pytest.mark.parametrize("shape", ["array_value", "kvlist_value"])
+def test_values_as_deep_as_allowed_are_kept(encoding, shape):
+    request = spans()
+    value = last_item(request).attributes.add(key="deep").value
+    for _ in range(policies.MAX_DEPTH):
+        inner = getattr(value, shape).values.add()
+        value = inner if shape == "array_value" else inner.value
+    value.string_value = "bottom"
+    result = protobuf(Signal.TRACES, request) if encoding is Encoding.PROTOBUF else from_json(Signal.TRACES, as_json(request))
+    assert result.rejected == 0
+    assert "bottom" in result.batch.spans[0].attributes
+
+
 def test_a_body_of_another_signal_is_no_crash():
     for signal in Signal:
         with contextlib.suppress(RequestRejected):

@@ -50,10 +50,11 @@ class _Member(NamedTuple):
 class Pipeline:
     """The queue and the tasks that empty it. `lanes` has one lane for each encoding."""
 
-    def __init__(self, writer: Writer, lanes: Mapping[Encoding, Lane], config: Config) -> None:
+    def __init__(self, writer: Writer, lanes: Mapping[Encoding, Lane], config: Config, telemetry: Telemetry) -> None:
         self._writer = writer
         self._lanes = lanes
         self._config = config
+        self._telemetry = telemetry
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
         self._arrived = asyncio.Event()
@@ -63,8 +64,6 @@ class Pipeline:
         self._threads = ThreadPoolExecutor(config.writers, thread_name_prefix="transcode")
         self._tasks: list[asyncio.Task[None]] = []
         self._tracer = trace.get_tracer(__name__)
-        self.telemetry: Telemetry | None = None
-        self.store_answers = True
 
     def start(self) -> None:
         """Begin to take groups."""
@@ -210,7 +209,6 @@ class Pipeline:
         await self._write(members[middle:])
 
     def _unavailable(self, members: Sequence[_Member]) -> None:
-        self.store_answers = False
         self._fail_all(
             [member.waiting for member in members],
             StoreUnavailable("the store cannot commit now; try again", max(self.retry_s(), SHORTEST_RETRY_S)),
@@ -221,21 +219,18 @@ class Pipeline:
             _fail(waiting.answer, error)
 
     def _committed(self, members: Sequence[_Member], took_s: float) -> None:
-        self.store_answers = True
         for waiting, transcoded in members:
             if not waiting.answer.done():
                 waiting.answer.set_result(Answer(transcoded.rejected, transcoded.message))
-        if self.telemetry is None:
-            return
-        self.telemetry.commit_s.observe(took_s)
-        self.telemetry.group_requests.observe(len(members))
-        self.telemetry.group_items.observe(sum(member.transcoded.batch.items for member in members))
+        self._telemetry.commit_s.observe(took_s)
+        self._telemetry.group_requests.observe(len(members))
+        self._telemetry.group_items.observe(sum(member.transcoded.batch.items for member in members))
         for waiting, transcoded in members:
             signal = waiting.request.signal.value
-            self.telemetry.bytes.labels(signal).inc(len(waiting.request.body))
-            self.telemetry.items.labels(signal, "stored").inc(transcoded.batch.items)
-            self.telemetry.items.labels(signal, "repaired").inc(transcoded.repaired)
-            self.telemetry.items.labels(signal, "rejected").inc(transcoded.rejected)
+            self._telemetry.bytes.labels(signal).inc(len(waiting.request.body))
+            self._telemetry.items.labels(signal, "stored").inc(transcoded.batch.items)
+            self._telemetry.items.labels(signal, "repaired").inc(transcoded.repaired)
+            self._telemetry.items.labels(signal, "rejected").inc(transcoded.rejected)
 
     def _measure(self, group: Sequence[_Waiting], took_s: float) -> None:
         rate = sum(len(waiting.request.body) for waiting in group) / max(took_s, 1e-6) * self._config.writers

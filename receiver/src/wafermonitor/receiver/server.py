@@ -150,10 +150,9 @@ class _HttpServer(uvicorn.Server):
 async def start(storage: Storage, config: Config) -> RunningReceiver:
     """Listen on both addresses. Raises AddressRejected when one cannot be had."""
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    pipeline = Pipeline(storage.writer, {Encoding.PROTOBUF: python.Lane(), Encoding.JSON: json.Lane()}, config)
-    budget = Budget(config.queue_bytes, pipeline.retry_s)
     telemetry = Telemetry(lambda: float(budget.held_bytes))
-    pipeline.telemetry = telemetry
+    pipeline = Pipeline(storage.writer, {Encoding.PROTOBUF: python.Lane(), Encoding.JSON: json.Lane()}, config, telemetry)
+    budget = Budget(config.queue_bytes, pipeline.retry_s)
 
     async def ready() -> str | None:
         return await _trouble(storage, pipeline)
