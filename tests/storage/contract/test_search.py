@@ -34,7 +34,7 @@ WORLD = [
         equipment="prober-1",
         attributes='{"wafer.param.dies": 12, "mode": "hot"}',
     ),
-    run(2, start_ns=NOW - 20 * MINUTE, heartbeat_interval_s=10.0, last_sign_ns=NOW - MINUTE, owner="Zoë", feed="host-live"),
+    run(2, start_ns=NOW - 20 * MINUTE, heartbeat_interval_s=10.0, last_sign_ns=NOW - MINUTE, owner="ZOË", feed="host-live"),
     run(3, start_ns=NOW - 30 * MINUTE, heartbeat_interval_s=10.0, last_sign_ns=NOW - 20 * MINUTE, feed="host-live"),
     run(4, start_ns=NOW - 40 * MINUTE, heartbeat_interval_s=10.0, last_sign_ns=NOW - 5 * MINUTE, feed="host-cut"),
     run(5, start_ns=NOW - 50 * MINUTE, expected_duration_s=60.0, job="etch_drift", service="etch", recipe="R-9"),

@@ -24,9 +24,8 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN to_timestamp((unix_ns / 1000000000)::double precision)
   + make_interval(secs => ((unix_ns % 1000000000) / 1000)::double precision / 1000000);
 
--- The twin of `runs.state.run_state` and `close_due`, proven equal by test. Ranks and intervals as in run and process; times in ns.
--- `lost_for_s` is how long a lost run has given no sign by its feed's clock, null in every other state.
-CREATE OR REPLACE FUNCTION wafer.judge(
+-- The twin of `runs.state.run_state` and `close_due`, proven equal by test. `state` is the state; `lost_for_s` is how long a lost run has given no sign by its feed's clock, null in every other state.
+CREATE OR REPLACE FUNCTION wafer.run_state(
   end_rank smallint, heartbeat_interval_s double precision, process_interval_s double precision, last_sign_unix_ns bigint,
   process_beat_unix_ns bigint, watermark_unix_ns bigint, skew_ns bigint, now_unix_ns bigint, limits wafer.limits,
   OUT state text, OUT lost_for_s double precision
@@ -131,7 +130,7 @@ LEFT JOIN wafer_data.process p USING (process_key)
 LEFT JOIN wafer_data.feed f ON f.site_id = r.site_id AND f.feed_id = r.feed_id
 CROSS JOIN wafer.limits l
 CROSS JOIN LATERAL (SELECT (extract(epoch FROM clock_timestamp()) * 1000000000)::bigint AS now_ns) n
-CROSS JOIN LATERAL wafer.judge(
+CROSS JOIN LATERAL wafer.run_state(
   r.end_rank, r.heartbeat_interval_s, p.interval_s, r.last_sign_unix_ns, p.beat_unix_ns, f.watermark_unix_ns, f.skew_ns,
   n.now_ns, l
 ) j;
@@ -145,7 +144,7 @@ LANGUAGE sql AS $$
     LEFT JOIN wafer_data.process p USING (process_key)
     LEFT JOIN wafer_data.feed f ON f.site_id = o.site_id AND f.feed_id = o.feed_id
     CROSS JOIN wafer.limits l
-    CROSS JOIN LATERAL wafer.judge(
+    CROSS JOIN LATERAL wafer.run_state(
       o.end_rank, o.heartbeat_interval_s, p.interval_s, o.last_sign_unix_ns, p.beat_unix_ns, f.watermark_unix_ns, f.skew_ns,
       now_unix_ns, l
     ) j
