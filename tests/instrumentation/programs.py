@@ -70,6 +70,20 @@ def fork() -> None:
         os.waitpid(child, 0)
 
 
+def fork_plain() -> None:
+    """The child makes no run, only a span of OpenTelemetry's own API."""
+    from opentelemetry import trace
+
+    wafer.install()
+    with wafer.job("outer"):
+        child = os.fork()
+        if child == 0:
+            with trace.get_tracer("library").start_as_current_span("plain"):
+                pass
+            sys.exit(0)
+        os.waitpid(child, 0)
+
+
 def work(number: int) -> int:
     with wafer.subjob("work", params={"number": number}):
         return number

@@ -217,6 +217,33 @@ def test_values_of_any_kind_are_carried_or_become_text(telemetry: Telemetry, sin
     }
 
 
+def test_a_strange_text_spoils_neither_its_own_run_nor_another(telemetry: Telemetry, sink: otlp_sink.Server) -> None:
+    telemetry()
+    with wafer.job("outer") as outer:
+        with pytest.raises(ValueError, match="bytes"), outer.subjob("inner"):
+            raise ValueError("bytes \udcff in a file name" + "x" * 100_000)
+        outer.progress(completed=float("nan"), total=3, message="\udcff")
+    jobs.flush()
+    inner = sink.runs("inner")[0]
+    assert inner.raw["status"]["message"].startswith("bytes \ufffd in a file name")
+    assert len(inner.raw["status"]["message"]) < 10_000
+    assert len(sink.runs()) == 2
+    [progress] = sink.events("wafer.job.progress")
+    assert progress.attributes["wafer.job.progress.message"] == "\ufffd"
+    assert "wafer.job.progress.completed" not in progress.attributes
+
+
+def test_what_cannot_be_encoded_is_left_out_and_the_rest_is_sent(
+    telemetry: Telemetry, sink: otlp_sink.Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = telemetry()
+    with wafer.job("a"):
+        made.sender.put("traces", object())
+    jobs.flush()
+    assert [run.name for run in sink.runs()] == ["a"]
+    assert "cannot be encoded" in caplog.text
+
+
 def test_a_decorated_function_is_a_run_at_each_call(telemetry: Telemetry, sink: otlp_sink.Server) -> None:
     telemetry()
 

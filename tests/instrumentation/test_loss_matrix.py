@@ -59,6 +59,10 @@ def test_a_normal_end(sink: otlp_sink.Server, start: Start) -> None:
         "process.uptime",
         "wafer.job.duration",
     }
+    [durations] = [item.raw["histogram"] for item in sink.metrics if item.name == "wafer.job.duration"]
+    assert durations["aggregationTemporality"] == "AGGREGATION_TEMPORALITY_DELTA"
+    assert [int(point["count"]) for point in durations["dataPoints"]] == [1, 1], "inner and outer"
+    assert max(int(point["timeUnixNano"]) for point in durations["dataPoints"]) <= int(outer.raw["endTimeUnixNano"])
 
 
 def test_an_exception(sink: otlp_sink.Server, start: Start) -> None:
@@ -131,6 +135,13 @@ def test_a_forked_child_reports_its_own_runs_and_leaves_the_parents_alone(sink: 
     assert child.parent_span_id == outer.span_id
     assert child.resource["process.pid"] != outer.resource["process.pid"]
     assert child.resource["service.instance.id"] != outer.resource["service.instance.id"]
+
+
+def test_a_plain_span_of_a_forked_child_is_sent_by_the_child(sink: otlp_sink.Server, start: Start) -> None:
+    assert ended(start("fork_plain")) == (0, "")
+    assert Counter(span.name for span in sink.spans) == {"outer": 1, "plain": 1}
+    plain = next(span for span in sink.spans if span.name == "plain")
+    assert plain.parent_span_id == sink.runs("outer")[0].span_id
 
 
 @pytest.mark.parametrize(("program", "tasks"), [("spawn", 1), ("pool", 4), ("executor", 4)])

@@ -26,17 +26,21 @@ def guarded(function: Callable[P, R]) -> Callable[P, R | None]:
         try:
             return function(*args, **kwargs)
         except Exception as error:  # noqa: BLE001 - the whole point
-            once(f"{function.__qualname__} failed: {type(error).__name__}: {error}", error)
+            once(f"{function.__qualname__} failed: {type(error).__name__}: {error}", error, key=function.__qualname__)
             return None
 
     return call
 
 
-def once(message: str, error: BaseException | None = None) -> None:
-    """Log one warning, and the same message never again. The stack goes to DEBUG: the job's log is not ours to fill."""
-    if message in _seen:
+def once(message: str, error: BaseException | None = None, *, key: str | None = None) -> None:
+    """Log one warning, and never again one with the same key, which is the message if none is given.
+
+    The stack goes to DEBUG: the job's log is not ours to fill.
+    """
+    key = key or message
+    if key in _seen:
         return
-    _seen.add(message)
+    _seen.add(key)
     logger.warning("telemetry: %s", message)
     if error is not None:
         logger.debug("telemetry: %s", message, exc_info=error)

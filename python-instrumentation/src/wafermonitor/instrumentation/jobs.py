@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
@@ -27,6 +28,7 @@ from wafermonitor.instrumentation.otlp_json import text
 from wafermonitor.instrumentation.processor import RUN_KEY, Run
 from wafermonitor.instrumentation.progress import Progress, tracked
 from wafermonitor.instrumentation.results import Ending, described, ending_of
+from wafermonitor.instrumentation.values import clean
 from wafermonitor.semconv import attributes as names
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -38,7 +40,6 @@ _KEEP_INNER: Final = 1 / 2
 """… and so much for the outermost run, when a run inside another one asks."""
 _JOB_KEY: Final = contexts.create_key("wafer-job")
 _BAD: Final = {names.WAFER_JOB_RESULT_FAILURE, names.WAFER_JOB_RESULT_ERROR, names.WAFER_JOB_RESULT_TIMEOUT}
-_INT64: Final = range(-(2**63), 2**63)
 
 
 class Job:
@@ -83,7 +84,7 @@ class Job:
     @guarded
     def set(self, name: str, value: Any) -> None:
         """An attribute of the run, for example `wafer.param.dies`. Numbers, texts, truth values, and sequences of them."""
-        self._attributes[name] = _clean(value)
+        self._attributes[name] = clean(value)
         if self._run is not None:
             self._span.set_attribute(name, self._attributes[name])
 
@@ -239,7 +240,8 @@ class Job:
             self._span.set_status(Status(StatusCode.ERROR, ending.message or ending.error_type))
         run.reason = ending.message or None
         last = len(telemetry.open_runs()) == 1
-        if last:
+        if last:  # before the end, so that the last points lie within the run
+            telemetry.lifecycle.measure(run, ending.result, ending.error_type, time.time_ns())
             telemetry.collect()
         self._span.end()
         return last
@@ -337,19 +339,4 @@ def _instant(value: datetime | str | None) -> str | None:
 
 
 def _cleaned(found: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _clean(value) for key, value in found.items() if value is not None}
-
-
-def _clean(value: Any) -> Any:
-    """A value that OTLP can carry: numpy's scalars become Python's, anything unknown becomes text."""
-    if isinstance(value, bool | float):
-        return value
-    if isinstance(value, str):
-        return value if value.isascii() else text(value)
-    if isinstance(value, int):
-        return value if value in _INT64 else str(value)
-    if isinstance(value, Iterable) and not isinstance(value, Mapping | bytes):
-        return [_clean(item) for item in value]
-    if callable(getattr(value, "item", None)):
-        return _clean(value.item())
-    return text(str(value))
+    return {key: clean(value) for key, value in found.items() if value is not None}

@@ -80,7 +80,7 @@ class Run:
         self.reason: str | None = None
         self.cancel: Callable[[str], object] | None = None
         """Ends the run as cancelled, with an error type; None for spans that only their own program can end."""
-        self.shared = False
+        self.shared = self.measured = False
         self.memory_max = usage.memory_bytes() or 0
         self._cpu_s = sum(usage.cpu_s())
 
@@ -171,15 +171,23 @@ class Lifecycle:
             result = names.WAFER_JOB_RESULT_FAILURE if failed else names.WAFER_JOB_RESULT_SUCCESS
         end_ns = span.end_time or time.time_ns()
         duration_s = max(end_ns - run.start_ns, 0) / _NS
-        told = {name: attributes[name] for name in _AT_END if name in attributes} or run.cost()
+        told: dict[str, Any] = {name: attributes[name] for name in _AT_END if name in attributes} or run.cost()
         told |= {names.WAFER_JOB_RESULT: result, names.WAFER_JOB_DURATION: duration_s}
         severity = SeverityNumber.ERROR if result in _ANNOUNCED else SeverityNumber.INFO
         self._emit(run, events.WAFER_JOB_END, severity, told, at_ns=end_ns, body=run.reason)
-        if self.durations is not None:
-            kind: dict[str, Any] = {names.WAFER_JOB_NAME: run.name, names.WAFER_JOB_RESULT: result}
-            if names.ERROR_TYPE in told:
-                kind[names.ERROR_TYPE] = told[names.ERROR_TYPE]
-            self.durations.record(duration_s, kind)
+        self.measure(run, result, told.get(names.ERROR_TYPE), end_ns)
+        if run.cancel is None and not self.beats.by_span:
+            self.collect()
+
+    def measure(self, run: Run, result: str, error_type: str | None, end_ns: int) -> None:
+        """Count the run's duration, once."""
+        if self.durations is None or run.measured:
+            return
+        run.measured = True
+        kind = {names.WAFER_JOB_NAME: run.name, names.WAFER_JOB_RESULT: result}
+        if error_type:
+            kind[names.ERROR_TYPE] = error_type
+        self.durations.record(max(end_ns - run.start_ns, 0) / _NS, kind)
 
     @guarded
     def _emit(

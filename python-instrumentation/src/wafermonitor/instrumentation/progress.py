@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, TypeVar
 
-from wafermonitor.instrumentation.otlp_json import text
 from wafermonitor.instrumentation.processor import Lifecycle, Run
 from wafermonitor.semconv import attributes as names
 
@@ -55,9 +54,8 @@ class Progress:
             (names.WAFER_JOB_PROGRESS_STAGE, stage),
             (names.WAFER_JOB_PROGRESS_MESSAGE, message),
         )
-        self._run.progress = {
-            name: text(value) if isinstance(value, str) else value for name, value in told if value is not None
-        }
+        known = ((name, clean(value)) for name, value in told if value is not None)
+        self._run.progress = {name: value for name, value in known if not isinstance(value, float) or math.isfinite(value)}
         self._waiting = True
         now_s = time.monotonic()
         if now_s - self._sent_s >= EVERY_S or self._moved(ratio):

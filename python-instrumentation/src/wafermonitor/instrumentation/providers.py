@@ -131,7 +131,7 @@ class Telemetry:
         if program and str(ours.get(names.SERVICE_NAME, "")).startswith("unknown_service"):
             ours[names.SERVICE_NAME] = program
         configured = {names.WAFER_SITE_ID: self.config.site_id, names.WAFER_AREA_NAME: self.config.area_name}
-        ours |= {name: value for name, value in configured.items() if value}
+        ours |= {name: value for name, value in configured.items() if name not in ours}
         return Resource({name: value for name, value in ours.items() if value != ""}, SCHEMA_URL)
 
 

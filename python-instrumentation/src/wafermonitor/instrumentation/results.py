@@ -15,8 +15,11 @@ import traceback
 from concurrent.futures import BrokenExecutor
 from typing import Any, Final, NamedTuple
 
+from wafermonitor.instrumentation.otlp_json import text
 from wafermonitor.semconv import attributes as names
 
+MESSAGE_LETTERS: Final = 8_192
+"""A message may hold a whole file; so much of it tells what is wrong."""
 SIGNAL_EXIT: Final = 128
 """Shells and batch systems report death by signal n as exit code 128 + n."""
 _WISHES: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -48,7 +51,7 @@ def ending_of(  # noqa: PLR0911 - one line for each kind of ending
     if isinstance(error, GeneratorExit) or _is_cancelled_task(error):
         return Ending(names.WAFER_JOB_RESULT_CANCELLATION, name)
     if isinstance(error, MemoryError | BrokenExecutor):
-        return Ending(names.WAFER_JOB_RESULT_ERROR, name, message=str(error))
+        return Ending(names.WAFER_JOB_RESULT_ERROR, name, message=_text(error))
     if isinstance(error, TimeoutError | subprocess.TimeoutExpired):
         return Ending(names.WAFER_JOB_RESULT_TIMEOUT, name, message=_text(error))
     return Ending(names.WAFER_JOB_RESULT_FAILURE, name, message=_text(error))
@@ -68,7 +71,7 @@ def _of_exit(error: SystemExit, received: signal.Signals | None) -> Ending:
     for wish in _WISHES:
         if code == SIGNAL_EXIT + wish:
             return Ending(names.WAFER_JOB_RESULT_CANCELLATION, f"signal.{wish.name}", code)
-    message = error.code if isinstance(error.code, str) else ""
+    message = _cut(error.code) if isinstance(error.code, str) else ""
     return Ending(names.WAFER_JOB_RESULT_FAILURE, "SystemExit", code, message)
 
 
@@ -78,7 +81,7 @@ def described(error: BaseException, *, stacktrace: bool) -> dict[str, Any]:
     full = kind.__qualname__ if kind.__module__ in {"builtins", "__main__"} else f"{kind.__module__}.{kind.__qualname__}"
     found = {names.EXCEPTION_TYPE: full, names.EXCEPTION_MESSAGE: _text(error)}
     if stacktrace:
-        found[names.EXCEPTION_STACKTRACE] = "".join(traceback.format_exception(error))
+        found[names.EXCEPTION_STACKTRACE] = text("".join(traceback.format_exception(error)))
     return found
 
 
@@ -89,6 +92,10 @@ def _text(error: BaseException) -> str:
     if isinstance(error, subprocess.TimeoutExpired):
         return f"a child process did not end within {error.timeout} s"
     try:
-        return str(error)
+        return _cut(str(error))
     except Exception:  # noqa: BLE001 - the job's own __str__ may fail
         return ""
+
+
+def _cut(message: str) -> str:
+    return text(message[:MESSAGE_LETTERS])

@@ -19,9 +19,11 @@ from urllib.parse import urlsplit
 from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
 from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from wafermonitor.instrumentation.config import DEFAULT_ENDPOINT, Config
 from wafermonitor.instrumentation.endpoint import Endpoint
+from wafermonitor.instrumentation.guard import once
 from wafermonitor.instrumentation.spool import Signal
 
 _TWINS: Final = ({4317, 4318}, {14317, 14318})
@@ -47,12 +49,29 @@ class Batch:
 
     @cached_property
     def message(self) -> Any:
-        """The OTLP export request (protobuf). Metrics come one collection a batch."""
-        if self.signal == "traces":
-            return encode_spans(self.items)
-        if self.signal == "logs":
-            return encode_logs(self.items)
-        return encode_metrics(self.items[0])
+        """The OTLP export request (protobuf). One item that cannot be encoded does not take the others with it."""
+        try:
+            return _encoded(self.signal, self.items)
+        except Exception as error:  # noqa: BLE001 - the encoder raises whatever a strange value raises
+            once(f"{self.signal} that cannot be encoded are dropped: {error}", key=f"encode {self.signal}")
+        return _encoded(self.signal, [item for item in self.items if _can_be_encoded(self.signal, item)])
+
+
+def _encoded(signal: Signal, items: Sequence[Any]) -> Any:
+    """Metrics come one collection a batch."""
+    if signal == "traces":
+        return encode_spans(items)
+    if signal == "logs":
+        return encode_logs(items)
+    return encode_metrics(items[0]) if items else ExportMetricsServiceRequest()
+
+
+def _can_be_encoded(signal: Signal, item: Any) -> bool:
+    try:
+        _encoded(signal, [item])
+    except Exception:  # noqa: BLE001 - as above
+        return False
+    return True
 
 
 class Transport(Protocol):
