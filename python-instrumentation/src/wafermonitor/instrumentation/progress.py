@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, TypeVar
 
 from wafermonitor.instrumentation.processor import Lifecycle, Run
+from wafermonitor.instrumentation.values import clean
 from wafermonitor.semconv import attributes as names
 
 T = TypeVar("T")
