@@ -74,6 +74,10 @@ class Screens:
         address = self.api.url.removeprefix("http://")
         self.api = self.call(server.start(self.storage, self._query(address), clock=self.clock))
 
+    def restart_ui(self) -> None:
+        """The screens' process ends and comes back at the same address."""
+        self.call(self._restart_ui())
+
     def stop(self) -> None:
         """End everything."""
         self.call(self._stop())
@@ -88,6 +92,13 @@ class Screens:
         self.api = await server.start(self.storage, self._query("127.0.0.1:0"), clock=self.clock)
         config = Config(address="127.0.0.1:0", api_url=self.api.url, refresh_s=0.5)
         self.ui = await app.start(config, unused_ms=self._unused_ms, check_ms=200)
+
+    async def _restart_ui(self) -> None:
+        from wafermonitor.ui import app
+
+        address = self.ui.url.removeprefix("http://")
+        await self.ui.stop()
+        self.ui = await app.start(Config(address=address, api_url=self.api.url, refresh_s=0.5), check_ms=200)
 
     async def _stop(self) -> None:
         await self.ui.stop()

@@ -24,7 +24,9 @@ def take(browser: Browser, screens: Screens, folder: Path) -> list[Path]:
     paths = {"now": "/", "runs": "/runs", "run": f"/run?run={screens.ids.main}"}
     written = []
     for scheme in ("light", "dark"):
-        context = browser.new_context(viewport=SIZE, color_scheme=scheme, timezone_id="UTC", locale="en-GB", reduced_motion="reduce")
+        context = browser.new_context(
+            viewport=SIZE, color_scheme=scheme, timezone_id="UTC", locale="en-GB", reduced_motion="reduce"
+        )
         page = context.new_page()
         page.goto(f"{screens.url}/runs?tab=traces")
         drawn(page)

@@ -18,6 +18,10 @@ from wafermonitor.semconv import attributes as names
 from wafermonitor.semconv import events, metrics
 
 SECOND = 1_000_000_000
+Where = tuple[bytes, bytes]
+"""Trace id and span id."""
+Stretch = tuple[int, int]
+"""Start and duration in ns."""
 SEVERITY = {"debug": 5, "info": 9, "warn": 13, "error": 17}
 
 
@@ -56,36 +60,71 @@ class Program:
         """A new trace id and span id."""
         return self.fab.random.randbytes(16), self.fab.random.randbytes(8)
 
-    def log(self, at_ns: int, trace: bytes, span: bytes, body: str, *, severity: str = "info", **attributes: Any) -> None:
+    def log(self, at_ns: int, where: Where, body: str, *, severity: str = "info", **attributes: Any) -> None:
         """A log line of the program, bound to a span."""
-        self._record(at_ns, trace, span, "", severity, body, attributes)
+        self._record(at_ns, where, event="", severity=severity, body=body, attributes=attributes)
 
-    def event(self, name: str, at_ns: int, trace: bytes, span: bytes, severity: str, attributes: dict[str, Any]) -> None:
+    def event(self, name: str, at_ns: int, where: Where, severity: str, attributes: dict[str, Any]) -> None:
         """A lifecycle event: a log record, and what it says about its run."""
-        self._record(at_ns, trace, span, name, severity, None, attributes)
-        given = {"trace_id": trace, "span_id": span, "time_ns": at_ns, "received_ns": at_ns}
+        self._record(at_ns, where, event=name, severity=severity, body=None, attributes=attributes)
+        given = {"trace_id": where[0], "span_id": where[1], "time_ns": at_ns, "received_ns": at_ns}
         run = lifecycle.run_of_event(self.origin, name, attributes, json.dumps(attributes), **given)
         beat = lifecycle.process_beat(self.origin, name, attributes, at_ns)
         self.fab.batch.runs += [run] if run else []
         self.fab.batch.processes += [beat] if beat else []
 
     def span(
-        self, trace: bytes, span: bytes, parent: bytes | None, name: str, start_ns: int, duration_ns: int,
-        attributes: dict[str, Any] | None = None, *, kind: int = 1, status: int = 0, message: str = "", scope: str = "wafer",
-    ) -> None:  # fmt: skip
+        self,
+        where: Where,
+        parent: bytes | None,
+        name: str,
+        stretch: Stretch,
+        attributes: dict[str, Any] | None = None,
+        *,
+        kind: int = 1,
+        status: int = 0,
+        message: str = "",
+        scope: str = "wafer",
+    ) -> None:
         """A finished span; a run's when it has a job name."""
+        (trace, span), (start_ns, duration_ns) = where, stretch
         given = attributes or {}
         text = json.dumps(given)
         self.fab.batch.spans.append(
             Span(
-                self.resource, Scope(hashlib.sha256(scope.encode()).digest(), scope, "1.0", "{}"), trace, span, parent, name, kind,
-                start_ns, duration_ns, status, message, text, None, None, 0, 0, 0, 1, "", start_ns + duration_ns,
+                self.resource,
+                Scope(hashlib.sha256(scope.encode()).digest(), scope, "1.0", "{}"),
+                trace,
+                span,
+                parent,
+                name,
+                kind,
+                start_ns,
+                duration_ns,
+                status,
+                message,
+                text,
+                None,
+                None,
+                0,
+                0,
+                0,
+                1,
+                "",
+                start_ns + duration_ns,
             )
-        )  # fmt: skip
+        )
         run = lifecycle.run_of_span(
-            self.origin, given, text, trace_id=trace, span_id=span, start_ns=start_ns, end_ns=start_ns + duration_ns,
-            status=status, received_ns=start_ns + duration_ns,
-        )  # fmt: skip
+            self.origin,
+            given,
+            text,
+            trace_id=trace,
+            span_id=span,
+            start_ns=start_ns,
+            end_ns=start_ns + duration_ns,
+            status=status,
+            received_ns=start_ns + duration_ns,
+        )
         self.fab.batch.runs += [run] if run else []
 
     def points(self, name: str, unit: str, values: list[tuple[int, float]]) -> None:
@@ -93,18 +132,33 @@ class Program:
         key = hashlib.sha256(f"{name}{self.resource.key!r}".encode()).digest()
         series = Series(key, self.resource, self.scope, name, unit, "sum" if unit == "s" else "gauge", 2, unit == "s", "{}")
         self.fab.batch.points += [
-            MetricPoint(series, at_ns, None, value, None, None, None, None, None, None, None, 0, at_ns) for at_ns, value in values
+            MetricPoint(series, at_ns, None, value, None, None, None, None, None, None, None, 0, at_ns)
+            for at_ns, value in values
         ]
 
-    def _record(self, at_ns, trace, span, event, severity, body, attributes) -> None:
+    def _record(self, at_ns, where, *, event, severity, body, attributes) -> None:
+        trace, span = where
         text = json.dumps(attributes)
         digest = hashlib.sha256(f"{at_ns}{span!r}{event}{body}{text}".encode()).digest()
         self.fab.batch.logs.append(
             LogRecord(
-                self.resource, self.scope, at_ns, at_ns, SEVERITY[severity], severity.upper(), event,
-                None if body is None else json.dumps(body), text, 0, 1, trace, span, digest, at_ns,
+                self.resource,
+                self.scope,
+                at_ns,
+                at_ns,
+                SEVERITY[severity],
+                severity.upper(),
+                event,
+                None if body is None else json.dumps(body),
+                text,
+                0,
+                1,
+                trace,
+                span,
+                digest,
+                at_ns,
             )
-        )  # fmt: skip
+        )
 
 
 class Job:
@@ -130,7 +184,7 @@ class Job:
     def say(self, event: str, at_ns: int, *, severity: str = "info", **attributes: Any) -> None:
         """A lifecycle event."""
         triple = {name: self.attributes[name] for name in (names.WAFER_JOB_NAME, names.WAFER_JOB_START_TIME_UNIX_NANO)}
-        self.program.event(event, at_ns, self.trace, self.span, severity, triple | attributes)
+        self.program.event(event, at_ns, (self.trace, self.span), severity, triple | attributes)
 
     def progress(self, at_ns: int, done: float, total: float, unit: str, stage: str = "") -> None:
         """How far it is."""
@@ -146,7 +200,9 @@ class Job:
         """A sign of life of its process."""
         self.say(events.WAFER_JOB_HEARTBEAT, at_ns, severity="debug", **{names.WAFER_JOB_HEARTBEAT_INTERVAL: interval_s})
 
-    def end(self, end_ns: int, result: str = "success", error: str = "", cpu: float = 0.8, memory_bytes: int = 180_000_000) -> None:
+    def end(
+        self, end_ns: int, result: str = "success", error: str = "", cpu: float = 0.8, memory_bytes: int = 180_000_000
+    ) -> None:
         """Its end event and its span."""
         took_s = (end_ns - self.start_ns) / SECOND
         given = {names.WAFER_JOB_RESULT: result} | ({names.ERROR_TYPE: error} if error else {})
@@ -154,9 +210,13 @@ class Job:
         used = {names.WAFER_JOB_CPU_TIME: round(took_s * cpu, 3), names.WAFER_JOB_MEMORY_MAX: memory_bytes}
         status = 2 if result in {"failure", "error", "timeout"} else 0
         self.program.span(
-            self.trace, self.span, self.parent_span, self.job, self.start_ns, end_ns - self.start_ns,
-            self.attributes | given | used, status=status,
-        )  # fmt: skip
+            (self.trace, self.span),
+            self.parent_span,
+            self.job,
+            (self.start_ns, end_ns - self.start_ns),
+            self.attributes | given | used,
+            status=status,
+        )
 
 
 class Fab:
@@ -177,7 +237,9 @@ class Fab:
         self.batch.feeds.append(FeedBeat(site, feed, self.at(-age_s), self.at(-age_s), 0))
 
 
-def about(lots: list[str], wafers: int = 0, equipment: str = "", recipe: str = "", product: str = "", **more: Any) -> dict[str, Any]:
+def about(
+    lots: list[str], wafers: int = 0, equipment: str = "", recipe: str = "", product: str = "", **more: Any
+) -> dict[str, Any]:
     """The attributes of a job on some lots."""
     given = {
         names.WAFER_LOT_IDS: lots,
@@ -208,7 +270,11 @@ def _main_job(fab: Fab) -> str:
     program = Program(fab, "sort-yield")
     start_s = -754.0
     given = about(
-        ["GAL-4471"], 25, "SORT-07", "SORT_28N_B", "GAL-A1",
+        ["GAL-4471"],
+        25,
+        "SORT-07",
+        "SORT_28N_B",
+        "GAL-A1",
         **{
             names.WAFER_JOB_EXPECTED_DURATION: 1320.0,
             names.WAFER_JOB_OWNER: "yield-team",
@@ -217,24 +283,31 @@ def _main_job(fab: Fab) -> str:
             f"{names.WAFER_PARAM}.stdf_bytes": 412_883_120,
             f"{names.WAFER_PARAM}.tester_program": "gal_a1_sort_r14",
         },
-    )  # fmt: skip
+    )
     job = Job(program, "lot_yield", fab.at(start_s), **given)
-    program.log(fab.at(start_s + 0.4), job.trace, job.span, "reading /data/stdf/GAL-4471.stdf.gz (413 MB)")
+    program.log(fab.at(start_s + 0.4), (job.trace, job.span), "reading /data/stdf/GAL-4471.stdf.gz (413 MB)")
     header = program.ids()[1]
-    program.span(job.trace, header, job.span, "read_header", fab.at(start_s + 0.5), int(6.2 * SECOND), {"stdf.version": 4})
+    program.span((job.trace, header), job.span, "read_header", (fab.at(start_s + 0.5), int(6.2 * SECOND)), {"stdf.version": 4})
     at_s, wafers = start_s + 7.5, 25
     for number in range(1, 15):
         took_s = fab.random.uniform(44, 56) if number != 9 else 71.0
-        _wafer(fab, program, job, number, at_s, took_s, failed=number == 9)
+        _wafer(fab, job, number, at_s, took_s, failed=number == 9)
         at_s += took_s + 0.6
         job.progress(fab.at(at_s), number, wafers, "wafer", "sort")
         at_s = min(at_s, -34.0) if number == 14 else at_s
-    running = Job(program, "wafer_yield", fab.at(-31), parent=job, **about(["GAL-4471-15"], 0), **{names.WAFER_SUBSTRATE_IDS: ["GAL-4471-15"]})
-    program.span(running.trace, program.ids()[1], running.span, "parse_wafer", fab.at(-30.8), int(11.9 * SECOND))
-    program.span(running.trace, program.ids()[1], running.span, "bin_pareto", fab.at(-18.6), int(3.1 * SECOND))
+    running = Job(
+        program,
+        "wafer_yield",
+        fab.at(-31),
+        parent=job,
+        **about(["GAL-4471-15"], 0),
+        **{names.WAFER_SUBSTRATE_IDS: ["GAL-4471-15"]},
+    )
+    program.span((running.trace, program.ids()[1]), running.span, "parse_wafer", (fab.at(-30.8), int(11.9 * SECOND)))
+    program.span((running.trace, program.ids()[1]), running.span, "bin_pareto", (fab.at(-18.6), int(3.1 * SECOND)))
     running.progress(fab.at(-2), 934, 1569, "die", "parametric")
     job.progress(fab.at(-2), 14.6, wafers, "wafer", "sort")
-    program.log(fab.at(-19), job.trace, running.span, "wafer 15: 1,569 dies, 52,403 parametric results")
+    program.log(fab.at(-19), (job.trace, running.span), "wafer 15: 1,569 dies, 52,403 parametric results")
     job.beat(fab.at(-4))
     steps = range(int(start_s), -3, 10)
     noise = fab.random.uniform
@@ -249,7 +322,8 @@ def _main_job(fab: Fab) -> str:
     return job.id
 
 
-def _wafer(fab: Fab, program: Program, job: Job, number: int, at_s: float, took_s: float, *, failed: bool) -> None:
+def _wafer(fab: Fab, job: Job, number: int, at_s: float, took_s: float, *, failed: bool) -> None:
+    program = job.program
     wafer_id = f"GAL-4471-{number:02d}"
     sub = Job(program, "wafer_yield", fab.at(at_s), parent=job, **{names.WAFER_SUBSTRATE_IDS: [wafer_id]})
     shares = [("parse_wafer", 0.38), ("bin_pareto", 0.11), ("cpk_per_test", 0.27), ("write_parquet", 0.12)]
@@ -258,27 +332,44 @@ def _wafer(fab: Fab, program: Program, job: Job, number: int, at_s: float, took_
         part = program.ids()[1]
         bad = failed and name == "cpk_per_test"
         program.span(
-            job.trace, part, sub.span, name, fab.at(begin_s), int(took_s * share * SECOND), {"rows": 52_403},
-            status=2 if bad else 0, message="limit table of test 1042 is empty" if bad else "",
-        )  # fmt: skip
+            (job.trace, part),
+            sub.span,
+            name,
+            (fab.at(begin_s), int(took_s * share * SECOND)),
+            {"rows": 52_403},
+            status=2 if bad else 0,
+            message="limit table of test 1042 is empty" if bad else "",
+        )
         if name == "write_parquet":
             put = program.ids()[1]
             program.span(
-                job.trace, put, part, "PUT /yield/{lot}", fab.at(begin_s + 0.3), int(took_s * 0.06 * SECOND), kind=3, scope="httpx",
+                (job.trace, put),
+                part,
+                "PUT /yield/{lot}",
+                (fab.at(begin_s + 0.3), int(took_s * 0.06 * SECOND)),
+                kind=3,
+                scope="httpx",
                 attributes={"http.request.method": "PUT", "http.response.status_code": 201, "server.address": "store"},
-            )  # fmt: skip
+            )
         begin_s += took_s * share + 0.1
         if bad:
             break
     if failed:
-        program.log(fab.at(begin_s), job.trace, sub.span, "test 1042 has no limits: yield of wafer 9 is not computed", severity="error")
+        program.log(
+            fab.at(begin_s),
+            (job.trace, sub.span),
+            "test 1042 has no limits: yield of wafer 9 is not computed",
+            severity="error",
+        )
         sub.say(
-            events.WAFER_JOB_EXCEPTION, fab.at(begin_s), severity="error",
+            events.WAFER_JOB_EXCEPTION,
+            fab.at(begin_s),
+            severity="error",
             **{names.EXCEPTION_TYPE: "LimitsMissing", names.EXCEPTION_MESSAGE: "limit table of test 1042 is empty"},
-        )  # fmt: skip
+        )
         sub.end(fab.at(at_s + took_s), "failure", "LimitsMissing")
         return
-    program.log(fab.at(at_s + took_s * 0.9), job.trace, sub.span, f"wafer {number}: yield {fab.random.uniform(91, 97):.1f} %")
+    program.log(fab.at(at_s + took_s * 0.9), (job.trace, sub.span), f"wafer {number}: yield {fab.random.uniform(91, 97):.1f} %")
     sub.end(fab.at(at_s + took_s), cpu=0.86, memory_bytes=int(fab.random.uniform(230e6, 262e6)))
 
 
@@ -286,30 +377,60 @@ def _open_jobs(fab: Fab) -> tuple[str, str]:
     """The other open jobs, one way of being open each."""
     expected = names.WAFER_JOB_EXPECTED_DURATION
 
-    def opened(job: str, start_s: float, sign_s: float, program: Program, given: dict[str, Any], beat_s: float | None = 10.0) -> Job:
+    def opened(
+        job: str, times: tuple[float, float], program: Program, given: dict[str, Any], beat_s: float | None = 10.0
+    ) -> Job:
+        start_s, sign_s = times
         run = Job(program, job, fab.at(start_s), beat_s=beat_s, **given)
         if beat_s:
             run.beat(fab.at(sign_s), beat_s)
         return run
 
-    spc = opened("spc_update", -96, -5, Program(fab, "spc", host="etl-08"), about(["GAL-4469"], 25, "CDSEM-02", "CD_M1_28", **{expected: 300.0}))
+    spc = opened(
+        "spc_update",
+        (-96, -5),
+        Program(fab, "spc", host="etl-08"),
+        about(["GAL-4469"], 25, "CDSEM-02", "CD_M1_28", **{expected: 300.0}),
+    )
     spc.progress(fab.at(-5), 3_412, 9_980, "chart", "control limits")
-    load = opened("etest_load", -2_530, -8, Program(fab, "etest", host="etl-08"), about(["ORN-2207", "ORN-2208"], 24, "ETEST-04", "PCM_65", **{expected: 1800.0}))
+    load = opened(
+        "etest_load",
+        (-2_530, -8),
+        Program(fab, "etest", host="etl-08"),
+        about(["ORN-2207", "ORN-2208"], 24, "ETEST-04", "PCM_65", **{expected: 1800.0}),
+    )
     load.progress(fab.at(-8), 71_200, 88_000, "row", "upsert")
-    fit = opened("overlay_fit", -640, -71, Program(fab, "overlay"), about(["GAL-4466"], 2, "SCAN-11", "OVL_V0_V1"))
+    fit = opened("overlay_fit", (-640, -71), Program(fab, "overlay"), about(["GAL-4466"], 2, "SCAN-11", "OVL_V0_V1"))
     fit.progress(fab.at(-74), 11, 48, "field", "least squares")
-    lost = opened("cdsem_import", -5_210, -1_370, Program(fab, "cdsem"), about(["TEL-0912"], 13, "CDSEM-01", "CD_GATE"))
+    lost = opened("cdsem_import", (-5_210, -1_370), Program(fab, "cdsem"), about(["TEL-0912"], 13, "CDSEM-01", "CD_GATE"))
     lost.progress(fab.at(-1_372), 402, 1_300, "image", "edge detection")
-    reticle = opened("reticle_check", -1_204, -3, Program(fab, "reticle", host="etl-08"), about([], 0, "RETI-01", "RC_FULL", **{expected: 1320.0}))
+    reticle = opened(
+        "reticle_check",
+        (-1_204, -3),
+        Program(fab, "reticle", host="etl-08"),
+        about([], 0, "RETI-01", "RC_FULL", **{expected: 1320.0}),
+    )
     reticle.progress(fab.at(-3), 921, 1_010, "tile", "compare")
-    review = opened("defect_review", -48, -2, Program(fab, "defect"), about(["ORN-2211"], 3, "REV-03", "DR_POST_CMP"))
+    review = opened("defect_review", (-48, -2), Program(fab, "defect"), about(["ORN-2211"], 3, "REV-03", "DR_POST_CMP"))
     del review
-    nightly = opened("archive_lot_files", -3_720, -3_720, Program(fab, "archive", host="etl-08"), {}, beat_s=None)
+    nightly = opened("archive_lot_files", (-3_720, -3_720), Program(fab, "archive", host="etl-08"), {}, beat_s=None)
     del nightly
-    unknown = opened("mes_sync", -1_020, -415, Program(fab, "mes", site="F15", host="gw-02"), about(["KES-3301"], 25, "", "MES_DELTA"))
+    unknown = opened(
+        "mes_sync", (-1_020, -415), Program(fab, "mes", site="F15", host="gw-02"), about(["KES-3301"], 25, "", "MES_DELTA")
+    )
     unknown.progress(fab.at(-416), 12, 60, "lot", "compare")
-    opened("recipe_compare", -800, -420, Program(fab, "recipe", site="F15", host="gw-02"), about(["KES-3299"], 0, "ETCH-05", "RIE_POLY_3"))
-    sort = opened("lot_yield", -200, -4, Program(fab, "sort-yield", site="F15", host="gw-01"), about(["KES-3302"], 25, "SORT-21", "SORT_40LP", **{expected: 1320.0}))
+    opened(
+        "recipe_compare",
+        (-800, -420),
+        Program(fab, "recipe", site="F15", host="gw-02"),
+        about(["KES-3299"], 0, "ETCH-05", "RIE_POLY_3"),
+    )
+    sort = opened(
+        "lot_yield",
+        (-200, -4),
+        Program(fab, "sort-yield", site="F15", host="gw-01"),
+        about(["KES-3302"], 25, "SORT-21", "SORT_40LP", **{expected: 1320.0}),
+    )
     sort.progress(fab.at(-4), 3.2, 25, "wafer", "sort")
     return lost.id, unknown.id
 
@@ -317,14 +438,22 @@ def _open_jobs(fab: Fab) -> tuple[str, str]:
 def _ended_jobs(fab: Fab) -> str:
     """A day of ended jobs, seven of them not well."""
     kinds = [
-        ("lot_yield", "sort-yield", "SORT-07", "SORT_28N_B", 1_260, 25), ("spc_update", "spc", "CDSEM-02", "CD_M1_28", 270, 25),
-        ("etest_load", "etest", "ETEST-04", "PCM_65", 1_500, 24), ("overlay_fit", "overlay", "SCAN-11", "OVL_V0_V1", 580, 2),
-        ("defect_review", "defect", "REV-03", "DR_POST_CMP", 340, 3), ("recipe_compare", "recipe", "ETCH-05", "RIE_POLY_3", 96, 0),
-    ]  # fmt: skip
+        ("lot_yield", "sort-yield", "SORT-07", "SORT_28N_B", 1_260, 25),
+        ("spc_update", "spc", "CDSEM-02", "CD_M1_28", 270, 25),
+        ("etest_load", "etest", "ETEST-04", "PCM_65", 1_500, 24),
+        ("overlay_fit", "overlay", "SCAN-11", "OVL_V0_V1", 580, 2),
+        ("defect_review", "defect", "REV-03", "DR_POST_CMP", 340, 3),
+        ("recipe_compare", "recipe", "ETCH-05", "RIE_POLY_3", 96, 0),
+    ]
     bad = {
-        3: ("failure", "StdfTruncated"), 8: ("error", "OutOfMemoryKilled"), 15: ("timeout", "DeadlineExceeded"),
-        21: ("failure", "LimitsMissing"), 34: ("failure", "psycopg.OperationalError"), 12: ("cancellation", ""), 27: ("skip", ""),
-    }  # fmt: skip
+        3: ("failure", "StdfTruncated"),
+        8: ("error", "OutOfMemoryKilled"),
+        15: ("timeout", "DeadlineExceeded"),
+        21: ("failure", "LimitsMissing"),
+        34: ("failure", "psycopg.OperationalError"),
+        12: ("cancellation", ""),
+        27: ("skip", ""),
+    }
     programs = {service: Program(fab, service, host="etl-08") for _, service, *_ in kinds}
     failed = ""
     for number in range(64):
@@ -337,7 +466,7 @@ def _ended_jobs(fab: Fab) -> str:
         run = Job(programs[service], job, fab.at(end_s - took_s), **about([lot], wafers, equipment, recipe, **more))
         run.progress(fab.at(end_s - 1), 100 if not error else 31, 100, "part")
         if error:
-            run.program.log(fab.at(end_s - 0.2), run.trace, run.span, f"stopped: {error}", severity="error")
+            run.program.log(fab.at(end_s - 0.2), (run.trace, run.span), f"stopped: {error}", severity="error")
         memory = int(fab.random.uniform(90e6, 900e6)) if error != "OutOfMemoryKilled" else 7_900_000_000
         run.end(fab.at(end_s), result, error, cpu=fab.random.uniform(0.2, 0.97), memory_bytes=memory)
         failed = failed or (run.id if error else "")
@@ -355,18 +484,38 @@ def _plain_traces(fab: Fab) -> str:
         bad = number == 5
         route = routes[number % len(routes)]
         program.span(
-            trace, root, None, route, start_ns, took_ns,
-            {"http.request.method": route.split()[0], "http.response.status_code": 503 if bad else 200, "url.path": "/lots/GAL-4471"},
-            kind=2, status=2 if bad else 0, scope="opentelemetry.instrumentation.fastapi",
-        )  # fmt: skip
+            (trace, root),
+            None,
+            route,
+            (start_ns, took_ns),
+            {
+                "http.request.method": route.split()[0],
+                "http.response.status_code": 503 if bad else 200,
+                "url.path": "/lots/GAL-4471",
+            },
+            kind=2,
+            status=2 if bad else 0,
+            scope="opentelemetry.instrumentation.fastapi",
+        )
         child = program.ids()[1]
         program.span(
-            trace, child, root, "SELECT lots", start_ns + took_ns // 6, took_ns // 3, {"db.system.name": "postgresql"}, kind=3,
+            (trace, child),
+            root,
+            "SELECT lots",
+            (start_ns + took_ns // 6, took_ns // 3),
+            {"db.system.name": "postgresql"},
+            kind=3,
             scope="opentelemetry.instrumentation.psycopg",
-        )  # fmt: skip
+        )
         program.span(
-            trace, program.ids()[1], root, "GET /mes/lot", start_ns + took_ns * 11 // 20, took_ns * 2 // 5, kind=3,
-            status=2 if bad else 0, message="upstream answered 503" if bad else "", scope="opentelemetry.instrumentation.httpx",
-        )  # fmt: skip
+            (trace, program.ids()[1]),
+            root,
+            "GET /mes/lot",
+            (start_ns + took_ns * 11 // 20, took_ns * 2 // 5),
+            kind=3,
+            status=2 if bad else 0,
+            message="upstream answered 503" if bad else "",
+            scope="opentelemetry.instrumentation.httpx",
+        )
         first = first or f"{trace.hex()}-{root.hex()}"
     return first

@@ -80,7 +80,7 @@ def test_the_run_page_grows_with_its_run(own_fab, viewer):
     job.program.fab = after
     sub = seed.Job(job.program, "draw", after.at(-20), parent=job)
     sub.end(after.at(-2))
-    job.program.log(after.at(-1), job.trace, job.span, "map drawn")
+    job.program.log(after.at(-1), (job.trace, job.span), "map drawn")
     own_fab.write(after.batch)
     expect(page.locator(".wf-row")).to_have_count(2)
     expect(page.locator(".log-lines")).to_contain_text("map drawn")
@@ -113,6 +113,15 @@ def test_a_page_opened_without_an_api_says_what_to_do(own_fab, viewer):
     own_fab.start_api()
     page.get_by_role("button", name="Try again now").click()
     expect(page.locator("table.runs tbody tr")).to_have_count(50)
+
+
+def test_a_page_comes_back_by_itself_when_the_screens_were_restarted(own_fab, viewer):
+    page = viewer.show(own_fab, "/runs?result=failed")
+    page.evaluate("window.before = true")
+    own_fab.restart_ui()
+    page.wait_for_function("window.before === undefined")
+    expect(page.locator("table.runs tbody tr")).to_have_count(5)
+    viewer.errors.clear()  # the browser reports the connections that were refused meanwhile
 
 
 def test_closed_pages_are_forgotten(chromium):

@@ -20,7 +20,9 @@ def test_now_shows_counts_failing_jobs_first_and_what_is_behind(fab, viewer):
     words = page.locator(".live-row .live-state").all_inner_texts()
     assert [word.split()[0] for word in words] == ["lost", "silent", "unknown", "unknown", "overdue", *["running"] * 6]
     assert page.title() == "(3) Now · WaferMonitor"
-    expect(page.locator(".behind")).to_contain_text("gw-02 at site F15 is behind since 07:53:08 (6m 52s). 2 runs of it cannot be")
+    expect(page.locator(".behind")).to_contain_text(
+        "gw-02 at site F15 is behind since 07:53:08 (6m 52s). 2 runs of it cannot be"
+    )
     main = page.locator(".live-row", has_text="GAL-4471")
     expect(main).to_contain_text("58")
     expect(main).to_contain_text("14.6 of 25 wafers")

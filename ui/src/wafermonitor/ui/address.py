@@ -2,8 +2,8 @@
 
 In: a path and its query string. Out: `Now`, `Runs` or `Run`, and back to the same URL. Called by: session, pages, templates.
 
-Fields that hold their default are left out of the URL. Unknown parameters are dropped and wrong values read as the default, so an
-old link always opens something.
+Fields that hold their default are left out of the URL. Unknown parameters are dropped and wrong values read as the default, so
+an old link always opens something.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Run:
 
 
 Address: TypeAlias = Now | Runs | Run
-_PAGES: dict[str, type[Now] | type[Runs] | type[Run]] = {page.path: page for page in (Now, Runs, Run)}
+_PAGES: dict[str, type[Now | Runs | Run]] = {page.path: page for page in (Now, Runs, Run)}
 _PATTERNS = {"run": RUN_ID, "span": re.compile(r"[0-9a-f]{16}\Z"), "zoom": re.compile(r"\d+(\.\d+)?-\d+(\.\d+)?\Z")}
 
 

@@ -39,7 +39,7 @@ _HEADERS = {
 }
 
 
-class _Headers(OutputTransform):  # type: ignore[misc]  # tornado's own annotations are partial
+class _Headers(OutputTransform):
     """Security headers on every answer; only files of the theme and of Panel may be kept by a browser."""
 
     def __init__(self, request: Any) -> None:
@@ -56,7 +56,7 @@ class _Headers(OutputTransform):  # type: ignore[misc]  # tornado's own annotati
         return status_code, headers, chunk
 
 
-class _Alive(RequestHandler):  # type: ignore[misc]  # as above
+class _Alive(RequestHandler):
     """200 while the process answers; it says nothing about the API, which the pages themselves do."""
 
     def get(self) -> None:
@@ -89,46 +89,54 @@ class RunningUi(NamedTuple):
 
 async def start(config: Config, *, unused_ms: int = UNUSED_MS, check_ms: int = CHECK_MS) -> RunningUi:
     """Listen, and return when pages are answered. UiUnavailable when the address is taken."""
+    _check_free(config)
     source = Source(AsyncClient(config.api_url, timeout_s=config.api_timeout_s))
     live = Live(source)
-    downloads = httpx.AsyncClient(base_url=config.api_url, timeout=httpx.Timeout(config.api_timeout_s, read=60.0), trust_env=False)
-    pn.config.reconnect = True
-    try:
-        server = pn.io.server.get_server(
-            {path: _page(path, source, live, config) for path in (Now.path, Runs.path, Run.path)},
-            address=config.host,
-            port=config.port,
-            start=False,
-            show=False,
-            title="WaferMonitor",
-            location=False,
-            index=None,
-            static_dirs={"assets": str(THEME)},
-            extra_patterns=[
-                (r"/_stcore/health", _Alive),
-                (r"/healthz", _Alive),
-                (r"/runs\.csv", Download, {"http": downloads}),
-                (r"/run\.csv", Download, {"http": downloads}),
-            ],
-            # The page carries a token with what is named here, readable by anyone who sees the page: nothing but the host.
-            include_headers=["Host"],
-            include_cookies=[],
-            unused_session_lifetime_milliseconds=unused_ms,
-            check_unused_sessions_milliseconds=check_ms,
-            websocket_compression_level=3,
-        )
-    except OSError as error:
-        await source.close()
-        await downloads.aclose()
-        raise UiUnavailable(
-            f"cannot listen on {config.address}: {error.strerror}; choose another with --address or WAFER_UI_ADDRESS"
-        ) from None
+    downloads = httpx.AsyncClient(
+        base_url=config.api_url, timeout=httpx.Timeout(config.api_timeout_s, read=60.0), trust_env=False
+    )
+    server = pn.io.server.get_server(
+        {path: _page(path, source, live, config) for path in (Now.path, Runs.path, Run.path)},
+        address=config.host,
+        port=config.port,
+        start=False,
+        show=False,
+        title="WaferMonitor",
+        location=False,
+        index=None,
+        static_dirs={"assets": str(THEME)},
+        extra_patterns=[
+            (r"/_stcore/health", _Alive),
+            (r"/healthz", _Alive),
+            (r"/runs\.csv", Download, {"http": downloads}),
+            (r"/run\.csv", Download, {"http": downloads}),
+        ],
+        # The page carries a token with what is named here, readable by anyone who sees the page: nothing but the host.
+        include_headers=["Host"],
+        include_cookies=[],
+        unused_session_lifetime_milliseconds=unused_ms,
+        check_unused_sessions_milliseconds=check_ms,
+        websocket_compression_level=3,
+    )
     server._tornado.add_transform(_Headers)  # noqa: SLF001 - Bokeh has no public way to its Tornado application
-    server._tornado.websocket_origins.update(_origins(config, server.port))  # noqa: SLF001 - the port is known only now
+    server._tornado.websocket_origins.update(_origins(config, server.port or 0))  # noqa: SLF001 - the port is known only now
     live.start()
     server.start()
     host = "127.0.0.1" if config.host in _ANY else config.host
     return RunningUi(f"http://{host}:{server.port}", server, live, source, downloads)
+
+
+def _check_free(config: Config) -> None:
+    """Bokeh leaves a socket open when it cannot bind, so we look first."""
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((config.host, config.port))
+        except OSError as error:
+            raise UiUnavailable(
+                f"cannot listen on {config.address}: {error.strerror}; choose another with --address or WAFER_UI_ADDRESS"
+            ) from None
 
 
 def _page(path: str, source: Source, live: Live, config: Config) -> Callable[[], Any]:
@@ -140,11 +148,16 @@ def _page(path: str, source: Source, live: Live, config: Config) -> Callable[[],
 
 def _open(path: str, source: Source, live: Live, config: Config) -> Any:
     """One page load: its session follows the address of the request."""
-    # A socket that comes back after its session has ended gets a new one without a page load; without this its style sheets would be
-    # asked from a CDN.
-    pn.state.curdoc.template_variables["dist_url"] = LOCAL_DIST
-    arguments = pn.state.curdoc.session_context.request.arguments
-    query = urlencode({name: [value.decode("utf-8", "replace") for value in values] for name, values in arguments.items()}, doseq=True)
+    # A socket that comes back after its session has ended gets a new one without a page load; without this its style sheets
+    # would be asked from a CDN.
+    document = pn.state.curdoc
+    assert document is not None
+    document.template_variables["dist_url"] = LOCAL_DIST
+    context: Any = document.session_context
+    arguments = context.request.arguments
+    query = urlencode(
+        {name: [value.decode("utf-8", "replace") for value in values] for name, values in arguments.items()}, doseq=True
+    )
     return Session(source, live, config).open(f"{path}?{query}" if query else path)
 
 

@@ -2,8 +2,8 @@
 
 In: metric series of the API. Out: a Panel pane that is fed new points. Called by: session.
 
-HoloViews on Bokeh's canvas (WebGL is slower without a GPU). The colours of lines and words are chosen to be read on both themes, so
-that a switch of the theme needs no word from the server.
+HoloViews on Bokeh's canvas (WebGL is slower without a GPU). The colours of lines and words are chosen to be read on both
+themes, so that a switch of the theme needs no word from the server.
 """
 
 from __future__ import annotations
@@ -24,7 +24,14 @@ from wafermonitor.ui.points import Points, cores_busy, megabytes, points_of
 CPU, MEMORY, WORDS, LINE = "#3f8ae0", "#159b7b", "#7b8694", "#8d98a733"
 FONT = "Inter, system-ui, sans-serif"
 HEIGHT = 112
-_TICKS = {"seconds": "%H:%M:%S", "minsec": "%H:%M:%S", "minutes": "%H:%M", "hourmin": "%H:%M", "hours": "%H:%M", "days": "%d %b"}
+_TICKS: dict[str, Any] = {
+    "seconds": "%H:%M:%S",
+    "minsec": "%H:%M:%S",
+    "minutes": "%H:%M",
+    "hourmin": "%H:%M",
+    "hours": "%H:%M",
+    "days": "%d %b",
+}
 
 hv.extension("bokeh", logo=False)
 
@@ -59,9 +66,14 @@ class Chart:
                 hv.DynamicMap(lambda data: _curve(data[0], "CPU, cores busy", CPU), streams=[self._pipe]),
                 hv.DynamicMap(lambda data: _curve(data[1], "Memory, MB", MEMORY), streams=[self._pipe]),
             )
-            self.place[:] = [pn.pane.HoloViews(plot, sizing_mode="stretch_width", height=HEIGHT, margin=0) for plot in plots]
+            self.place[:] = [_pane(plot) for plot in plots]
         else:
             self._pipe.send(points)
+
+
+def _pane(plot: Any) -> Any:
+    pane: Any = pn.pane.HoloViews  # its constructor has no annotations
+    return pane(plot, sizing_mode="stretch_width", height=HEIGHT, margin=0)
 
 
 def _curve(points: Points, label: str, colour: str) -> Any:

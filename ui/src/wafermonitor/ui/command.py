@@ -1,6 +1,7 @@
 """`wafer ui`: serve the screens until SIGTERM or SIGINT.
 
-In: flags, environment, `wafer.toml`. Out: a ready line with the real port on stdout, logs on stderr. Called by: the `wafer` group.
+In: flags, environment, `wafer.toml`. Out: a ready line with the real port on stdout, logs on stderr.
+Called by: the `wafer` group.
 """
 
 from __future__ import annotations

@@ -13,7 +13,9 @@ from wafermonitor.instrumentation.settings import ServiceConfig
 class Config(ServiceConfig, component="ui"):
     """Where the screens listen, and which read API they show."""
 
-    address: str = Field("127.0.0.1:8501", description="host:port to listen on; port 0 takes a free one", pattern=r".*:\d{1,5}$")
+    address: str = Field(
+        "127.0.0.1:8501", description="host:port to listen on; port 0 takes a free one", pattern=r".*:\d{1,5}$"
+    )
     api_url: str = Field("http://127.0.0.1:18000", description="the read API (wafer query)", pattern=r"^https?://")
     public_hosts: str = Field("", description="host[:port] names under which browsers reach the page, separated by commas")
     refresh_s: float = Field(5.0, description="longest time between two looks at the API while a page is visible, s", ge=0.2)

@@ -16,7 +16,7 @@ from wafermonitor.ui.pages.runs import question, span_question
 _PLACES = {"jobs": "/v1/jobs", "subjobs": "/v1/subjobs", "all": "/v1/jobs"}
 
 
-class Download(RequestHandler):  # type: ignore[misc]  # tornado's own annotations are partial
+class Download(RequestHandler):
     """One table as CSV."""
 
     def initialize(self, http: httpx.AsyncClient) -> None:

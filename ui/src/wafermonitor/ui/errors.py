@@ -1,6 +1,7 @@
 """What can go wrong between a browser and the read API.
 
-In: answers of `query.client`, addresses typed by people. Out: these; their text is shown on the page. Called by: pages, session.
+In: answers of `query.client`, addresses typed by people. Out: these; their text is shown on the page.
+Called by: pages, session.
 
 UiError
 ├── UiUnavailable     retry: the read API does not answer; the page keeps its last content and says since when

@@ -1,7 +1,7 @@
 """One line to the API's change stream for the whole process, fanned out to every session.
 
-In: `query.client`'s stream. Out: a call of every listener when something changed, at most every `PACE_S`. Called by: app (starts it),
-session (listens).
+In: `query.client`'s stream. Out: a call of every listener when something changed, at most every `PACE_S`.
+Called by: app (starts it), session (listens).
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from wafermonitor.ui.render import render, source
 THEME = Path(__file__).parent / "theme"
 
 
-class Screen(JSComponent):  # type: ignore[misc]  # Panel publishes no types
+class Screen(JSComponent):
     """`shown` goes to the browser: html, title, nav, address, server_ms, stale. Messages come back to `on_msg`."""
 
     shown = param.Dict(default={"html": ""}, doc="what the page shows; see theme/page.js")

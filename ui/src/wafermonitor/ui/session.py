@@ -1,6 +1,6 @@
 """One viewer: follows the address, looks again when something changed, keeps the last content when the API is gone.
 
-In: the address of the request, messages of the browser (`go`, `rows`, `visible`, `zone`, `retry`), calls of `Live`.
+In: the address of the request, messages of the browser (`hello`, `go`, `rows`, `visible`, `zone`, `retry`), calls of `Live`.
 Out: a Panel template once, then new values of `Screen.shown`. Called by: app, once per page load.
 """
 
@@ -36,12 +36,13 @@ class Session:
         self._source = source
         self._live = live
         self._config = config
-        self._screen = Screen()
+        self._screen = Screen()  # type: ignore[no-untyped-call]  # Panel's constructors have no annotations
         self._chart = Chart()
         self._viewer = Viewer(parse_url("/"))
         self._address = "/"
         self._visible = True
         self._page: Page | None = None
+        self._hellos = 0
         self._stale_since: str | None = None
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -74,6 +75,10 @@ class Session:
 
     def _message(self, event: Any) -> None:
         message = event.data if isinstance(event.data, dict) else {}
+        if "hello" in message:
+            # What was sent while the socket opened may be lost on its way: it is sent again, and the number makes it differ.
+            self._hellos += 1
+            self._screen.shown = self._screen.shown | {"hello": self._hellos}
         if isinstance(message.get("go"), str):
             self._go(message["go"][:4_000])
         if isinstance(message.get("rows"), int | float):
@@ -134,6 +139,7 @@ class Session:
             "nav": page.nav,
             "server_ms": page.server_ms if stale is None else None,  # the page goes on by the clock it knows
             "stale": stale,
+            "hello": self._hellos,
         }
 
         def apply() -> None:

@@ -1,10 +1,10 @@
 """What the pages ask of the read API, asked once for all viewers of this process.
 
-In: an `AsyncClient` of `query.client`. Out: its models; UiUnavailable when nobody answers, RunMissing and UiRejected when the answer
-is no. Called by: pages, live, session.
+In: an `AsyncClient` of `query.client`. Out: its models; UiUnavailable when nobody answers, RunMissing and UiRejected when the
+answer is no. Called by: pages, live, session.
 
-Answers are shared: the same question while one is on its way, or within `KEEP_S`, is not asked again. `changed()` (called by the
-stream) makes every kept answer old.
+Answers are shared: the same question while one is on its way, or within `KEEP_S`, is not asked again. `changed()` (called by
+the stream) makes every kept answer old.
 """
 
 from __future__ import annotations
@@ -100,9 +100,7 @@ class Source:
         """How many open jobs are overdue, silent or lost, for the page's title."""
         return sum(look(run).failing for run in (await self.open_jobs("")).items)
 
-    async def runs(
-        self, level: str, question: Mapping[str, list[str]], cursor: str, limit: int
-    ) -> PageModel[RunModel]:
+    async def runs(self, level: str, question: Mapping[str, list[str]], cursor: str, limit: int) -> PageModel[RunModel]:
         """One page of the table. `level` is jobs, subjobs or all."""
         filters = _filters(question) | {"cursor": cursor or None, "limit": limit}
         key = (level, tuple((name, tuple(value) if isinstance(value, list) else value) for name, value in filters.items()))

@@ -1,7 +1,7 @@
 """The waterfall of a run: which rows there are, and which few of them a page sends.
 
-In: spans as the API gives them (in order of start, runs that have not ended among them). Out: `Trace`, rows, a `Window` of at most
-160 rows, and a map of at most 300 marks. Called by: pages.run.
+In: spans as the API gives them (in order of start, runs that have not ended among them). Out: `Trace`, rows, a `Window` of at
+most 160 rows, and a map of at most 300 marks. Called by: pages.run.
 
 A trace is kept once per process and shared by its viewers; a session holds no more than the window it shows.
 """
@@ -50,7 +50,10 @@ class Trace(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One line of the waterfall; seconds since the run's start. `end_s` None grows to now; `gone_ms` is the last sign of a run that gives none."""
+    """One line of the waterfall; seconds since the run's start.
+
+    `end_s` None grows to now; `gone_ms` is the last sign of a run that gives none.
+    """
 
     span_id: str
     name: str
@@ -139,8 +142,8 @@ def with_signs(spans: Iterable[TraceSpan], runs: Iterable[RunModel]) -> list[Tra
 def rows(spans: Sequence[TraceSpan], root: str, *, mode: str, toggled: Collection[str]) -> list[Row]:
     """All rows in the order of the tree, each before its children; those below a folded row are left out.
 
-    `mode`: `all`, `runs` (only runs), or `focus` (runs that ended well are folded where there are many rows). `toggled` names the
-    rows that are the other way round.
+    `mode`: `all`, `runs` (only runs), or `focus` (runs that ended well are folded where there are many rows). `toggled` names
+    the rows that are the other way round.
     """
     folded = set(toggled)
     if mode == "runs":
@@ -167,7 +170,8 @@ def rows(spans: Sequence[TraceSpan], root: str, *, mode: str, toggled: Collectio
         seen.add(span.span_id)
         below = children.get(span.span_id, [])
         orphan = depth == 0 and span.span_id != root and span.parent is not None and mode != "runs"
-        found.append(_row(span, depth, begin_ms, service, bool(below), span.span_id in folded, orphan))
+        closed = span.span_id in folded
+        found.append(_row(span, depth, begin_ms, service=service, children=bool(below), folded=closed, orphan=orphan))
         if span.span_id not in folded:
             waiting.extend((child, depth + 1) for child in reversed(below))
     return found
@@ -202,7 +206,7 @@ def _begin_ms(spans: Sequence[TraceSpan], root: str) -> float:
 
 
 def _row(
-    span: TraceSpan, depth: int, begin_ms: float, service: str | None, children: bool, folded: bool, orphan: bool
+    span: TraceSpan, depth: int, begin_ms: float, *, service: str | None, children: bool, folded: bool, orphan: bool
 ) -> Row:
     start_s = round((span.start_ms - begin_ms) / 1_000, 7)
     end_s = None if span.end_ms is None else round((span.end_ms - begin_ms) / 1_000, 7)

@@ -27,7 +27,7 @@ class Tile(NamedTuple):
     look: str
     icon: str
     word: str
-    count: int
+    total: int
     words: str
     note: str
     href: str

@@ -113,7 +113,8 @@ def why(run: RunDetail) -> str:
     if run.state == "lost":
         return f"No sign of life{age}: the run counts as dead. A new sign brings it back."
     if run.state == "unknown":
-        return f"The feed {run.feed or 'of this run'} is behind, so nobody can know how the run is. It is judged when the feed returns."
+        feed = run.feed or "of this run"
+        return f"The feed {feed} is behind, so nobody can know how the run is. It is judged when the feed returns."
     if run.inferred:
         return "It was lost for so long that it counts as ended with an error."
     return ""

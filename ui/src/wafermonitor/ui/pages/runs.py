@@ -6,7 +6,7 @@ In: `Runs`. Out: `Page`. Called by: pages.page, downloads (the same filters as C
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from wafermonitor.query.models import RunModel, SpanModel
@@ -24,7 +24,9 @@ _RESULTS = (
     ("timeout", "timeout"), ("cancellation", "cancelled"), ("skip", "skipped"),
 )  # fmt: skip
 _LEVELS = (("jobs", "jobs"), ("subjobs", "subjobs"), ("all", "both"))
-_TIMES = dict(zip(SINCE, ("any time", "last hour", "last 6 hours", "last 24 hours", "last 7 days", "last 30 days"), strict=True))
+_TIMES = dict(
+    zip(SINCE, ("any time", "last hour", "last 6 hours", "last 24 hours", "last 7 days", "last 30 days"), strict=True)
+)
 
 
 class Field(NamedTuple):
@@ -94,7 +96,8 @@ def question(address: Runs) -> dict[str, list[str]]:
 
 def span_question(address: Runs) -> dict[str, list[str]]:
     """The same for plain traces, which know fewer filters."""
-    return {name: [value] for name in ("site", "app") if (value := getattr(address, name))} | _times(address)
+    asked = {name: [value] for name, value in (("site", address.site), ("app", address.app)) if value}
+    return asked | _times(address)
 
 
 def fields(address: Runs, sites: Sequence[str], apps: Sequence[str]) -> list[Field]:
@@ -121,7 +124,7 @@ def fields(address: Runs, sites: Sequence[str], apps: Sequence[str]) -> list[Fie
     ]
 
 
-def _times(address: Runs) -> Mapping[str, list[str]]:
+def _times(address: Runs) -> dict[str, list[str]]:
     begin = address.after or (f"-{address.since}" if address.since else "")
     return {name: [value] for name, value in (("from", begin), ("to", address.before)) if value}
 

@@ -1,5 +1,5 @@
 // One page: shows what the session sends, sends back what the viewer does. In: `shown` of the session (HTML, title, clock, address,
-// link state). Out: messages {go}, {rows}, {visible}. Called by: screen.js, once per session.
+// link state). Out: messages {hello}, {go}, {rows}, {visible}, {retry}. Called by: screen.js, once per session.
 
 import {morph} from "./morph.js";
 import {setServerNow, show as showTimes} from "./clock.js";
@@ -13,9 +13,10 @@ let here = location.pathname + location.search;
 function connect(given) {
   session = given;
   given.changed(draw);
+  globalThis.Bokeh.documents[0].on_event("connection_lost", lost);
   draw();
   if (location.pathname + location.search !== here) go(location.pathname + location.search, {push: false});
-  given.send({visible: !document.hidden, zone: -new Date().getTimezoneOffset()});
+  given.send({hello: true, visible: !document.hidden, zone: -new Date().getTimezoneOffset()});
 }
 
 function draw() {
@@ -145,9 +146,17 @@ listen(actions);
 
 setInterval(() => { if (!document.hidden) { showTimes(document); place(); } }, 1000);
 showTimes(document);
-// Panel reconnects by itself; until then the page says that nothing new arrives.
-setInterval(() => {
-  const cut = session && globalThis.Bokeh?.documents?.length === 0;
-  if (cut) document.getElementById("link").dataset.state = "cut";
-}, 5000);
+// The whole view is in the address, so a page whose session is gone (a restart, a laptop that slept) simply loads again.
+function lost() {
+  const link = document.getElementById("link");
+  link.dataset.state = "cut";
+  link.lastElementChild.textContent = "no connection";
+  link.title = "The server of this page does not answer; it is tried again every 2 s";
+  const again = async () => {
+    const alive = await fetch("healthz", {cache: "no-store"}).then((answer) => answer.ok, () => false);
+    if (alive) location.reload(); else setTimeout(again, 2000);
+  };
+  setTimeout(again, 1000);
+}
+
 window.waferPageReady({connect});
