@@ -23,7 +23,8 @@ fresh = itertools.count(1)
 
 JUDGE = """
 SELECT j.state, j.lost_for_s, o.overdue, wafer.failing_rank(j.state, o.overdue, $12) AS rank
-FROM wafer.run_state($1, $2, $3, $4, $5, $6, $7, $8, $9::text::wafer.limits) j, wafer.overdue($1, $10, $11, $13, $8) AS o (overdue)
+FROM wafer.run_state($1, $2, $3, $4, $5, $6, $7, $8, $9::text::wafer.limits) j,
+  wafer.overdue($1, $10, $11, $13, $8) AS o (overdue)
 """
 
 

@@ -128,25 +128,23 @@ FROM wafer_data.known_run r
 JOIN wafer_data.site s USING (site_id)
 LEFT JOIN wafer_data.process p USING (process_key)
 LEFT JOIN wafer_data.feed f ON f.site_id = r.site_id AND f.feed_id = r.feed_id
-CROSS JOIN wafer.limits l
 CROSS JOIN LATERAL (SELECT (extract(epoch FROM clock_timestamp()) * 1000000000)::bigint AS now_ns) n
 CROSS JOIN LATERAL wafer.run_state(
   r.end_rank, r.heartbeat_interval_s, p.interval_s, r.last_sign_unix_ns, p.beat_unix_ns, f.watermark_unix_ns, f.skew_ns,
-  n.now_ns, l
+  n.now_ns, (SELECT l FROM wafer.limits l)
 ) j;
 
 -- A run lost for `close_after_s` is counted as ended, by a flag that any later sign clears again. Returns how many changed.
 CREATE OR REPLACE FUNCTION wafer_data.set_inferred(now_unix_ns bigint) RETURNS bigint
 LANGUAGE sql AS $$
   WITH judged AS (
-    SELECT o.trace_id, o.span_id, o.site_id, coalesce(j.lost_for_s > l.close_after_s, false) AS close_due
+    SELECT o.trace_id, o.span_id, o.site_id, coalesce(j.lost_for_s > (SELECT close_after_s FROM wafer.limits), false) AS close_due
     FROM wafer_data.run_open o
     LEFT JOIN wafer_data.process p USING (process_key)
     LEFT JOIN wafer_data.feed f ON f.site_id = o.site_id AND f.feed_id = o.feed_id
-    CROSS JOIN wafer.limits l
     CROSS JOIN LATERAL wafer.run_state(
       o.end_rank, o.heartbeat_interval_s, p.interval_s, o.last_sign_unix_ns, p.beat_unix_ns, f.watermark_unix_ns, f.skew_ns,
-      now_unix_ns, l
+      now_unix_ns, (SELECT l FROM wafer.limits l)
     ) j
     WHERE o.end_rank = 0
   ), locked AS (

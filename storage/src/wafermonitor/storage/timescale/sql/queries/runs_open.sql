@@ -6,7 +6,8 @@ FROM wafer_data.known_run r
 -- include run_joins
 WHERE r.is_open
 -- include run_filters
-  AND ($5::text[] IS NULL OR j.state = ANY ($5))
+  AND $5::text[] IS DISTINCT FROM '{ended}'
+  AND ($5 IS NULL OR j.state = ANY ($5))
   AND ($17::boolean IS NULL OR o.overdue = $17)
   AND ($27::bigint IS NULL
     OR ($2::text = 'failing' AND wafer.failing_rank(j.state, o.overdue, r.result) > $33::integer)
