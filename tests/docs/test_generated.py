@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from pathlib import Path
 
 import pytest
 
+from tests.docs.pages import pages
 from tests.docs.test_requirements import ROOT, generate
+
+VARIABLE = re.compile(r"\bWAFER_[A-Z][A-Z_]*[A-Z]\b")
 
 
 @pytest.mark.parametrize("page", sorted(generate.pages()), ids=lambda page: page.name)
@@ -41,3 +45,14 @@ def test_every_option_says_what_it_means():
 def test_only_defaults_that_exist_are_said_in_words():
     known = {(component, option.name) for component, options in generate.configurations() for option in options}
     assert set(generate.COMPUTED) <= known
+
+
+def test_every_variable_that_a_page_names_is_read_somewhere():
+    known = {
+        name for _, options in generate.configurations() for option in options for name in (option.environment, *option.aliases)
+    }
+    sources = (path for kind in ("*.py", "*.yaml") for path in ROOT.glob(f"*/src/**/{kind}"))
+    known |= {name for path in sources for name in VARIABLE.findall(path.read_text(encoding="utf-8"))}
+    for page in pages():
+        unknown = set(VARIABLE.findall(page.read_text(encoding="utf-8"))) - known
+        assert not unknown, f"{page.relative_to(ROOT)} names {sorted(unknown)}"
