@@ -29,6 +29,7 @@ def spawn(*flags, **environment):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_prints_where_it_answers_and_stops_in_order(number):
     process = spawn("--address", "127.0.0.1:0", "--ready-json")
@@ -50,6 +51,7 @@ def test_it_prints_where_it_answers_and_stops_in_order(number):
         process.communicate()
 
 
+@pytest.mark.slow
 def test_the_ready_line_is_for_people_too():
     process = spawn(WAFER_QUERY_ADDRESS=f"127.0.0.1:{free_port()}")
     try:
@@ -59,6 +61,7 @@ def test_the_ready_line_is_for_people_too():
         process.communicate(timeout=10)
 
 
+@pytest.mark.slow
 def test_a_wrong_setting_stops_the_start_with_field_value_and_fix():
     process = spawn("--address", "here")
     _, said = process.communicate(timeout=20)
@@ -68,6 +71,7 @@ def test_a_wrong_setting_stops_the_start_with_field_value_and_fix():
     assert "127.0.0.1:18000" in said
 
 
+@pytest.mark.slow
 def test_a_taken_address_is_one_line_without_traceback():
     with_port = spawn("--address", "127.0.0.1:0", "--ready-json")
     try:
@@ -95,6 +99,7 @@ def test_other_addresses_are_refused(text):
         Config.load(address=text)
 
 
+@pytest.mark.slow
 def test_the_client_needs_neither_the_store_nor_the_server():
     code = "import sys, wafermonitor.query.client; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -167,6 +167,7 @@ async def test_events_and_links_of_a_span_are_answered(api, storage):
     assert item["links"][0]["span_id"] == "0000000000000009"
 
 
+@pytest.mark.slow
 async def test_a_trace_of_10008_spans_is_walked_whole(api, storage):
     spans = [
         world.span(7, number, parent=1 if number > 1 else None, start_s=-1000 + number / 100) for number in range(1, 10_009)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 
+import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis.config import SchemathesisConfig
@@ -15,6 +16,7 @@ from wafermonitor.query.config import Config
 from wafermonitor.query.filters import RUN_PATTERN
 from wafermonitor.storage import memory
 
+pytestmark = pytest.mark.slow
 EXAMPLES = 25
 KNOWN = [world.id_of(*ids) for ids in ((1, 1), (1, 3), (2, 1), (3, 2), (4, 1))]
 

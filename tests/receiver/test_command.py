@@ -15,6 +15,8 @@ from tests.servers import otlp_sink
 from wafermonitor.receiver.transcode.protocol import Signal
 from wafermonitor.semconv import attributes as names
 
+pytestmark = pytest.mark.slow
+
 
 async def test_it_says_where_it_listens_takes_spans_and_stops_in_order():
     receiver = Receiver()

@@ -143,6 +143,7 @@ async def test_stop_may_be_called_twice_and_closes_both_ports(start):
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
 
 
+@pytest.mark.slow
 async def test_stopping_under_load_loses_nothing_and_says_only_try_again(start, store):
     """Senders of three transports send on while the receiver stops: every ok is in the store, every refusal may be retried."""
     receiver = await start(drain_s=10.0)
@@ -189,7 +190,7 @@ async def test_stopping_under_load_loses_nothing_and_says_only_try_again(start, 
 
 
 async def test_stopping_answers_within_the_drain_when_the_store_hangs(start, store):
-    receiver = await start(drain_s=2.0)
+    receiver = await start(drain_s=1.2)
     store.open.clear()
     async with HttpJson("", receiver.http_address) as client, Grpc(receiver.grpc_address, "") as other:
         pending = [asyncio.create_task(sender.send(Signal.TRACES, sender.encode(spans()))) for sender in (client, other)]
