@@ -170,6 +170,12 @@ def interrupted_subprocess() -> None:
         subprocess.run([sys.executable, "-c", waits], stdin=end, check=False)
 
 
+def bar() -> None:
+    with wafer.job("outer") as job:
+        for _ in job.track(range(3), unit="wafer"):
+            pass
+
+
 def many() -> None:
     import time
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pty
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -123,6 +127,30 @@ def test_the_resource_begins_with_the_instance_and_says_where(telemetry: Telemet
     }
 
 
+def test_an_exception_without_words_is_told_too(telemetry: Telemetry, sink: otlp_sink.Server) -> None:
+    telemetry()
+    with pytest.raises(AssertionError), wafer.job("a"):
+        raise AssertionError
+    assert [item.attributes["exception.type"] for item in sink.events("wafer.job.exception")] == ["AssertionError"]
+    assert sink.runs()[0].raw["status"]["message"] == "AssertionError"
+
+
+def test_ctrl_c_while_the_start_is_sent_ends_the_run(
+    telemetry: Telemetry, sink: otlp_sink.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = telemetry()
+
+    def interrupted(**_: float) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(made.sender, "flush", interrupted)
+        with pytest.raises(KeyboardInterrupt), wafer.job("a"):
+            pass
+    jobs.flush()
+    assert sink.runs()[0].attributes["wafer.job.result"] == "cancellation"
+
+
 def test_fail_and_skip_say_so_without_an_exception(telemetry: Telemetry, sink: otlp_sink.Server) -> None:
     telemetry()
     with wafer.job("failed") as job:
@@ -184,6 +212,22 @@ def test_track_counts_the_items_it_gives(telemetry: Telemetry, sink: otlp_sink.S
     assert [item.get("wafer.job.progress.ratio") for item in told[:3]] == [0.0, 0.5, 1.0]
     assert told[-1]["wafer.job.progress.completed"] == 3
     assert "wafer.job.progress.total" not in told[-1]
+
+
+def test_track_draws_a_bar_on_a_terminal_and_none_elsewhere(
+    sink: otlp_sink.Server, environment: dict[str, str], start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    terminal, program_side = pty.openpty()
+    command = [sys.executable, str(Path(__file__).with_name("programs.py")), "bar"]
+    settings = {**environment, "OTEL_EXPORTER_OTLP_ENDPOINT": sink.url, "TERM": "xterm"}
+    subprocess.run(command, env=settings, stderr=program_side, check=True, timeout=60)
+    drawn = os.read(terminal, 65_536).decode()
+    os.close(program_side)
+    os.close(terminal)
+    assert "outer" in drawn
+    assert "100%" in drawn
+    assert start("bar").communicate(timeout=60) == ("", "")
+    assert len(sink.runs("outer")) == 2
 
 
 def test_values_of_any_kind_are_carried_or_become_text(telemetry: Telemetry, sink: otlp_sink.Server) -> None:

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from wafermonitor.instrumentation.errors import ConfigRejected
+from wafermonitor.instrumentation.folders import spool_home
 from wafermonitor.instrumentation.option import MASK, Option
-from wafermonitor.instrumentation.spool import default_directory
 
 DEFAULT_ENDPOINT: Final = "http://127.0.0.1:4318"
 _MODES: Final = ("sidecar", "direct", "file", "off")
@@ -90,7 +90,7 @@ class Config:
     )
     token: str = _option(str, "Bearer token sent with every request.", "WAFER_TOKEN", default="", secret=True)
     spool_dir: Path = _option(  # noqa: RUF009 - a field like the others; ruff takes the Path in it for a call's result
-        Path, "Folder that keeps what no endpoint took.", "WAFER_SPOOL_DIR", default=default_directory
+        Path, "Folder that keeps what no endpoint took.", "WAFER_SPOOL_DIR", default=spool_home
     )
     parent_flag: str = _option(
         _one_of(*_PARENT_FLAGS),

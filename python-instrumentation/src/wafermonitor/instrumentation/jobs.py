@@ -140,7 +140,11 @@ class Job:
 
     def __enter__(self) -> Self:
         if self._begin() and self._telemetry is not None:
-            self._telemetry.sender.flush(keep=self._keep())
+            try:
+                self._telemetry.sender.flush(keep=self._keep())
+            except BaseException as error:
+                self._finish(error)  # Ctrl-C before the block began: nobody else would end it
+                raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, stack: TracebackType | None) -> None:
@@ -152,7 +156,7 @@ class Job:
             try:
                 await self._telemetry.sender.flush_async(keep=self._keep())
             except BaseException as error:
-                self._finish(error)  # cancelled before the block began: nobody else would end it
+                self._finish(error)  # cancelled: as above
                 raise
         return self
 
@@ -231,7 +235,7 @@ class Job:
         if self._progress is not None:
             self._progress.last()
         ending = self._ending(error)
-        if error is not None and ending.message and not isinstance(error, SystemExit):
+        if error is not None and ending.result in _BAD and not isinstance(error, SystemExit):
             telemetry.lifecycle.exception(
                 run, described(error, stacktrace=telemetry.config.stacktrace), fatal=run.parent is None
             )
