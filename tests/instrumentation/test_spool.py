@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from wafermonitor.instrumentation import spool as spool_module
-from wafermonitor.instrumentation.spool import LINE_LIMIT_BYTES, Spool, default_directory, lines, size_bytes
+from wafermonitor.instrumentation.spool import LINE_LIMIT_BYTES, Spool, lines, size_bytes
 
 
 def spans(count, size=10):
@@ -164,13 +164,3 @@ def test_a_full_disk_is_counted_and_the_next_line_starts_afresh(tmp_path, caplog
         json.loads(half)
     assert "no space left" in caplog.text
 
-
-def test_the_folder_is_named_by_the_environment_or_the_state_home(tmp_path, monkeypatch):
-    monkeypatch.setenv("WAFER_SPOOL_DIR", str(tmp_path / "here"))
-    assert default_directory() == tmp_path / "here"
-    monkeypatch.delenv("WAFER_SPOOL_DIR")
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    monkeypatch.setattr(spool_module.os, "geteuid", lambda: 1000)
-    assert default_directory() == tmp_path / "wafermonitor" / "spool"
-    monkeypatch.setattr(spool_module.os, "geteuid", lambda: 0)
-    assert str(default_directory()) == "/var/spool/wafermonitor"

@@ -27,8 +27,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Final
 
-from wafermonitor.collector.config import cache_home
 from wafermonitor.collector.errors import BinaryRejected, BuildRejected
+from wafermonitor.instrumentation.folders import cache_home
 
 BUILDER: Final = "go.opentelemetry.io/collector/cmd/builder"
 OLDEST_GO: Final = "1.26"
@@ -49,7 +49,7 @@ def go() -> str | None:
 def target(manifest: Path) -> Path:
     """Where the Collector of `manifest` is kept; another manifest or machine has another place."""
     digest = hashlib.sha256(manifest.read_bytes() + platform.machine().encode()).hexdigest()[:16]
-    return cache_home() / digest / PROGRAM
+    return cache_home() / "collector" / digest / PROGRAM
 
 
 def install(manifest: Path, progress: Progress, *, again: bool = False) -> Path:

@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Final, Protocol
+
+from wafermonitor.instrumentation.tether import tethered
 
 FIRST_DELAY_S: Final = 0.5
 LAST_DELAY_S: Final = 30.0
 STEADY_S: Final = 60.0
 """Who lived this long was well: the next delay is the first one again."""
 STOP_S: Final = 20.0
-
-_TETHER: Final = Path(__file__).with_name("tether.py")
 
 
 class Say(Protocol):
@@ -56,7 +54,7 @@ class Child:
     async def start(self) -> None:
         """Start it. Its session is its own, so that Ctrl-C reaches only the supervisor, which then stops it in order."""
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-I", "-S", str(_TETHER), str(os.getpid()), *self._command,
+            *tethered(self._command),
             env=self._environ, stdin=asyncio.subprocess.DEVNULL, stdout=sys.__stderr__, start_new_session=True,
         )  # fmt: skip
 

@@ -18,26 +18,14 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from wafermonitor.collector.errors import ConfigRejected
+from wafermonitor.instrumentation.folders import data_home, spool_home
 from wafermonitor.instrumentation.option import MASK, Option
-from wafermonitor.instrumentation.spool import default_directory
 
 _COMPONENT: Final = "collector"
 _PREFIX: Final = "WAFER_COLLECTOR_"
 _LEVELS: Final = ("debug", "info", "warn", "error")
 _WORDS: Final = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 _PORTS: Final = range(1, 65536)
-
-
-def data_home() -> Path:
-    """`$XDG_DATA_HOME/wafermonitor`; for root `/var/lib/wafermonitor`."""
-    if os.geteuid() == 0 and not os.environ.get("XDG_DATA_HOME"):
-        return Path("/var/lib/wafermonitor")
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "wafermonitor"
-
-
-def cache_home() -> Path:
-    """`$XDG_CACHE_HOME/wafermonitor/collector`, where built Collectors are kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wafermonitor" / "collector"
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -144,7 +132,7 @@ class Config:
         Path,
         "Spool of the instrumentation, shipped while the Collector runs.",
         "WAFER_SPOOL_DIR",
-        default=default_directory,
+        default=spool_home,
     )
     replay: bool = _option(_switch, "Ship the spool of the instrumentation.", default=True)
     beat_s: float = _option(_positive, "Interval of the feed's beat.", default=10.0)

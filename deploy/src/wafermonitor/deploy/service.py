@@ -22,6 +22,7 @@ from typing import Any
 
 from wafermonitor.deploy.config import Config
 from wafermonitor.deploy.errors import DeployUnavailable
+from wafermonitor.instrumentation.tether import tethered
 
 logger = logging.getLogger(__name__)
 WAFER = (sys.executable, "-m", "wafermonitor.instrumentation.cli")
@@ -100,14 +101,12 @@ class Service:
 
     async def _spawn(self) -> None:
         self._process = await asyncio.create_subprocess_exec(
-            *WAFER,
-            *self.plan.arguments,
+            *tethered([*WAFER, *self.plan.arguments]),
             env=os.environ | dict(self.plan.environment),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C reaches only us; we end the children in order
-            preexec_fn=end_with_parent,
         )
         self._reader = asyncio.create_task(self._read(self._process), name=f"read {self.plan.name}")
 
@@ -156,13 +155,3 @@ def answers(url: str, timeout_s: float = 2.0) -> bool:
             return bool(200 <= response.status < 300)  # noqa: PLR2004 - HTTP's success range
     except (OSError, urllib.error.URLError, ValueError):
         return False
-
-
-def end_with_parent() -> None:
-    """In the child, before exec: be ended (SIGTERM) when the parent dies, however it dies. Linux only; elsewhere nothing."""
-    if sys.platform == "linux":
-        import ctypes
-        import signal
-
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGTERM)

@@ -133,22 +133,6 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def default_directory() -> Path:
-    """`WAFER_SPOOL_DIR`, else `/var/spool/wafermonitor` for root, else under `$XDG_STATE_HOME`."""
-    named = os.environ.get("WAFER_SPOOL_DIR")
-    if named:
-        return Path(named)
-    if os.geteuid() == 0:
-        return Path("/var/spool/wafermonitor")
-    return state_home() / "spool"
-
-
-def state_home() -> Path:
-    """Where this user's small state files live: `$XDG_STATE_HOME/wafermonitor`."""
-    home = os.environ.get("XDG_STATE_HOME")
-    return (Path(home) if home else Path.home() / ".local" / "state") / "wafermonitor"
-
-
 def host_name() -> str:
     """This host's name, fit for a file name."""
     return "".join(letter if letter.isalnum() or letter in "._" else "_" for letter in os.uname().nodename) or "host"

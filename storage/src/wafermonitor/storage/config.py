@@ -5,7 +5,6 @@ In: flags, environment, `wafer.toml`. Out: a frozen `Config`. Called by: `connec
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,17 +12,11 @@ from typing import ClassVar, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from wafermonitor.instrumentation.folders import data_home
 from wafermonitor.instrumentation.settings import ServiceConfig
 
 MEMORY = "memory://"
 """The address of a store that lives and dies with its process."""
-
-
-def data_home() -> Path:
-    """`$XDG_DATA_HOME/wafermonitor`, for root `/var/lib/wafermonitor`."""
-    if os.geteuid() == 0:
-        return Path("/var/lib/wafermonitor")
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "wafermonitor"
 
 
 class Config(ServiceConfig, component="storage"):

@@ -5,7 +5,7 @@ In: a data home. Out: a `Server` with an address that stays the same while it ru
 
 The first process on a data home supervises the server as its child. Any other attaches to it, and takes over when the first is
 gone. The lock decides who is who; a connection decides whether a server lives. The server ends with its supervisor, also when
-that is killed (see `launch`).
+that is killed (see `instrumentation.tether`).
 """
 
 from __future__ import annotations

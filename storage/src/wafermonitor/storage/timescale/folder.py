@@ -19,17 +19,17 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
+from wafermonitor.instrumentation.tether import tethered
 from wafermonitor.storage.errors import DataFolderRejected, StorageUnavailable
-from wafermonitor.storage.timescale import launch
 from wafermonitor.storage.timescale.account import Account, closed_folder
 from wafermonitor.storage.timescale.binaries import Binaries
 
@@ -217,8 +217,8 @@ class Folder:
 
     def command(self, words: list[str]) -> list[str]:
         """`words` as the server's account, ended when this process ends."""
-        uid, gid = (-1, -1) if self.account is None else (self.account.uid, self.account.gid)
-        return [sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), str(uid), str(gid), *words]
+        account = None if self.account is None else (self.account.uid, self.account.gid)
+        return tethered(words, signal.SIGINT, account=account)  # PostgreSQL's fast and orderly shutdown
 
     @property
     def environment(self) -> dict[str, str]:
