@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 _PERMANENT_CLASSES = ("21", "22", "23", "54")
 """Cardinality, data, integrity, program limit (an index row or a JSON text that is too large)."""
+_SERVER_BROKEN = ("58", "XX")
+"""System errors and corruption: the operator's log needs the server's own words, which no client sees."""
 _REASONS = {
     "08": "the connection to the database was lost",
     "28": "the database refuses our account",
@@ -55,6 +57,8 @@ def border(doing: str) -> Iterator[None]:
         ValueError,
         OverflowError,
     ) as error:
+        if isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "").startswith(_SERVER_BROKEN):
+            log.error("cannot %s: PostgreSQL says: %s", doing, error)
         log.debug("cannot %s", doing, exc_info=True)
         raise _meaning(error, doing) from None
 
