@@ -1,7 +1,7 @@
-"""What every service process does alike: log, and stop in order.
+"""What every service process does alike: log, send its own spans, and stop in order.
 
-In: a service's name. Out: log lines on stderr (text on a terminal, one JSON object a line elsewhere), and an event set by
-SIGTERM or SIGINT. Called by: `wafer receiver`, `wafer query`, `wafer ui`, `wafer up` …
+In: a service's name. Out: log lines on stderr (text on a terminal, one JSON object a line elsewhere), spans by OTLP, and an
+event set by SIGTERM or SIGINT. Called by: `wafer receiver`, `wafer query`, `wafer ui`, `wafer up` …
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from opentelemetry import trace
+
+from wafermonitor.semconv import attributes as names
 
 _TEXT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
@@ -54,6 +57,25 @@ def configure_logging(service: str, level: str | None = None) -> None:
     root.setLevel((level or os.environ.get("LOG_LEVEL") or "INFO").upper())
     for chatty in ("httpx", "tornado.access", "uvicorn.access"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def export_spans(service: str) -> Callable[[], None]:
+    """Send this process's own spans when `OTEL_EXPORTER_OTLP_ENDPOINT` is set; the function given back flushes and stops that.
+
+    `OTEL_SERVICE_NAME` stands before `service`.
+    """
+    if not (os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")):
+        return lambda: None
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    name = os.environ.get("OTEL_SERVICE_NAME") or service
+    provider = TracerProvider(resource=Resource.create({names.SERVICE_NAME: name}))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    trace.set_tracer_provider(provider)
+    return provider.shutdown
 
 
 def stop_event() -> asyncio.Event:

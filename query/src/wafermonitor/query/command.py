@@ -20,6 +20,8 @@ from wafermonitor.query.errors import QueryError
 from wafermonitor.storage.config import Config as StorageConfig
 from wafermonitor.storage.errors import StorageError
 
+SERVICE = "wafer-query"
+
 
 @click.command()
 @settings.options(Config)
@@ -29,7 +31,7 @@ def query(*, ready_json: bool, **flags: Any) -> None:
 
     Exit codes: 0 stopped in order, 1 the address or the store cannot be used, 2 a setting is wrong.
     """
-    service.configure_logging("wafer-query")
+    service.configure_logging(SERVICE)
     try:
         config, storage_config = Config.load(**flags), StorageConfig.load()
     except ConfigRejected as error:
@@ -42,11 +44,10 @@ def query(*, ready_json: bool, **flags: Any) -> None:
 
 async def _serve(config: Config, storage_config: StorageConfig, *, ready_json: bool) -> None:
     from wafermonitor.query import server
-    from wafermonitor.query.telemetry import export_spans
     from wafermonitor.storage.connect import connect
 
     stop = service.stop_event()
-    stop_exporting = export_spans()
+    stop_spans = service.export_spans(SERVICE)
     storage = await connect(storage_config)
     try:
         running = await server.start(storage, config)
@@ -61,4 +62,4 @@ async def _serve(config: Config, storage_config: StorageConfig, *, ready_json: b
             await running.stop()
     finally:
         await storage.close()
-        stop_exporting()
+        await asyncio.to_thread(stop_spans)

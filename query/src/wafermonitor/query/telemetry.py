@@ -1,24 +1,11 @@
-"""The read API's own metrics and spans.
+"""The read API's own metrics.
 
-In: what guard and stream observe. Out: metrics in a registry, and spans by OTLP when `OTEL_EXPORTER_OTLP_ENDPOINT` is set.
-Called by: app, guard, stream, command.
+In: what guard and stream observe. Out: metrics in a registry.  Called by: app, guard, stream, routes.service.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-
-from opentelemetry import trace
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-
-from wafermonitor.semconv import attributes as names
-
-SERVICE = "wafer-query"
 
 
 class Meters:
@@ -40,14 +27,3 @@ class Meters:
         self.store_errors = Counter(
             "wafer_query_store_errors", "Polls of the change feed that the store did not answer", registry=self.registry
         )
-
-
-def export_spans() -> Callable[[], None]:
-    """Send the API's own spans when an endpoint is set; the function given back flushes and stops that."""
-    if not (os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")):
-        return lambda: None
-    service = os.environ.get("OTEL_SERVICE_NAME") or SERVICE
-    provider = TracerProvider(resource=Resource.create({names.SERVICE_NAME: service}))
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    trace.set_tracer_provider(provider)
-    return provider.shutdown

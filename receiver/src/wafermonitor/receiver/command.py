@@ -22,6 +22,7 @@ from wafermonitor.storage.config import Config as StorageConfig
 from wafermonitor.storage.errors import StorageError
 from wafermonitor.storage.protocol import Storage
 
+SERVICE = "wafer-receiver"
 LONG_GARBAGE_CYCLES = 50_000
 """Objects of a request die with it by their counts; looking for cycles among them at every 700th costs a tenth of the time."""
 
@@ -38,7 +39,7 @@ def receiver(context: click.Context, /, *, ready_json: bool, **flags: Any) -> No
     """
     if context.invoked_subcommand is not None:
         return
-    service.configure_logging("wafer-receiver")
+    service.configure_logging(SERVICE)
     try:
         config, storage_config = Config.load(**flags), StorageConfig.load()
     except ConfigRejected as error:
@@ -52,11 +53,11 @@ def receiver(context: click.Context, /, *, ready_json: bool, **flags: Any) -> No
 
 
 async def _serve(config: Config, storage_config: StorageConfig, *, ready_json: bool) -> None:
-    from wafermonitor.receiver import server, telemetry
+    from wafermonitor.receiver import server
     from wafermonitor.storage.connect import connect
 
     stop = service.stop_event()
-    stop_spans = telemetry.export_spans()
+    stop_spans = service.export_spans(SERVICE)
     storage = await connect(storage_config)
     try:
         running = await server.start(storage, config)

@@ -1,25 +1,16 @@
-"""The receiver's own measures and spans.
+"""The receiver's own measures.
 
-In: what the other modules observe. Out: the text of `/metrics`, and spans by OTLP when `OTEL_EXPORTER_OTLP_ENDPOINT` is set.
-Called by: `pipeline`, `otlp_grpc`, `otlp_http`, `command`.
+In: what the other modules observe. Out: the text of `/metrics`. Called by: `server`, `pipeline`, `otlp_grpc`, `otlp_http`.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
-from opentelemetry import trace
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from wafermonitor.receiver.errors import ReceiverError
-from wafermonitor.semconv import attributes as names
 
-SERVICE = "wafer-receiver"
 _GROUPS = (1, 4, 16, 64, 256, 1024, 4096, 16384)
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -65,14 +56,3 @@ class Telemetry:
     def text(self) -> bytes:
         """The body of `/metrics`."""
         return generate_latest(self.registry)
-
-
-def export_spans() -> Callable[[], None]:
-    """Send the receiver's own spans when an endpoint is set; the function given back flushes and stops that."""
-    if not (os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")):
-        return lambda: None
-    service = os.environ.get("OTEL_SERVICE_NAME") or SERVICE
-    provider = TracerProvider(resource=Resource.create({names.SERVICE_NAME: service}))
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    trace.set_tracer_provider(provider)
-    return provider.shutdown
