@@ -12,6 +12,11 @@ from wafermonitor.query.config import Config
 from wafermonitor.storage import memory
 
 
+def pytest_ignore_collect(collection_path, config):
+    """schemathesis writes its cases while its module is collected, which takes seconds: not where they will not run."""
+    return True if collection_path.name == "test_schema.py" and "not slow" in config.getoption("markexpr") else None
+
+
 @pytest.fixture
 def clock():
     return world.Clock()

@@ -40,7 +40,7 @@ def parse_time(text: str, now_ns: int) -> int:
     if text == "now":
         return now_ns
     if re.fullmatch(_RELATIVE, text, re.ASCII):
-        return now_ns - int(parse_duration(text[1:]) * _SECOND_NS)
+        return _within_64_bits(now_ns - int(parse_duration(text[1:]) * _SECOND_NS))
     match = _ABSOLUTE.fullmatch(text)
     if match is None:
         raise ValueError(f"{text[:40]!r} is no time: expected RFC 3339, such as 2026-01-31T08:00:00+01:00, or -6h, -2d, now")
@@ -55,6 +55,10 @@ def parse_time(text: str, now_ns: int) -> int:
         raise ValueError(f"{text[:40]!r} is no time that exists: check day, hour and offset") from None
     rest_ns = _SECOND_NS - 1 if leap else int(f"{fraction or '0':<09}"[:9])
     at_ns = (elapsed.days * 86_400 + elapsed.seconds) * _SECOND_NS + rest_ns
+    return _within_64_bits(at_ns)
+
+
+def _within_64_bits(at_ns: int) -> int:
     return min(max(at_ns, -_INT64), _INT64)
 
 

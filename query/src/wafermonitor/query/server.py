@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -49,6 +50,7 @@ class RunningQuery(NamedTuple):
 
 async def start(storage: Storage, config: Config, *, clock: Callable[[], int] = time.time_ns) -> RunningQuery:
     """Listen, and return when requests are answered; QueryUnavailable when the address is taken."""
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     host, port = split_address(config.address)
     listener = _listen(host, port)
     app = create_app(storage, config, clock=clock)

@@ -6,7 +6,6 @@ In: a Reader, the run's key and family, a cursor. Out: span models and the next 
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 
 from wafermonitor.query.answers import announced_model, first_sign, span_model
@@ -71,7 +70,7 @@ def _read(cursor: str | None) -> tuple[str | None, int | None]:
         return None, None
     try:
         inner, until_ns = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-    except (ValueError, TypeError, binascii.Error):
+    except (ValueError, TypeError, RecursionError):
         inner = until_ns = None
     if not isinstance(inner, str) or not isinstance(until_ns, int | None):
         raise ParameterRejected("cursor", "not a cursor of this list: start again without one")
