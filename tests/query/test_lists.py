@@ -29,6 +29,16 @@ async def test_subjobs_are_runs_with_a_parent_and_can_be_asked_by_parent(api):
     assert await names(api, "/v1/subjobs", parent=world.id_of(2, 1)) == []
 
 
+async def test_runs_that_count_as_ended_can_be_left_out(api, storage):
+    given_up = world.run(9, 1, start_s=-200_000, process_key=None, inferred=True)
+    await storage.writer.write([Batch(runs=[given_up])])
+    lost = {"state": "lost"}
+    assert await names(api, "/v1/jobs", **lost) == [world.id_of(9, 1)]
+    assert await names(api, "/v1/jobs", **lost, inferred="true") == [world.id_of(9, 1)]
+    assert await names(api, "/v1/jobs", **lost, inferred="false") == []
+    assert world.id_of(1, 1) in await names(api, "/v1/jobs", inferred="false")
+
+
 async def test_failing_order_puts_what_needs_attention_first(api):
     assert (await names(api, "/v1/jobs", order="failing"))[0] == world.id_of(2, 1)
 

@@ -67,6 +67,7 @@ questions = st.builds(
     attributes=some(st.sampled_from([("k", "a"), ("k", "1"), ("l", "true"), ("k", '[1, "a"]')])),
     text=st.none() | words,
     overdue=st.none() | st.booleans(),
+    inferred=st.none() | st.booleans(),
     subjobs=st.none() | st.booleans(),
     parent=st.none() | st.just((trace_id(1), span_id(0))),
     from_ns=starts,

@@ -160,6 +160,10 @@ async def test_a_run_lost_for_long_is_inferred_to_have_ended_until_it_speaks_aga
     assert (changed.run.run_id, changed.run.inferred, changed.state) == ("run-1", True, State.LOST)
     (site,) = await store.reader.sites()
     assert site.open_runs == {State.RUNNING: 1}
+    for inferred, found in ((None, {"run-1", "run-2"}), (True, {"run-1"}), (False, {"run-2"})):
+        for order in ("newest", "failing"):
+            page = await store.reader.runs(RunQuery(inferred=inferred, order=order))
+            assert {stored.run.run_id for stored in page.items} == found
     await store.writer.write(runs(dataclasses.replace(silent, last_sign_ns=NOW)))
     assert (await store.reader.run(trace_id(1), span_id(1))).run.inferred is False
 

@@ -162,6 +162,7 @@ class RunFilters(PageFilters):
     attr: list[AttributeText] = Field(default_factory=list, max_length=20, description="key:value, all must match")
     q: Word | None = Field(None, description="text that occurs in job, run id, service, lot, wafer, equipment …")
     overdue: Flag | None = Field(None, description="true: only open runs that take too long")
+    inferred: Flag | None = Field(None, description="true: only runs lost so long that they count as ended; false: no such run")
     from_: Instant | None = Field(None, alias="from", description="started at or after: RFC 3339, -6h, now")
     to: Instant | None = Field(None, description="started before: RFC 3339, -6h, now")
     min_duration: Duration | None = Field(None, description="ended runs that took at least: 90, 1.5h")
@@ -184,7 +185,8 @@ class RunFilters(PageFilters):
             run_id=tuple(self.run_id),
             attributes=tuple(parse_attribute(text) for text in self.attr),
             text=self.q,
-            overdue=None if self.overdue is None else self.overdue == "true",
+            overdue=_truth(self.overdue),
+            inferred=_truth(self.inferred),
             subjobs=subjobs,
             parent=None if parent is None else parse_run_id(parent),
             from_ns=None if self.from_ is None else parse_time(self.from_, now_ns),
@@ -193,6 +195,10 @@ class RunFilters(PageFilters):
             max_duration_s=None if self.max_duration is None else parse_duration(self.max_duration),
             order=self.order,
         )
+
+
+def _truth(flag: str | None) -> bool | None:
+    return None if flag is None else flag == "true"
 
 
 class JobFilters(RunFilters):

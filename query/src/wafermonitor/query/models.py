@@ -55,7 +55,7 @@ class RunModel(BaseModel):
     state: RunState
     result: RunResult | None = None
     overdue: bool = False
-    inferred: bool = False
+    inferred: bool = Field(default=False, description="lost for so long that it counts as ended; a new sign brings it back")
     error_type: str | None = None
     start: str | None = None
     end: str | None = None

@@ -265,8 +265,8 @@ class Hub:
         return found
 
     async def _lost_runs(self) -> list[StoredRun]:
-        """The newest lost runs."""
-        return (await self._reader.runs(RunQuery(state=(State.LOST,), limit=MAX_PAGE))).items
+        """The newest lost runs that do not count as ended."""
+        return (await self._reader.runs(RunQuery(state=(State.LOST,), inferred=False, limit=MAX_PAGE))).items
 
     def _fresh(self, runs: Sequence[StoredRun]) -> list[StoredRun]:
         """Those that differ from what was told last: the change feed repeats itself while an old transaction is open."""

@@ -284,6 +284,7 @@ def _matches(stored: StoredRun, query: RunQuery) -> bool:
         and _matches_parent(run, query)
         and _matches_time(stored, query)
         and (query.overdue is None or stored.overdue == query.overdue)
+        and (query.inferred is None or run.inferred == query.inferred)
         and _matches_attributes(run, query)
         and _matches_text(run, query.text)
     )

@@ -73,6 +73,7 @@ class RunQuery:
 
     `subjobs`: None gives all, False only roots (no parent run), True only subjobs. `order`: `newest` by start, or `failing`
     (lost, silent, unknown, overdue, failed first, then newest).  `attributes` are exact matches on the run's attributes.
+    `inferred`: True only runs lost for so long that they count as ended, False only the others.
     """
 
     site: tuple[str, ...] = ()
@@ -89,6 +90,7 @@ class RunQuery:
     attributes: tuple[tuple[str, str], ...] = ()
     text: str | None = None
     overdue: bool | None = None
+    inferred: bool | None = None
     subjobs: bool | None = None
     parent: tuple[bytes, bytes] | None = None
     from_ns: int | None = None

@@ -89,8 +89,8 @@ class Source:
         self._version += 1
 
     async def open_jobs(self, site: str) -> PageModel[RunModel]:
-        """Jobs that have not ended, failing first."""
-        return await self._jobs(site=site, state=OPEN_STATES, order="failing", limit=OPEN_MOST)
+        """Jobs that have not ended and are not given up, failing first."""
+        return await self._jobs(site=site, state=OPEN_STATES, inferred="false", order="failing", limit=OPEN_MOST)
 
     async def failed_jobs(self, site: str) -> PageModel[RunModel]:
         """Jobs of the last 24 hours that failed, newest first."""

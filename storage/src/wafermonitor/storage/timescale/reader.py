@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -60,7 +60,7 @@ class Reader:
             place = read_cursor(query.cursor, FAILING_RUN if failing else NEWEST_RUN)
             after = place if failing else (None, *place)
         async with self._reading("list runs") as connection:
-            rows = await self._page_of_runs(connection, _run_filters(query), after, limit + 1, failing=failing)
+            rows = await self._page_of_runs(connection, query, after, limit + 1, failing=failing)
         items = [run_of(row) for row in rows[:limit]]
         if len(rows) <= limit:
             return Page(items, None)
@@ -179,7 +179,7 @@ class Reader:
             return list(await connection.fetch(statement(name), *arguments))
 
     async def _page_of_runs(
-        self, connection: Connection, filters: Sequence[Any], after: tuple[Any, ...] | None, limit: int, *, failing: bool
+        self, connection: Connection, query: RunQuery, after: tuple[Any, ...] | None, limit: int, *, failing: bool
     ) -> list[asyncpg.Record]:
         """The first `limit` of what is open and what has ended. Each part has an order that its indexes give."""
         rows: list[asyncpg.Record] = []
@@ -190,7 +190,7 @@ class Reader:
             if its_rank == _RANK_GOOD and len(rows) >= limit:
                 continue
             place = after if its_rank is None or rank is None or rank == its_rank else None
-            arguments = [self._clock(), kind, *filters, *_run_place(place), limit]
+            arguments = [self._clock(), kind, *_run_filters(query), *_run_place(place), limit, query.inferred]
             if name == "runs_open":
                 arguments.append(rank)
             rows += await connection.fetch(statement(name), *arguments)

@@ -31,3 +31,4 @@
   AND ($23::bigint IS NULL OR (coalesce(r.start_unix_ns, -9223372036854775808) < $23 AND r.start_time <= $24::timestamptz))
   AND ($25::double precision IS NULL OR wafer.seconds(r.duration_ns) >= $25)
   AND ($26::double precision IS NULL OR wafer.seconds(r.duration_ns) <= $26)
+  AND ($33::boolean IS NULL OR coalesce(r.inferred, false) = $33)
