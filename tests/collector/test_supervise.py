@@ -1,5 +1,6 @@
 """A Collector that is kept: restarts, reloads, stops and leaves nothing behind; what it took it delivers."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -159,25 +160,48 @@ def test_what_was_accepted_survives_kill_9(start):
     until(lambda: names <= {record.get("eventName") for record in far_end.records()}, "all records after kill -9")
 
 
-@pytest.mark.parametrize(("token", "header"), [("t0p", "Bearer t0p"), ("", None)])
-def test_a_token_is_sent_and_without_one_no_header_at_all(start, token, header):
-    """An empty bearer header makes some receivers refuse, so it must not be there."""
-    seen = []
+@contextlib.contextmanager
+def far_end(answer):
+    """The port of a receiver that hands each call's (metadata, context) to `answer`."""
 
     class Receiver(grpc.GenericRpcHandler):
         def service(self, details):
-            seen.append(dict(details.invocation_metadata).get("authorization"))
-            return grpc.unary_unary_rpc_method_handler(lambda _request, _context: b"")
+            return grpc.unary_unary_rpc_method_handler(
+                lambda _request, context: answer(dict(details.invocation_metadata), context) or b""
+            )
 
     receiver = grpc.server(futures.ThreadPoolExecutor(2), handlers=(Receiver(),))
     port = receiver.add_insecure_port("127.0.0.1:0")
     receiver.start()
     try:
-        start(("managed",), environ={"WAFER_MANAGED_ENDPOINT": f"127.0.0.1:{port}", "WAFER_TOKEN": token, **BEATING})
-        until(lambda: seen, "a request at the receiver")
+        yield port
     finally:
         receiver.stop(grace=None).wait()
+
+
+@pytest.mark.parametrize(("token", "header"), [("t0p", "Bearer t0p"), ("", None)])
+def test_a_token_is_sent_and_without_one_no_header_at_all(start, token, header):
+    """An empty bearer header makes some receivers refuse, so it must not be there."""
+    seen = []
+    with far_end(lambda metadata, _: seen.append(metadata.get("authorization"))) as port:
+        start(("managed",), environ={"WAFER_MANAGED_ENDPOINT": f"127.0.0.1:{port}", "WAFER_TOKEN": token, **BEATING})
+        until(lambda: seen, "a request at the receiver")
     assert set(seen) == {header}
+
+
+def test_a_refused_token_is_said_loudly_and_shown_by_status(start):
+    """The Collector drops such data after one try, and answers its senders as if all were well."""
+    with far_end(lambda _, context: context.abort(grpc.StatusCode.UNAUTHENTICATED, "who are you?")) as port:
+        server = start(("managed",), environ={"WAFER_MANAGED_ENDPOINT": f"127.0.0.1:{port}", "WAFER_TOKEN": "old", **BEATING})
+        lost = server.wait("data-lost")
+        assert lost["cause"] == "Unauthenticated"
+        assert lost["text"].startswith("DATA IS LOST: otlp_grpc/managed dropped ")
+        assert "set WAFER_TOKEN" in lost["text"]
+        environ = os.environ | server.environ | {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{server.otlp_http}"}
+        done = subprocess.run([*COMMAND[:-1], "status"], env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stdout.startswith("arriving           no\n")
+    assert "(Unauthenticated)" in done.stdout
 
 
 def test_a_broken_file_is_refused_at_reload_and_the_old_one_goes_on(start, tmp_path):

@@ -143,14 +143,20 @@ def test_a_wrong_setting_is_named_with_its_fix(environment):
     assert "WAFER_MODE" in done.stdout
 
 
-def test_status_says_what_would_be_sent_where_and_what_waits(environment, sink):
-    env = {**environment, "OTEL_EXPORTER_OTLP_ENDPOINT": sink.url}
+def test_status_answers_whether_it_arrives_and_says_what_waits(environment, sink):
+    env = {**environment, "OTEL_EXPORTER_OTLP_ENDPOINT": sink.url, "WAFER_METRICS_PORT": "1"}
     wafer("run", "--mode", "file", "--", "true", env=env)
-    found = json.loads(wafer("status", "--json", env=env).stdout)
+    done = wafer("status", "--json", env=env)
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["arriving"]) == (0, "yes")
+    assert "what the Collector does with it cannot be seen" in found["why"]
     assert found["traces"] == f"{sink.url}/v1/traces answers"
     assert found["waiting"]["files"] == 2
     sink.status = 401
-    assert "does not answer" in wafer("status", env=env).stdout
+    refused = wafer("status", env=env)
+    assert refused.returncode == 1
+    assert refused.stdout.startswith("arriving  not yet\n")
+    assert "set WAFER_TOKEN" in refused.stdout
     assert not sink.runs()
 
 

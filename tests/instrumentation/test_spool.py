@@ -163,4 +163,3 @@ def test_a_full_disk_is_counted_and_the_next_line_starts_afresh(tmp_path, caplog
     with pytest.raises(ValueError):
         json.loads(half)
     assert "no space left" in caplog.text
-

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from wafermonitor.collector.errors import ConfigRejected
+from wafermonitor.instrumentation import onward
 from wafermonitor.instrumentation.folders import data_home, spool_home
 from wafermonitor.instrumentation.option import MASK, Option
 
@@ -97,7 +98,7 @@ class Config:
     otlp_http: str = _option(_address, "Takes OTLP by HTTP.", "WAFER_OTLP_HTTP", default="127.0.0.1:4318", yaml=True)
     health: str = _option(_address, "Says whether it runs.", "WAFER_HEALTH_ENDPOINT", default="127.0.0.1:13133", yaml=True)
     metrics_port: int = _option(
-        _port, "Port of the Collector's own metrics, on loopback.", "WAFER_METRICS_PORT", default=8888, yaml=True
+        _port, "Port of the Collector's own metrics, on loopback.", onward.PORT_VARIABLE, default=onward.DEFAULT_PORT, yaml=True
     )
     queue_dir: Path = _option(  # noqa: RUF009 - makes a dataclass field, with a factory
         Path, "Folder of the persistent queues; one Collector each.", default=lambda: data_home() / "queue", yaml=True

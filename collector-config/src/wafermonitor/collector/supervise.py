@@ -29,10 +29,14 @@ from wafermonitor.collector.binary import Binary
 from wafermonitor.collector.child import Child, Say, how
 from wafermonitor.collector.config import Config, reachable
 from wafermonitor.collector.errors import CollectorError, CollectorUnavailable
+from wafermonitor.instrumentation import onward
+from wafermonitor.instrumentation.errors import InstrumentationUnavailable
+from wafermonitor.instrumentation.onward import Page, Queue
 
 START_S: Final = 30.0
 """A Collector that is not ready after this long will not be."""
 FIRST_REPORT_S: Final = 60.0
+_LOSS_AGAIN_S: Final = 60.0
 _PROBE_S: Final = 0.05
 _PROBE_TIMEOUT_S: Final = 2.0
 _LOCK: Final = "in-use-by"
@@ -92,6 +96,7 @@ class Supervisor:
                 group.create_task(self._collector.keep(self._again)),
                 group.create_task(self._beats()),
                 group.create_task(self._reports()),
+                group.create_task(self._losses()),
                 group.create_task(self._reloads()),
                 *(group.create_task(companion.keep()) for companion in self._companions),
             ]
@@ -157,7 +162,7 @@ class Supervisor:
 
     async def _reports(self) -> None:
         """What the queues hold, in hours."""
-        before: dict[str, queue.Reading] = {}
+        before: dict[str, Queue] = {}
         since = time.monotonic()
         wait_s = min(FIRST_REPORT_S, self._config.report_s)
         while True:
@@ -165,13 +170,30 @@ class Supervisor:
             wait_s = self._config.report_s
             now = time.monotonic()
             try:
-                after = await asyncio.to_thread(queue.read, self._config.metrics_port)
-            except CollectorError as error:
+                after = (await asyncio.to_thread(onward.read, self._config.metrics_port)).queues
+            except InstrumentationUnavailable as error:
                 self._say("queue", str(error))
                 continue
             for report in queue.reports(before, after, now - since):
                 self._say("queue", str(report), **report._asdict())
             before, since = after, now
+
+    async def _losses(self) -> None:
+        """Say loudly what a backend refused for good, at once and then once a minute while it goes on.
+
+        The Collector tries such data once and drops it; its queue, its health page and its answers to senders all look well.
+        """
+        told, again_at = Page({}, {}, {}), 0.0
+        while True:
+            await asyncio.sleep(min(self._config.beat_s, self._config.report_s))
+            if time.monotonic() < again_at:
+                continue
+            with contextlib.suppress(InstrumentationUnavailable):  # `_reports` says so
+                page = await asyncio.to_thread(onward.read, self._config.metrics_port)
+                for loss in queue.losses(told, page):
+                    self._say("data-lost", str(loss), **loss._asdict())
+                    again_at = time.monotonic() + _LOSS_AGAIN_S
+                told = page
 
     async def _reloads(self) -> None:
         """SIGHUP: validate, then pass it on. A broken file is refused and the Collector goes on with what it has."""

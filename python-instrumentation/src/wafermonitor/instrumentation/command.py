@@ -273,18 +273,23 @@ def replay(spool: Path | None, as_json: bool, **options: Any) -> None:
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def status(as_json: bool) -> None:
-    """Show what would be sent where, whether it answers, and what waits in the spool."""
+def status(as_json: bool) -> int:
+    """Say whether what jobs on this host tell is arriving. Then each step: endpoint, Collector, spool.
+
+    The exit code is 0 when it is, else 1.
+    """
     from wafermonitor.instrumentation.config import Config
-    from wafermonitor.instrumentation.shipping import survey
+    from wafermonitor.instrumentation.survey import YES, survey
 
     found = survey(Config.load())
     if as_json:
         _print_json(found)
-        return
-    for key, value in found.items():
-        shown = ", ".join(f"{name} {item}" for name, item in value.items()) if isinstance(value, dict) else value
-        click.echo(f"{key:<10} {shown}")
+    else:
+        width = max(map(len, found))
+        for key, value in found.items():
+            shown = ", ".join(f"{name} {item}" for name, item in value.items()) if isinstance(value, dict) else value
+            click.echo(f"{key:<{width}}  {shown}")
+    return 0 if found["arriving"] == YES else 1
 
 
 @click.group(invoke_without_command=True)

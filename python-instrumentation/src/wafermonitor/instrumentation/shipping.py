@@ -1,4 +1,4 @@
-"""`wafer replay` and `wafer status` as people see them: progress, totals, what waits where.
+"""`wafer replay` as people see it: progress, totals.
 
 In: a spool folder and the settings. Out: lines on the terminal or one JSON object. Called by: `command`.
 """
@@ -12,14 +12,14 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 
 from wafermonitor.instrumentation.config import Config
 from wafermonitor.instrumentation.endpoint import Endpoint
 from wafermonitor.instrumentation.errors import InstrumentationUnavailable
-from wafermonitor.instrumentation.replay import REJECTED, Replay, Summary, files, watch
+from wafermonitor.instrumentation.replay import Replay, Summary, watch
 from wafermonitor.instrumentation.spool import SIGNALS
 
 _TIMEOUT_S: Final = 10.0
@@ -47,25 +47,6 @@ def ship(
         raise InstrumentationUnavailable(f"{spool}: {error.strerror or error}; nothing unsent was removed") from None
 
 
-def survey(config: Config) -> dict[str, Any]:
-    """What would be sent where, whether each address answers, and what the spool holds."""
-    target = Endpoint.of(config)
-    found: dict[str, Any] = {"mode": config.mode, "site": config.site_id or "unset (the Collector fills it in)"}
-    if config.mode in {"sidecar", "direct"}:
-        for signal_name in SIGNALS:
-            found[signal_name] = f"{target.urls[signal_name]} {_answers(target, signal_name)}"
-    elif config.mode == "file":
-        found["sends"] = "nothing: everything goes to the spool"
-    else:
-        found["sends"] = "nothing"
-    found["spool"] = str(config.spool_dir)
-    sizes = [path.stat().st_size for path, _ in files(config.spool_dir)]
-    found["waiting"] = {"files": len(sizes), "bytes": sum(sizes)}
-    found["rejected"] = {"files": len(list((config.spool_dir / REJECTED).glob("*/*.jsonl")))}
-    target.close()
-    return found
-
-
 def _ship_once(spool: Path, target: Endpoint, patience_s: float, *, as_json: bool) -> None:
     with _stopping() as stop, Replay(spool, target, stop=stop, patience_s=patience_s) as replay:
         try:
@@ -80,12 +61,6 @@ def _ship_once(spool: Path, target: Endpoint, patience_s: float, *, as_json: boo
                 _print(replay.summary)
             raise
         _report(replay.summary, as_json=as_json)
-
-
-def _answers(target: Endpoint, signal_name: Any) -> str:
-    """An empty request is a valid one, and stores nothing."""
-    answer = target.post(signal_name, b"{}")
-    return "answers" if answer.outcome == "accepted" else f"does not answer: {answer.reason}"
 
 
 def _ship_on(spool: Path, target: Endpoint, interval_s: float, *, as_json: bool) -> None:
