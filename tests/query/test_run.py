@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.query import world
+from wafermonitor.query import family
+from wafermonitor.query.config import Config
+from wafermonitor.query.routes import run as routes
 from wafermonitor.runs.records import Batch
 
 LOT = f"/v1/jobs/{world.id_of(1, 1)}"
@@ -205,6 +208,36 @@ async def test_metrics_are_the_process_s_series_while_the_run_ran(api):
     assert [item["name"] for item in one] == ["process.cpu.time"]
     short = (await get(api, f"/v1/jobs/{world.id_of(1, 2)}/metrics"))["items"]
     assert [point["value"] for item in short for point in item["points"]] == [910.0, 920.0]
+
+
+async def test_more_points_than_one_answer_holds_are_said_to_be_cut(api, storage, monkeypatch):
+    monkeypatch.setattr(routes, "MAX_POINTS", 3)
+    whole = await get(api, f"{LOT}/metrics", name="process.memory.usage")
+    assert (len(whole["items"][0]["points"]), whole["truncated"]) == (3, False)
+    cut = await get(api, f"{LOT}/metrics")
+    assert (sum(len(item["points"]) for item in cut["items"]), cut["truncated"]) == (3, True)
+    assert (await api.get(f"{LOT}/metrics", params={"format": "csv"})).headers["wafer-truncated"] == "true"
+
+
+async def test_what_the_sdk_cut_from_the_run_s_span_makes_it_incomplete(api, storage):
+    short = world.job_span(12, 1, "short", dropped_events=2, dropped_attributes=1)
+    await storage.writer.write([Batch(spans=[short], runs=[world.run(12, 1, start_s=-100, end_s=-99)])])
+    completeness = (await get(api, f"/v1/jobs/{world.id_of(12, 1)}"))["completeness"]
+    assert (completeness["dropped"], completeness["words"]) == (3, "incomplete: 3 never arrived")
+
+
+class TestSmallWalk:
+    """The operator's `max_trace_spans` ends the walk."""
+
+    @pytest.fixture
+    def config(self):
+        return Config(max_trace_spans=1)
+
+    async def test_a_trace_that_is_larger_than_what_is_walked_is_said_to_be(self, api, storage, monkeypatch):
+        monkeypatch.setattr(family, "MAX_PAGE", 1)
+        await storage.writer.write([Batch(runs=[world.run(4, 9, start_s=-10)])])
+        assert (await get(api, f"/v1/jobs/{world.id_of(4, 1)}"))["truncated"]
+        assert (await get(api, f"/v1/jobs/{world.id_of(4, 1)}/tree"))["truncated"]
 
 
 async def test_an_ended_run_has_a_tag_and_answers_304_to_it(api):

@@ -103,7 +103,14 @@ def run_model(stored: StoredRun, now_ns: int, parent: bytes | None = None) -> Ru
 
 
 def run_detail(
-    stored: StoredRun, counts: Completeness, now_ns: int, *, parent: bytes | None, resource: str | None, name: str | None
+    stored: StoredRun,
+    counts: Completeness,
+    now_ns: int,
+    *,
+    parent: bytes | None,
+    resource: str | None,
+    name: str | None,
+    truncated: bool,
 ) -> RunDetail:
     """One run as its own page shows it."""
     completeness = CompletenessModel(
@@ -120,8 +127,14 @@ def run_detail(
         name=name or stored.run.job,
         completeness=completeness,
         resource=_mapping(resource),
+        truncated=truncated,
         server_time=instant(now_ns),
     )
+
+
+def cut_from(span: Span | None) -> int:
+    """How many attributes, events and links the SDK says it dropped from this span; what it dropped whole it does not say."""
+    return 0 if span is None else span.dropped_attributes + span.dropped_events + span.dropped_links
 
 
 def plain_detail(span: Span, now_ns: int, parent: bytes | None = None) -> RunDetail:

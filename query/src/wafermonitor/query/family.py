@@ -22,21 +22,19 @@ MAX_RUNS = 10_000
 class Family:
     """The runs of one trace in order of start, and the parent of every span that is known."""
 
-    def __init__(self, target: bytes, runs: Iterable[StoredRun], parents: dict[bytes, bytes | None], walked: bool) -> None:
+    def __init__(
+        self, target: bytes, runs: Iterable[StoredRun], parents: dict[bytes, bytes | None], *, cut: bool = False
+    ) -> None:
         self.target = target
         self.runs = {stored.run.span_id: stored for stored in runs}
-        self.walked = walked
+        self.truncated = cut or len(self.runs) >= MAX_RUNS
+        """The trace has more runs or spans than were read."""
         self._parents = parents | {
             span_id: stored.run.parent_span_id
             for span_id, stored in self.runs.items()
             if stored.run.parent_span_id is not None or span_id not in parents
         }
         self._below: dict[bytes, bool] = {}
-
-    @property
-    def truncated(self) -> bool:
-        """The trace has more runs than were read."""
-        return len(self.runs) >= MAX_RUNS
 
     @property
     def top(self) -> bool:
@@ -114,12 +112,12 @@ async def family(reader: Reader, member: Member, max_spans: int, *, spans: bool 
     nameless = sum(stored.run.parent_span_id is None for stored in runs)
     announced_top = member.stored is not None and member.stored.run.parent_span_id is None and nameless == 1
     if announced_top or (member.stored is not None and not spans and nameless <= 1):
-        return Family(key.span_id, runs, {}, walked=False)
-    parents = await _parents(reader, key, max_spans)
-    return Family(key.span_id, runs, parents, walked=True)
+        return Family(key.span_id, runs, {})
+    parents, cut = await _parents(reader, key, max_spans)
+    return Family(key.span_id, runs, parents, cut=cut)
 
 
-async def _parents(reader: Reader, key: RunKey, max_spans: int) -> dict[bytes, bytes | None]:
+async def _parents(reader: Reader, key: RunKey, max_spans: int) -> tuple[dict[bytes, bytes | None], bool]:
     parents: dict[bytes, bytes | None] = {}
     cursor: str | None = None
     while len(parents) < max_spans:
@@ -128,4 +126,4 @@ async def _parents(reader: Reader, key: RunKey, max_spans: int) -> dict[bytes, b
         cursor = page.cursor
         if cursor is None:
             break
-    return parents
+    return parents, cursor is not None

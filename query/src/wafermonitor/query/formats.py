@@ -24,7 +24,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from wafermonitor.query.errors import FormatRejected
-from wafermonitor.query.filters import PageFilters
+from wafermonitor.query.filters import Filters, PageFilters
 from wafermonitor.query.models import PageModel
 from wafermonitor.storage.protocol import MAX_PAGE
 
@@ -80,14 +80,17 @@ async def listing(request: Request, model: type[T], filters: PageFilters, fetch:
     return StreamingResponse(_encode(chosen, model, pages), media_type=MEDIA_TYPES[chosen], headers=headers)
 
 
-def rows(request: Request, model: type[T], filters: Any, items: Sequence[T], server_time: str) -> Response:
-    """A list that comes whole, in the format the caller wants."""
+def rows(
+    request: Request, model: type[T], filters: Filters, items: Sequence[T], server_time: str, *, truncated: bool = False
+) -> Response:
+    """A list that comes without pages, in the format the caller wants."""
     chosen = negotiate(request.headers.get("accept"), filters.format)
     if chosen is Format.JSON:
-        page = PageModel[model](items=list(items), server_time=server_time)  # type: ignore[valid-type]  # a run-time type
+        page = PageModel[model](items=list(items), truncated=truncated, server_time=server_time)  # type: ignore[valid-type]  # a run-time type
         return Response(page.model_dump_json(), media_type=MEDIA_TYPES[chosen])
     text = csv_text(model, items, header=True) if chosen is Format.CSV else ndjson_text(items)
-    return Response(text, media_type=MEDIA_TYPES[chosen])
+    headers = {"Wafer-Truncated": "true"} if truncated else {}
+    return Response(text, media_type=MEDIA_TYPES[chosen], headers=headers)
 
 
 def document(request: Request, model: BaseModel, *, ended: bool) -> Response:

@@ -40,7 +40,7 @@ class CompletenessModel(BaseModel):
     subjobs_ended: int
     subjobs_lost: int
     span_arrived: bool
-    dropped: int
+    dropped: int = Field(description="attributes, events and links that the SDK says it cut from the run's own span")
 
 
 class RunModel(BaseModel):
@@ -91,6 +91,7 @@ class RunDetail(RunModel):
     completeness: CompletenessModel | None = None
     resource: dict[str, Any] = Field(default_factory=dict)
     plain: bool = False
+    truncated: bool = Field(default=False, description="the trace is larger than what was read: more subjobs than counted here")
     server_time: str | None = Field(default=None, description="the API's clock when this was read")
 
 
@@ -102,7 +103,7 @@ class TreeNode(BaseModel):
 
     run: RunModel
     subjobs: list[TreeNode] = Field(default_factory=list)
-    truncated: bool = Field(default=False, description="on the top node: the trace has more runs than were read")
+    truncated: bool = Field(default=False, description="on the top node: the trace is larger than what was read")
 
 
 class SpanEvent(BaseModel):
@@ -203,10 +204,14 @@ class AppModel(BaseModel):
 
 
 class PageModel(BaseModel, Generic[T]):
-    """Some items; `cursor` gives the next page and is null on the last. `server_time` is the API's clock."""
+    """Some items; `cursor` gives the next page and is null on the last. `server_time` is the API's clock.
+
+    `truncated`: a list without pages (metrics of a run) was cut; ask for less, by `name`.
+    """
 
     items: list[T]
     cursor: str | None = None
+    truncated: bool = False
     server_time: str
 
 

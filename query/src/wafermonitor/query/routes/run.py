@@ -10,7 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from wafermonitor.query import waterfall
-from wafermonitor.query.answers import instant, log_model, plain_detail, run_detail, run_model, series_models
+from wafermonitor.query.answers import cut_from, log_model, plain_detail, run_detail, run_model, series_models
 from wafermonitor.query.family import Family, Member, family, find
 from wafermonitor.query.filters import RUN_PATTERN, SEVERITIES, DocumentFilters, LogFilters, MetricFilters, SpanFilters
 from wafermonitor.query.formats import document, listing, rows
@@ -27,6 +27,7 @@ RunPath = Annotated[str, Path(pattern=RUN_PATTERN, description="<trace id, 32 he
 DOCUMENT_RESPONSES = {304: {"description": "Not changed since the ETag given"}} | responses(400, 404, 406, 422, 500, 503)
 RUN_LIST_RESPONSES = LIST_RESPONSES | responses(404)
 MAX_DEPTH = 100
+MAX_POINTS = 10_000
 
 
 @router.get("", responses=DOCUMENT_RESPONSES, response_model=RunDetail)
@@ -41,11 +42,12 @@ async def detail(request: Request, ctx: Ctx, run: RunPath, filters: Annotated[Do
     subjobs = [(stored.run, stored.state) for stored in kin.children().get(member.key.span_id, [])]
     model = run_detail(
         member.stored,
-        completeness(member.stored.run, subjobs),
+        completeness(member.stored.run, subjobs, cut_from(member.span)),
         ctx.now_ns,
         parent=parent,
         resource=await _resource(ctx, member),
         name=member.span.name if member.span else None,
+        truncated=kin.truncated,
     )
     return document(request, model, ended=member.stored.run.ended)
 
@@ -112,7 +114,10 @@ async def logs(request: Request, ctx: Ctx, run: RunPath, filters: Annotated[LogF
 
 @router.get("/metrics", responses=RUN_LIST_RESPONSES, response_model=PageModel[MetricSeriesModel])
 async def metrics(request: Request, ctx: Ctx, run: RunPath, filters: Annotated[MetricFilters, Query()]) -> Response:
-    """The metric series of the run's process between the run's start and end (now, while it is open)."""
+    """The metric series of the run's process between the run's start and end (now, while it is open).
+
+    At most 10,000 points: `truncated` (in rows the header `Wafer-Truncated`) says that there are more; ask by `name`.
+    """
     member = await find(ctx.reader, *parse_run_id(run), filters.site)
     from_ns, to_ns = _window(member, ctx.now_ns)
     stored, span = member.stored, member.span
@@ -123,9 +128,11 @@ async def metrics(request: Request, ctx: Ctx, run: RunPath, filters: Annotated[M
         from_ns=from_ns,
         to_ns=to_ns,
         names=tuple(filters.name),
+        limit=MAX_POINTS + 1,
     )
-    items = series_models(await ctx.reader.metrics(query))
-    return rows(request, MetricSeriesModel, filters, items, instant(ctx.now_ns))
+    points = await ctx.reader.metrics(query)
+    items = series_models(points[:MAX_POINTS])
+    return rows(request, MetricSeriesModel, filters, items, ctx.server_time, truncated=len(points) > MAX_POINTS)
 
 
 def _window(member: Member, now_ns: int) -> tuple[int, int]:
