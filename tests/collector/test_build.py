@@ -53,6 +53,7 @@ def quiet(_elapsed_s, _line):
     """No progress wanted."""
 
 
+@pytest.mark.slow
 def test_a_collector_is_built_once_and_found_again(go):
     log = go(GOOD)
     path = build.install(MANIFEST, quiet)
@@ -66,6 +67,7 @@ def test_a_collector_is_built_once_and_found_again(go):
     assert [entry.name for entry in path.parent.iterdir()] == [build.PROGRAM]
 
 
+@pytest.mark.slow
 def test_two_builds_at_once_are_one(go):
     log = go(GOOD)
     threads = [threading.Thread(target=build.install, args=(MANIFEST, quiet)) for _ in range(3)]
@@ -76,6 +78,7 @@ def test_two_builds_at_once_are_one(go):
     assert log.read_text().count("run\n") == 1
 
 
+@pytest.mark.slow
 def test_a_failed_build_leaves_nothing_and_says_why(go):
     go(BAD)
     with pytest.raises(BuildRejected, match=r"code 3; its last lines:\ncannot find module nothing"):
@@ -83,6 +86,7 @@ def test_a_failed_build_leaves_nothing_and_says_why(go):
     assert list(build.target(MANIFEST).parent.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_without_go_the_message_names_both_ways_out(go, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(BinaryRejected, match=r"install Go 1\.26 or newer, or install otelcol-contrib"):
@@ -95,6 +99,7 @@ def test_another_manifest_has_another_place(tmp_path):
     assert build.target(other) != build.target(MANIFEST)
 
 
+@pytest.mark.slow
 def test_progress_is_told_while_the_tool_is_silent(go):
     go(GOOD.replace("mkdir _build\n", "sleep 1.2\nmkdir _build\n"))
     seen = []
@@ -103,6 +108,7 @@ def test_progress_is_told_while_the_tool_is_silent(go):
     assert seen[0][1] == "go: downloading something"
 
 
+@pytest.mark.slow
 def test_a_build_that_is_interrupted_ends_its_tools(go, tmp_path):
     """Ctrl-C reaches the waiting process; the tool, in a session of its own, is ended by it."""
     go("#!/bin/sh\necho $$ > $LOG\nexec sleep 60\n")

@@ -120,6 +120,7 @@ def test_one_beat_that_nobody_takes_is_an_error(call):
     assert "no beat" in message
 
 
+@pytest.mark.slow
 def test_the_beat_goes_on_until_sigterm_and_says_a_failure_once():
     environ = {"WAFER_OTLP_HTTP": f"127.0.0.1:{free_ports(1)[0]}", "WAFER_COLLECTOR_BEAT_S": "0.05"}
     with subprocess.Popen([*COMMAND, "beat"], env=os.environ | environ, stderr=subprocess.PIPE, text=True) as process:

@@ -23,6 +23,7 @@ def wafer(*arguments, env=None):
     )
 
 
+@pytest.mark.slow
 def test_help_lists_every_command_with_its_first_sentence():
     shown = wafer("--help").stdout
     for name, entry in cli.entries().items():
@@ -30,6 +31,7 @@ def test_help_lists_every_command_with_its_first_sentence():
         assert cli.summary(entry.value), f"{entry.value} has no docstring"
 
 
+@pytest.mark.slow
 def test_help_loads_no_component():
     code = (
         "import sys\nfrom wafermonitor.instrumentation.cli import main\nmain(['--help'])\n"
@@ -41,6 +43,7 @@ def test_help_loads_no_component():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.slow
 def test_help_takes_less_than_300_ms_of_cpu():
     # CPU, not wall time: other tests share the machine.
     import resource
@@ -54,6 +57,7 @@ def test_help_takes_less_than_300_ms_of_cpu():
     assert min(spent) < 0.3
 
 
+@pytest.mark.slow
 def test_version_and_unknown_commands():
     assert wafer("--version").stdout.startswith("wafer 0.")
     wrong = wafer("rnu")
@@ -90,6 +94,7 @@ def test_a_defect_keeps_its_traceback(monkeypatch):
         cli.main(["status"])
 
 
+@pytest.mark.slow
 def test_a_missing_driver_names_its_extra():
     # A finder that hides the drivers stands for an installation without the extras.
     hide = (
@@ -115,6 +120,7 @@ def test_a_missing_driver_names_its_extra():
     assert found["instrumentation"]["options"]
 
 
+@pytest.mark.slow
 def test_settings_are_shown_with_their_source_and_without_secrets(environment):
     env = {
         **environment,
@@ -136,6 +142,7 @@ def test_settings_are_shown_with_their_source_and_without_secrets(environment):
     assert "WAFER_SITE_ID" in text
 
 
+@pytest.mark.slow
 def test_a_wrong_setting_is_named_with_its_fix(environment):
     done = wafer("config", "show", "instrumentation", env={**environment, "WAFER_MODE": "sideways"})
     assert done.returncode == 2
@@ -143,6 +150,7 @@ def test_a_wrong_setting_is_named_with_its_fix(environment):
     assert "WAFER_MODE" in done.stdout
 
 
+@pytest.mark.slow
 def test_status_answers_whether_it_arrives_and_says_what_waits(environment, sink):
     env = {**environment, "OTEL_EXPORTER_OTLP_ENDPOINT": sink.url, "WAFER_METRICS_PORT": "1"}
     wafer("run", "--mode", "file", "--", "true", env=env)
@@ -160,6 +168,7 @@ def test_status_answers_whether_it_arrives_and_says_what_waits(environment, sink
     assert not sink.runs()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -177,6 +186,7 @@ def test_wrong_use_of_wafer_run_is_refused_before_anything_runs(arguments, words
     assert words in done.stderr
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_error():
     process = subprocess.Popen(
         [sys.executable, "-m", "wafermonitor.instrumentation.cli", "config", "show"],

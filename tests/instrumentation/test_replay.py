@@ -62,6 +62,7 @@ def replay(*arguments, env):
     return subprocess.run([*WAFER, "replay", *arguments], env=env, capture_output=True, text=True, timeout=60, check=False)
 
 
+@pytest.mark.slow
 def test_all_of_it_arrives_events_first_and_the_files_of_the_dead_are_removed(env, sink, spool):
     write(spool, "traces", span("one"), begun=5)
     write(spool, "logs", event("second"), begun=9)
@@ -108,6 +109,7 @@ def test_a_writer_without_a_lock_is_known_by_its_process(sink, tmp_path):
     assert len(sink.spans) == 3
 
 
+@pytest.mark.slow
 def test_half_written_lines_are_set_aside_and_what_follows_them_is_sent(env, sink, spool):
     half = json.dumps(span("lost"))[:70]
     write(spool, "traces", span("one"), half, span("two"), "\0\0\0\n", span("three"), half)
@@ -122,6 +124,7 @@ def test_half_written_lines_are_set_aside_and_what_follows_them_is_sent(env, sin
     assert files(spool) == []
 
 
+@pytest.mark.slow
 def test_a_last_line_without_its_end_counts_when_the_writer_is_gone(env, sink, spool):
     write(spool, "traces", json.dumps(span("whole")))
     done = replay(env=env)
@@ -195,6 +198,7 @@ def test_only_the_guilty_line_is_rejected_and_its_reason_kept(picky, tmp_path):
     assert "400: no such field" in rejected.with_suffix(".reasons").read_text()
 
 
+@pytest.mark.slow
 def test_a_busy_endpoint_is_asked_again_not_before_it_said(picky, tmp_path):
     picky.busy = [429, 503]
     write(tmp_path, "traces", span("one"))
@@ -204,6 +208,7 @@ def test_a_busy_endpoint_is_asked_again_not_before_it_said(picky, tmp_path):
     assert picky.seen[1][2] - picky.seen[0][2] >= 1
 
 
+@pytest.mark.slow
 def test_an_endpoint_that_stays_away_leaves_the_spool_as_it_was(env, spool):
     path = write(spool, "traces", span("one"))
     done = replay("--patience", "100ms", "--json", env={**env, "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"})
@@ -238,6 +243,7 @@ def test_what_was_sent_is_remembered_when_replay_is_interrupted(picky, tmp_path)
     assert not path.exists()
 
 
+@pytest.mark.slow
 def test_two_replays_never_share_a_spool(env, sink, spool):
     write(spool, "traces", span("one"))
     with Replay(spool, endpoint(sink.url)):
@@ -250,6 +256,7 @@ def test_two_replays_never_share_a_spool(env, sink, spool):
     assert len(sink.spans) == 1
 
 
+@pytest.mark.slow
 def test_watching_sends_what_comes_and_ends_on_a_signal(env, sink, spool):
     process = subprocess.Popen(
         [*WAFER, "replay", str(spool), "--watch", "--interval", "200ms"],
@@ -270,12 +277,14 @@ def test_watching_sends_what_comes_and_ends_on_a_signal(env, sink, spool):
     assert b"sent 1 lines" in output
 
 
+@pytest.mark.slow
 def test_a_spool_that_is_not_there_or_not_ours_is_named(env, tmp_path):
     assert "nothing to send" in replay(str(tmp_path / "none"), env=env).stdout
     with pytest.raises(SpoolRejected, match="no such folder"):
         Replay(tmp_path / "none", endpoint("http://127.0.0.1:9")).__enter__()
 
 
+@pytest.mark.slow
 def test_a_spool_that_cannot_be_made_is_one_line_and_no_traceback(env, tmp_path):
     (tmp_path / "file").write_text("")
     done = replay(str(tmp_path / "file" / "spool"), "--watch", env=env)
@@ -284,6 +293,7 @@ def test_a_spool_that_cannot_be_made_is_one_line_and_no_traceback(env, tmp_path)
     assert "Not a directory" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_json_of_an_absent_spool_is_a_summary_of_nothing(env, tmp_path):
     assert json.loads(replay(str(tmp_path / "none"), "--json", env=env).stdout)["lines"] == 0
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 WAFER = f"{shlex.quote(sys.executable)} -m wafermonitor.instrumentation.cli"
 
 

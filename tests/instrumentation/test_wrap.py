@@ -15,7 +15,21 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 WAFER = [sys.executable, "-m", "wafermonitor.instrumentation.cli"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def signals_as_in_a_terminal():
+    """A shell ignores some signals for what it starts in the background, a test run for one, and children inherit that."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)}
+    ignored = [number for number, action in before.items() if action is signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @pytest.fixture
