@@ -14,7 +14,7 @@ from tests.servers import postgres as server
 from wafermonitor.receiver import server as receiver_server
 from wafermonitor.receiver.config import Config
 from wafermonitor.receiver.server import RunningReceiver
-from wafermonitor.runs.records import Batch
+from wafermonitor.runs.records import Batch, DeadLetter
 from wafermonitor.storage import memory
 from wafermonitor.storage.protocol import SpanQuery
 
@@ -33,6 +33,7 @@ class Store:
         self.open.set()
         self.entered = asyncio.Event()
         self.groups: list[int] = []
+        self.letters: list[DeadLetter] = []
 
     async def write(self, batches: Sequence[Batch]) -> None:
         self.entered.set()
@@ -42,6 +43,7 @@ class Store:
             raise error
         await self.inner.writer.write(batches)
         self.groups.append(len(batches))
+        self.letters += [letter for batch in batches for letter in batch.dead]
 
     async def close(self) -> None:
         await self.inner.close()

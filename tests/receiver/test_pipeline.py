@@ -74,15 +74,55 @@ async def test_a_request_larger_than_a_group_is_a_group_of_its_own(begin, store)
     assert store.groups == [1, 1, 1]
 
 
-async def test_only_the_guilty_request_of_a_group_is_refused(begin, store):
+def refuse(*numbers: int):
+    """A store that never takes the spans with these numbers."""
+    guilty = {number.to_bytes(8, "big") for number in numbers}
+
     def fail(batches):
-        guilty = any(span.span_id == (7).to_bytes(8, "big") for batch in batches for span in batch.spans)
-        return StorageRejected("no") if guilty else None
+        return StorageRejected("no") if any(span.span_id in guilty for batch in batches for span in batch.spans) else None
+
+    return fail
+
+
+async def test_only_the_guilty_row_of_a_group_is_refused_and_becomes_a_dead_letter(begin, store):
+    store.fail = refuse(7, 25)
+    outcomes = await together(begin(), store, [request(3, first=number) for number in range(1, 31, 3)])
+    assert [outcome.rejected for outcome in outcomes] == [0, 0, 1, 0, 0, 0, 0, 0, 1, 0]
+    assert outcomes[2].message == "1 refused by the store"
+    assert set(await store.span_names()) == {f"span {number}" for number in (*range(1, 31), 100_000)} - {"span 7", "span 25"}
+    assert ["span 7" in letter.sample.decode() for letter in store.letters] == [True, False]
+    assert {(letter.site, letter.signal, letter.reason) for letter in store.letters} == {
+        ("f1", "traces", "the store refuses this row")
+    }
+
+
+async def test_a_request_of_which_the_store_takes_nothing_is_refused_whole(begin, store):
+    store.fail = lambda batches: StorageRejected("no") if any(batch.spans for batch in batches) else None
+    with pytest.raises(RequestRejected):
+        await begin().submit(request(100))
+    (letter,) = store.letters
+    assert (letter.reason, letter.sample) == ("the store refuses too many rows of this request", request(100).body)
+
+
+async def test_a_store_that_takes_no_dead_letter_either_ends_the_request_only(begin, store):
+    pipeline = begin()
+    store.fail = lambda _: StorageRejected("no")
+    with pytest.raises(RequestRejected):
+        await pipeline.submit(request(1))
+    store.fail = lambda _: None
+    await pipeline.submit(request(1, first=2))
+
+
+async def test_a_store_that_goes_away_while_rows_are_sought_makes_the_sender_wait(begin, store):
+    calls = []
+
+    def fail(batches):
+        calls.append(batches)
+        return StorageRejected("no") if len(calls) < 3 else StorageUnavailable("gone")
 
     store.fail = fail
-    outcomes = await together(begin(), store, [request(1, first=number) for number in range(1, 33)])
-    assert [isinstance(outcome, RequestRejected) for outcome in outcomes] == [number == 7 for number in range(1, 33)]
-    assert len(await store.span_names()) == 32
+    with pytest.raises(StoreUnavailable):
+        await begin().submit(request(4))
 
 
 async def test_a_body_that_cannot_be_read_does_not_touch_its_group(begin, store):

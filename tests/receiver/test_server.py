@@ -217,6 +217,20 @@ async def test_a_sender_that_leaves_in_the_middle_frees_what_it_held(start):
     del reader
 
 
+async def test_a_body_that_does_not_arrive_in_time_gives_back_what_it_held(start):
+    receiver = await start(receive_s=0.1)
+    reader, writer = await asyncio.open_connection("127.0.0.1", receiver.http_port)
+    writer.write(b"POST /v1/traces HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9000\r\n\r\n{")
+    async with asyncio.timeout(10):
+        answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"retry-after: 1" in answer
+    assert b"within 0.1 s" in answer
+    async with httpx.AsyncClient(base_url=f"http://{receiver.http_address}") as client:
+        assert "wafer_receiver_queue_bytes 0.0" in (await client.get("/metrics")).text
+    writer.close()
+
+
 async def test_a_large_body_with_a_wrong_token_is_answered_and_the_connection_stays(start):
     receiver = await start(token="right")
     async with HttpProtobuf("", receiver.http_address) as client:

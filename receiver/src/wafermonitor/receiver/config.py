@@ -25,6 +25,7 @@ class Config(ServiceConfig, component="receiver"):
         64 * MIB, ge=1024, description="Largest request after decompression; a larger one is refused"
     )
     queue_bytes: int = Field(128 * MIB, ge=1024, description="Bytes of requests not yet answered; more are refused with a hint")
+    receive_s: float = Field(30.0, gt=0, description="Longest time that an HTTP body may take to arrive; then 503")
     group_spans: int = Field(16_384, ge=1, description="Most spans, log records and points that one transaction takes")
     group_bytes: int = Field(64 * MIB, ge=1024, description="Most request bytes that one transaction takes")
     writers: int = Field(2, ge=1, le=64, description="Groups on their way at once: one is decoded while another commits")

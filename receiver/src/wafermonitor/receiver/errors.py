@@ -6,6 +6,7 @@ Called by: every module here; `answers` writes them. The text of an error is wha
 ReceiverError
 ├── ReceiverUnavailable        retry: UNAVAILABLE / 503, with a hint when
 │   ├── QueueFull              as many bytes wait for the store as may wait
+│   ├── TooSlow                a body does not arrive in time
 │   ├── Draining               this process is stopping
 │   └── StoreUnavailable       the store cannot commit now
 └── ReceiverRejected           permanent: INVALID_ARGUMENT / 400 unless said otherwise
@@ -55,6 +56,10 @@ class ReceiverUnavailable(ReceiverError):  # noqa: N818 - the pair Unavailable/R
 
 class QueueFull(ReceiverUnavailable):
     """As many bytes wait for the store as may wait."""
+
+
+class TooSlow(ReceiverUnavailable):
+    """The body holds a share of the queue for too long while it arrives."""
 
 
 class Draining(ReceiverUnavailable):

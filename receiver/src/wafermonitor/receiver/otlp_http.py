@@ -6,6 +6,8 @@ Out: export responses or `google.rpc.Status`, both in the request's content type
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -22,6 +24,7 @@ from wafermonitor.receiver.errors import (
     ReceiverError,
     ReceiverUnavailable,
     RouteRejected,
+    TooSlow,
 )
 from wafermonitor.receiver.pipeline import Pipeline
 from wafermonitor.receiver.telemetry import Telemetry
@@ -55,6 +58,7 @@ class Application:
 
     def __init__(self, config: Config, budget: Budget, pipeline: Pipeline, telemetry: Telemetry, ready: Ready) -> None:
         self._limit = config.max_request_bytes
+        self._receive_s = config.receive_s
         self._token = config.token.get_secret_value() if config.token else None
         self._budget = budget
         self._pipeline = pipeline
@@ -104,7 +108,10 @@ class Application:
             self._telemetry.answered("http", signal.value, None)
             return _Reply(HTTP_OK, MEDIA[encoding], answers.response(signal, answer, encoding))
         self._telemetry.answered("http", signal.value if signal else "none", refusal)
-        await incoming.discard()
+        if not isinstance(refusal, TooSlow):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._receive_s):
+                    await incoming.discard()
         return _refuse(refusal, encoding or Encoding.JSON, keep=incoming.complete)
 
     async def _accept(
@@ -118,7 +125,11 @@ class Application:
         if encoding is None:
             raise MediaRejected(f"content-type must be {' or '.join(ENCODINGS)}")
         with self._budget.hold() as share:
-            sent = await incoming.read(share)
+            try:
+                async with asyncio.timeout(self._receive_s):
+                    sent = await incoming.read(share)
+            except TimeoutError:
+                raise TooSlow(f"the body did not arrive within {self._receive_s:g} s; try again") from None
             body = await inflate(sent, headers.get("content-encoding", "").strip().lower(), self._limit)
             if body is not sent:
                 share.add(len(body))

@@ -5,7 +5,7 @@ Called by: `otlp_grpc`, `otlp_http`; `server` starts and drains it. Calls: the l
 
 Whatever waited while the last group was written is the next group: no timer, so an idle receiver answers at once and a busy
 one writes large groups. A group is a list of requests, each decoded within its own bounds. When the store rejects a group its
-halves are written apart until the guilty request stands alone; only that one is answered with an error.
+halves are written apart until the guilty request stands alone, and then its rows (`culprits`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from opentelemetry import trace
 
+from wafermonitor.receiver import culprits
 from wafermonitor.receiver.answers import Answer
 from wafermonitor.receiver.config import Config
 from wafermonitor.receiver.errors import Draining, ReceiverError, ReceiverUnavailable, RequestRejected, StoreUnavailable
@@ -185,30 +186,51 @@ class Pipeline:
             if batches:
                 await self._writer.write(batches)
         except SchemaTooOld as error:
-            # Permanent for the store, not for the data: the operator migrates and the sender's next try succeeds.
-            LOG.error("the store must be migrated: %s", error)  # noqa: TRY400 - the text says all
-            self._unavailable(members)
+            self._postpone(members, error)
         except StorageRejected:
             await self._isolate(members)
-        except StorageUnavailable as error:
-            LOG.warning("the store is unavailable: %s", error)
-            self._unavailable(members)
-        except Exception:
-            LOG.exception("the store failed in an unexpected way")
-            self._unavailable(members)
+        except Exception as error:  # noqa: BLE001 - it is logged there
+            self._postpone(members, error)
         else:
             self._committed(members, time.monotonic() - began)
 
     async def _isolate(self, members: list[_Member]) -> None:
         if len(members) == 1:
-            LOG.error("the store rejects a request for good: %d items", members[0].transcoded.batch.items)
-            _fail(members[0].waiting.answer, RequestRejected("the store will never accept a row of this request"))
+            await self._write_apart(members[0])
             return
         middle = len(members) // 2
         await self._write(members[:middle])
         await self._write(members[middle:])
 
-    def _unavailable(self, members: Sequence[_Member]) -> None:
+    async def _write_apart(self, member: _Member) -> None:
+        """Write the rows of one request apart; those that the store refuses become dead letters."""
+        waiting, transcoded = member
+        began = time.monotonic()
+        try:
+            taken, refused = await culprits.write_apart(self._writer, waiting.request, transcoded.batch)
+        except (RequestRejected, StorageRejected) as error:
+            if isinstance(error, SchemaTooOld):
+                self._postpone([member], error)
+                return
+            LOG.error("the store rejects a request for good: %d items", transcoded.batch.items)  # noqa: TRY400 - no fault of ours
+            _fail(waiting.answer, RequestRejected("the store will never accept the rows of this request"))
+        except Exception as error:  # noqa: BLE001 - it is logged there
+            self._postpone([member], error)
+        else:
+            LOG.error("the store refuses %d rows for good; they are dead letters", refused)
+            message = "; ".join(filter(None, (transcoded.message, f"{refused} refused by the store")))
+            rest = transcoded._replace(batch=taken, rejected=transcoded.rejected + refused, message=message)
+            self._committed([_Member(waiting, rest)], time.monotonic() - began)
+
+    def _postpone(self, members: Sequence[_Member], error: Exception) -> None:
+        """Nothing is wrong with the rows: their senders try again."""
+        if isinstance(error, SchemaTooOld):
+            # Permanent for the store, not for the data: the operator migrates and the sender's next try succeeds.
+            LOG.error("the store must be migrated: %s", error)
+        elif isinstance(error, StorageUnavailable):
+            LOG.warning("the store is unavailable: %s", error)
+        else:
+            LOG.error("the store failed in an unexpected way", exc_info=error)
         self._fail_all(
             [member.waiting for member in members],
             StoreUnavailable("the store cannot commit now; try again", max(self.retry_s(), SHORTEST_RETRY_S)),
