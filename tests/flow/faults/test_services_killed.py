@@ -20,7 +20,7 @@ with wafer.job("endured", run_id=os.environ["RUN"]) as job:
             sys.stdin.readline()
         print(step, flush=True)
 """
-EXPECTED = {kind: (STEPS + 1, STEPS + 1) for kind in ("span", "wafer.job.end", "wafer.job.start")}
+EXPECTED = dict.fromkeys(("span", "wafer.job.end", "wafer.job.start"), (STEPS + 1, STEPS + 1))
 ROWS = (Path(__file__).parent / "rows.sql").read_text()
 VICTIMS = {
     "collector": lambda site: site.kill_below("collector", "otelcol"),
@@ -55,6 +55,6 @@ def arrived(site: Site, run_id: str) -> dict[str, tuple[int, int]]:
     """What the store holds of the run's trace: kind of row → (rows, distinct runs)."""
     try:
         rows = site.execute(ROWS, run_id)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    except (OSError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError):
         return {}  # the database itself is coming back
     return {row["kind"]: (row["rows"], row["runs"]) for row in rows}

@@ -58,7 +58,7 @@ def border(doing: str) -> Iterator[None]:
         OverflowError,
     ) as error:
         if isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "").startswith(_SERVER_BROKEN):
-            log.error("cannot %s: PostgreSQL says: %s", doing, error)
+            log.warning("cannot %s: PostgreSQL says: %s", doing, error)
         log.debug("cannot %s", doing, exc_info=True)
         raise _meaning(error, doing) from None
 
