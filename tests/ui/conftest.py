@@ -13,6 +13,18 @@ from tests.ui.screenshots import CHROMIUM, drawn
 WAIT_MS = 20_000
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    """Failures of browser tests are shown plainly: under Playwright's greenlets CPython 3.11 cannot parse their source."""
+    style = item.config.option.tbstyle
+    if item.get_closest_marker("browser"):
+        item.config.option.tbstyle = "native"
+    try:
+        return (yield)
+    finally:
+        item.config.option.tbstyle = style
+
+
 @pytest.fixture(scope="session")
 def chromium():
     """Debian's Chromium, driven by Playwright."""

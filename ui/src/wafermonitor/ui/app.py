@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
+from weakref import WeakSet
 
 import httpx
 import panel as pn
@@ -73,6 +74,7 @@ class RunningUi(NamedTuple):
     live: Live
     source: Source
     downloads: httpx.AsyncClient
+    opened: WeakSet[Session]
 
     @property
     def sessions(self) -> int:
@@ -81,6 +83,10 @@ class RunningUi(NamedTuple):
 
     async def stop(self) -> None:
         """Close every page and every connection to the API."""
+        for session in tuple(self.opened):
+            session.close()
+        for connection in tuple(self.server._tornado._clients):  # noqa: SLF001 - as below; stop() alone leaves sockets open
+            connection._socket.close()  # noqa: SLF001 - as above
         self.server.stop()
         await self.live.close()
         await self.source.close()
@@ -92,11 +98,21 @@ async def start(config: Config, *, unused_ms: int = UNUSED_MS, check_ms: int = C
     _check_free(config)
     source = Source(AsyncClient(config.api_url, timeout_s=config.api_timeout_s))
     live = Live(source)
+    opened: WeakSet[Session] = WeakSet()
+
+    def page(path: str) -> Callable[[], Any]:
+        def view() -> Any:  # Panel calls plain functions only, no partials
+            session = Session(source, live, config)
+            opened.add(session)
+            return session.open(_address(path))
+
+        return view
+
     downloads = httpx.AsyncClient(
         base_url=config.api_url, timeout=httpx.Timeout(config.api_timeout_s, read=60.0), trust_env=False
     )
     server = pn.io.server.get_server(
-        {path: _page(path, source, live, config) for path in (Now.path, Runs.path, Run.path)},
+        {path: page(path) for path in (Now.path, Runs.path, Run.path)},
         address=config.host,
         port=config.port,
         start=False,
@@ -123,7 +139,7 @@ async def start(config: Config, *, unused_ms: int = UNUSED_MS, check_ms: int = C
     live.start()
     server.start()
     host = "127.0.0.1" if config.host in _ANY else config.host
-    return RunningUi(f"http://{host}:{server.port}", server, live, source, downloads)
+    return RunningUi(f"http://{host}:{server.port}", server, live, source, downloads, opened)
 
 
 def _check_free(config: Config) -> None:
@@ -139,15 +155,8 @@ def _check_free(config: Config) -> None:
             ) from None
 
 
-def _page(path: str, source: Source, live: Live, config: Config) -> Callable[[], Any]:
-    def page() -> Any:  # Panel calls plain functions only, no partials
-        return _open(path, source, live, config)
-
-    return page
-
-
-def _open(path: str, source: Source, live: Live, config: Config) -> Any:
-    """One page load: its session follows the address of the request."""
+def _address(path: str) -> str:
+    """The address that the request of this page load asked for."""
     # A socket that comes back after its session has ended gets a new one without a page load; without this its style sheets
     # would be asked from a CDN.
     document = pn.state.curdoc
@@ -158,7 +167,7 @@ def _open(path: str, source: Source, live: Live, config: Config) -> Any:
     query = urlencode(
         {name: [value.decode("utf-8", "replace") for value in values] for name, values in arguments.items()}, doseq=True
     )
-    return Session(source, live, config).open(f"{path}?{query}" if query else path)
+    return f"{path}?{query}" if query else path
 
 
 def _origins(config: Config, port: int) -> set[str]:

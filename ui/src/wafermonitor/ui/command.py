@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,10 @@ def ui(*, ready_json: bool, **flags: Any) -> None:
     Exit codes: 0 stopped in order, 1 the address cannot be used, 2 a setting is wrong.
     """
     service.configure_logging("wafer-ui")
+    # One line for each file of a page, each question to the API and each page closed while it was written to is no news.
+    for name in ("tornado.access", "httpx", "bokeh", "panel"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("bokeh.server.views.ws").setLevel(logging.ERROR)
     try:
         config = Config.load(**flags)
     except ConfigRejected as error:

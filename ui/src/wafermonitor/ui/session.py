@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -47,23 +48,24 @@ class Session:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._document: Any = None
+        self._stop_listening: Callable[[], None] = lambda: None
 
     def open(self, address: str) -> Any:
         """The template of the page at `address` (path and query); begins to follow it."""
         self._go(address)
         self._document = pn.state.curdoc
         self._screen.on_msg(self._message)
-        stop_listening = self._live.listen(self._changed)
+        self._stop_listening = self._live.listen(self._changed)
         self._task = asyncio.ensure_future(self._follow())
-
-        def leave(_: Any) -> None:
-            stop_listening()
-            assert self._task is not None
-            self._task.cancel()
-            self._document = None
-
-        pn.state.on_session_destroyed(leave)
+        pn.state.on_session_destroyed(lambda _: self.close())
         return shell(self._screen, self._chart.place, "WaferMonitor")
+
+    def close(self) -> None:
+        """Follow nothing any more."""
+        self._stop_listening()
+        self._document = None
+        if self._task is not None:
+            self._task.cancel()
 
     def _go(self, address: str) -> None:
         self._address = address
@@ -96,7 +98,8 @@ class Session:
             self._wake.clear()
             begin_s = time.monotonic()
             try:
-                await self._look()
+                if self._watched():
+                    await self._look()
             except Exception:
                 # A page that cannot be made must not end the session: it is reported and tried again.
                 log.exception("the page %s could not be made", url(self._viewer.address))
@@ -105,6 +108,13 @@ class Session:
                 await asyncio.wait_for(self._wake.wait(), pause_s)
             except TimeoutError:
                 continue
+
+    def _watched(self) -> bool:
+        """Whether a browser is there; also before it came, so that its first page is ready."""
+        if self._document is None:
+            return False
+        context = self._document.session_context
+        return not self._hellos or context is None or context.session.connection_count > 0
 
     def _pause_s(self) -> float:
         if not self._visible:
