@@ -108,6 +108,14 @@ def test_progress_is_told_while_the_tool_is_silent(go):
     assert seen[0][1] == "go: downloading something"
 
 
+def test_a_cache_that_cannot_be_written_is_named_with_the_fix(go, tmp_path, monkeypatch):
+    go(GOOD)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(BuildRejected, match="Not a directory; set XDG_CACHE_HOME"):
+        build.install(MANIFEST, quiet)
+
+
 @pytest.mark.slow
 def test_a_build_that_is_interrupted_ends_its_tools(go, tmp_path):
     """Ctrl-C reaches the waiting process; the tool, in a session of its own, is ended by it."""

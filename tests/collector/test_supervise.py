@@ -262,6 +262,21 @@ def run_again(server, **environ):
     return done.returncode, done.stderr
 
 
+def test_it_goes_on_when_nobody_reads_what_it_says_and_no_ready_file_can_be_written(start, tmp_path):
+    server = start(("file",))
+    assert server.end() == 0
+    command = [*COMMAND, "run", "--backend", "file", "--ready-file", str(tmp_path / "none" / "ready")]
+    with subprocess.Popen(command, env=os.environ | server.environ | BEATING, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        until(lambda: arrived(server, "wafer.feed.beat"), "a beat")
+        before = len(arrived(server, "wafer.feed.beat"))
+        until(lambda: len(arrived(server, "wafer.feed.beat")) > before + 5, "beats after words that nobody read")
+        process.terminate()
+        assert process.wait(60) == 0
+
+
 def test_a_second_collector_on_one_folder_is_told_who_has_it(start):
     server = start(("file",))
     code, message = run_again(server)

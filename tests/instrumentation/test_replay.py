@@ -18,7 +18,7 @@ import pytest
 from wafermonitor.instrumentation.config import Config
 from wafermonitor.instrumentation.endpoint import Endpoint
 from wafermonitor.instrumentation.errors import InstrumentationUnavailable, SpoolRejected
-from wafermonitor.instrumentation.replay import Replay, drain, files
+from wafermonitor.instrumentation.replay import Replay, drain, files, watch
 from wafermonitor.instrumentation.spool import Spool, host_name
 
 WAFER = [sys.executable, "-m", "wafermonitor.instrumentation.cli"]
@@ -248,12 +248,39 @@ def test_two_replays_never_share_a_spool(env, sink, spool):
     write(spool, "traces", span("one"))
     with Replay(spool, endpoint(sink.url)):
         second = replay(env=env)
-        assert second.returncode == 2
+        assert second.returncode == 75
         assert "another wafer replay" in second.stderr
         assert drain(spool, endpoint(sink.url)) is None
     assert sink.spans == []
     assert replay(env=env).returncode == 0
     assert len(sink.spans) == 1
+
+
+def test_a_watch_waits_for_its_turn_and_then_sends(sink, spool):
+    write(spool, "traces", span("one"))
+    stop = threading.Event()
+    asked = threading.Event()
+
+    class Waiting(threading.Event):
+        """Tells that the watch found the spool in use."""
+
+        def wait(self, timeout=None):
+            asked.set()
+            return stop.wait(timeout)
+
+        def is_set(self):
+            return stop.is_set()
+
+    done = []
+    watching = watch(spool, endpoint(sink.url), interval_s=0.01, stop=Waiting())
+    with Replay(spool, endpoint(sink.url)):
+        thread = threading.Thread(target=lambda: done.append(next(watching)))
+        thread.start()
+        assert asked.wait(10)
+    thread.join(10)
+    assert [summary.lines for summary in done] == [1]
+    stop.set()
+    assert list(watching) == []
 
 
 @pytest.mark.slow

@@ -61,13 +61,16 @@ def install(manifest: Path, progress: Progress, *, again: bool = False) -> Path:
         raise BinaryRejected(
             f"Go is not on PATH: install Go {OLDEST_GO} or newer, or install otelcol-contrib and name it by WAFER_COLLECTOR_BIN"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path.parent.with_suffix(".lock"), progress):
-        if path.is_file() and not again:
-            return path
-        with tempfile.TemporaryDirectory(prefix="build-", dir=path.parent) as folder:
-            built = _build(manifest, Path(folder), progress)
-            built.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(path.parent.with_suffix(".lock"), progress):
+            if path.is_file() and not again:
+                return path
+            with tempfile.TemporaryDirectory(prefix="build-", dir=path.parent) as folder:
+                built = _build(manifest, Path(folder), progress)
+                built.replace(path)
+    except OSError as error:
+        raise BuildRejected(f"{path.parent}: {error.strerror}; set XDG_CACHE_HOME to a folder with 100 MB of room") from None
     return path
 
 

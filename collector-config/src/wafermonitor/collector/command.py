@@ -6,6 +6,7 @@ In: the command line and the environment. Out: a supervised Collector, or one an
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 import sys
@@ -207,7 +208,8 @@ def _progress() -> build.Progress:
 
 def _teller(*, as_json: bool) -> Callable[..., None]:
     def say(event: str, text: str, **fields: object) -> None:
-        click.echo(json.dumps({"event": event, "text": text, **fields}) if as_json else text)
-        sys.stdout.flush()
+        # Whoever read this may be gone, or the log's disk full: that is no reason to stop a Collector.
+        with contextlib.suppress(OSError):
+            click.echo(json.dumps({"event": event, "text": text, **fields}) if as_json else text)
 
     return say

@@ -109,7 +109,8 @@ class Supervisor:
         for child in (*self._companions, self._collector):
             await child.stop()
         if self._ready_file is not None:
-            self._ready_file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self._ready_file.unlink()
         self._say("stopped", "stopped; what was not delivered waits in the queue folder", queue_dir=str(self._config.queue_dir))
 
     async def _ready(self) -> bool:
@@ -141,8 +142,11 @@ class Supervisor:
         }
         if self._ready_file is not None:
             partial = self._ready_file.with_name(f".{self._ready_file.name}.{os.getpid()}")
-            partial.write_text(json.dumps(facts), encoding="utf-8")
-            partial.replace(self._ready_file)
+            try:
+                partial.write_text(json.dumps(facts), encoding="utf-8")
+                partial.replace(self._ready_file)
+            except OSError as error:
+                self._say("no-ready-file", f"the ready file {self._ready_file} cannot be written: {error.strerror}")
         names = ", ".join(path.stem for path in self._files)
         where = f"OTLP on {self._config.otlp_grpc} (gRPC) and {self._config.otlp_http} (HTTP)"
         self._say("ready", f"ready: Collector {self._binary.version} with {names}; {where}", **facts)

@@ -5,9 +5,10 @@ Called by: the `wafer` commands and every service's settings.
 
 InstrumentationError
 ├── InstrumentationUnavailable   retry: no endpoint answered
+│   └── SpoolInUse               another replay sends that spool at this moment
 └── InstrumentationRejected      permanent: what was given will never work
     ├── ConfigRejected           a setting is wrong: names the field, the value and the fix
-    └── SpoolRejected            a spool file holds something that is not OTLP JSON lines
+    └── SpoolRejected            a folder is no spool, or not ours
 """
 
 
@@ -19,6 +20,10 @@ class InstrumentationUnavailable(InstrumentationError):  # noqa: N818 - the pair
     """No endpoint answered; try again."""
 
 
+class SpoolInUse(InstrumentationUnavailable):
+    """Another replay sends that spool."""
+
+
 class InstrumentationRejected(InstrumentationError):  # noqa: N818 - as above
     """What was given will never work."""
 
@@ -28,4 +33,4 @@ class ConfigRejected(InstrumentationRejected):
 
 
 class SpoolRejected(InstrumentationRejected):
-    """A spool file holds something that is not OTLP JSON lines."""
+    """A folder is no spool, or not ours."""

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from wafermonitor.instrumentation.endpoint import Answer, Endpoint
-from wafermonitor.instrumentation.errors import InstrumentationUnavailable, SpoolRejected
+from wafermonitor.instrumentation.errors import InstrumentationUnavailable, SpoolInUse, SpoolRejected
 from wafermonitor.instrumentation.spool import SIGNALS, Signal, host_name
 
 REJECTED: Final = "rejected"
@@ -59,7 +59,7 @@ class Summary:
 
 
 class Replay:
-    """Sends one spool. Use as a context manager: it holds the spool's lock. SpoolRejected when another replay has it.
+    """Sends one spool. Use as a context manager: it holds the spool's lock. SpoolInUse when another replay has it.
 
     `patience_s` is how long an endpoint may stay away before a pass gives up; None: for ever.
     """
@@ -93,7 +93,7 @@ class Replay:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(self._lock)
-            raise SpoolRejected(f"another wafer replay is at work on {self.directory}; one is enough") from None
+            raise SpoolInUse(f"another wafer replay is at work on {self.directory}; one is enough") from None
         self._offsets = self._read_offsets()
         return self
 
@@ -235,9 +235,18 @@ def drain(directory: Path, endpoint: Endpoint, *, stop: threading.Event | None =
 
 
 def watch(directory: Path, endpoint: Endpoint, *, interval_s: float, stop: threading.Event) -> Iterator[Summary]:
-    """Passes until `stop`, at most `interval_s` apart; yields the totals after each pass that did something."""
-    with Replay(directory, endpoint, stop=stop, patience_s=None) as replay:
-        while not stop.is_set():
+    """Passes until `stop`, at most `interval_s` apart; yields the totals after each pass that did something.
+
+    While another replay is at work, a job's in the background for one, this one waits for its turn.
+    """
+    with contextlib.ExitStack() as turn:
+        replay = None
+        while replay is None and not stop.is_set():
+            try:
+                replay = turn.enter_context(Replay(directory, endpoint, stop=stop, patience_s=None))
+            except SpoolInUse:
+                stop.wait(interval_s)
+        while replay is not None and not stop.is_set():
             before = replay.summary.as_dict()
             after = replay.run()
             if after.as_dict() != before:
