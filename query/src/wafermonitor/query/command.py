@@ -25,7 +25,7 @@ SERVICE = "wafer-query"
 
 @click.command()
 @settings.options(Config)
-@click.option("--ready-json", is_flag=True, help="print the ready line as one JSON object")
+@click.option("--ready-json", is_flag=True, help="Print the ready line as one JSON object")
 def query(*, ready_json: bool, **flags: Any) -> None:
     """Serve the read API. The store is the one of WAFER_STORAGE_DSN, or the embedded PostgreSQL.
 

@@ -15,16 +15,16 @@ MAX_PORT = 65_535
 class Config(ServiceConfig, component="query"):
     """The read API's settings."""
 
-    address: str = Field("127.0.0.1:18000", description="host:port to listen on; port 0 takes a free one")
-    deadline_s: float = Field(10.0, gt=0, description="longest time for one answer, then 503")
-    max_rows: int = Field(1_000_000, ge=1, description="most rows of one CSV or NDJSON answer")
-    max_trace_spans: int = Field(100_000, ge=1, description="most spans of one trace read to find who belongs to whom")
-    max_streams: int = Field(500, ge=1, description="most open event streams; one more gets 503")
-    stream_poll_s: float = Field(0.25, gt=0, description="how often the store is asked for changed runs while a stream is open")
-    stream_states_s: float = Field(1.0, gt=0, description="how often the states of open runs are judged again for streams")
-    stream_heartbeat_s: float = Field(15.0, gt=0, description="a comment line is sent on a stream that was quiet for this long")
-    stream_queue: int = Field(1_000, ge=1, description="messages kept for a slow stream before it is told to load afresh")
-    stop_s: float = Field(5.0, gt=0, description="time for open requests to finish when the service stops")
+    address: str = Field("127.0.0.1:18000", description="Where the API listens, host:port; port 0 takes a free one")
+    deadline_s: float = Field(10.0, gt=0, description="Longest time for one answer, then 503")
+    max_rows: int = Field(1_000_000, ge=1, description="Most rows of one CSV or NDJSON answer")
+    max_trace_spans: int = Field(100_000, ge=1, description="Most spans of one trace read to find who belongs to whom")
+    max_streams: int = Field(500, ge=1, description="Most open event streams; one more gets 503")
+    stream_poll_s: float = Field(0.25, gt=0, description="How often the store is asked for changed runs while a stream is open")
+    stream_states_s: float = Field(1.0, gt=0, description="How often the states of open runs are judged again for streams")
+    stream_heartbeat_s: float = Field(15.0, gt=0, description="A comment line is sent on a stream that was quiet for this long")
+    stream_queue: int = Field(1_000, ge=1, description="Messages kept for a slow stream before it is told to load afresh")
+    stop_s: float = Field(5.0, gt=0, description="Time for open requests to finish when the service stops")
 
     @field_validator("address")
     @classmethod

@@ -27,18 +27,15 @@ LONG_GARBAGE_CYCLES = 50_000
 """Objects of a request die with it by their counts; looking for cycles among them at every 700th costs a tenth of the time."""
 
 
-@click.group(invoke_without_command=True)
+@click.command()
 @settings.options(Config)
 @click.option("--ready-json", is_flag=True, help="Print the ready line as one JSON object.")
-@click.pass_context
-def receiver(context: click.Context, /, *, ready_json: bool, **flags: Any) -> None:
+def receiver(*, ready_json: bool, **flags: Any) -> None:
     """Take OTLP in by gRPC and HTTP; answer when it is committed.
 
     The store is the one of WAFER_STORAGE_DSN, or the embedded PostgreSQL. Exit codes: 0 stopped in order, 1 an address or the
     store cannot be used, 2 a setting is wrong.
     """
-    if context.invoked_subcommand is not None:
-        return
     service.configure_logging(SERVICE)
     try:
         config, storage_config = Config.load(**flags), StorageConfig.load()
