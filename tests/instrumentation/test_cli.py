@@ -151,6 +151,15 @@ def test_a_wrong_setting_is_named_with_its_fix(environment):
 
 
 @pytest.mark.slow
+def test_a_wrong_setting_of_one_component_hides_no_other(environment):
+    done = wafer("config", "show", "--json", env={**environment, "WAFER_METRICS_PORT": "many"})
+    assert done.returncode == 2
+    found = json.loads(done.stdout)
+    assert "collector.metrics_port = 'many'" in found["collector"]["error"]
+    assert found["instrumentation"]["options"]
+
+
+@pytest.mark.slow
 def test_status_answers_whether_it_arrives_and_says_what_waits(environment, sink):
     env = {**environment, "OTEL_EXPORTER_OTLP_ENDPOINT": sink.url, "WAFER_METRICS_PORT": "1"}
     wafer("run", "--mode", "file", "--", "true", env=env)

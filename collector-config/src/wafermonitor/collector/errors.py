@@ -10,6 +10,8 @@ CollectorError
     └── BuildRejected       the build failed; carries the builder's own last lines
 """
 
+from wafermonitor.instrumentation.errors import ConfigRejected as InstrumentationConfigRejected
+
 
 class CollectorError(Exception):
     """The Collector cannot do it."""
@@ -23,8 +25,8 @@ class CollectorRejected(CollectorError):  # noqa: N818 - as above
     """What was given will never work."""
 
 
-class ConfigRejected(CollectorRejected):
-    """A setting or a YAML file is wrong."""
+class ConfigRejected(CollectorRejected, InstrumentationConfigRejected):
+    """A setting or a YAML file is wrong; `wafer config show` knows it by its second base."""
 
 
 class BinaryRejected(CollectorRejected):
