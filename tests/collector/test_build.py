@@ -108,6 +108,16 @@ def test_progress_is_told_while_the_tool_is_silent(go):
     assert seen[0][1] == "go: downloading something"
 
 
+@pytest.mark.slow
+def test_what_a_killed_build_left_behind_is_removed(go):
+    go(GOOD)
+    left = build.target(MANIFEST).parent / "build-killed"
+    left.mkdir(parents=True)
+    (left / "half").touch()
+    build.install(MANIFEST, quiet)
+    assert not left.exists()
+
+
 def test_a_cache_that_cannot_be_written_is_named_with_the_fix(go, tmp_path, monkeypatch):
     go(GOOD)
     (tmp_path / "file").touch()

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from concurrent import futures
 
 import grpc
@@ -222,6 +223,39 @@ def test_a_broken_file_is_refused_at_reload_and_the_old_one_goes_on(start, tmp_p
     until(lambda: arrived(server, "still-here") and arrived(server, "reloaded"), "both records")
     assert not gone(collector)
     assert server.count("restart") == 0
+
+
+def test_a_reload_while_the_program_is_being_replaced_is_refused_and_the_collector_goes_on(start, found, tmp_path):
+    program = tmp_path / "otelcol"
+    program.symlink_to(found.path)
+    server = start(("file",), environ={"WAFER_COLLECTOR_BIN": str(program)})
+    program.unlink()
+    server.reload()
+    assert "No such file" in server.wait("reload-refused")["problem"]
+    assert post(server, "still-here") == 200
+    assert not gone(server.pid)
+
+
+def test_a_collector_that_takes_long_to_start_is_waited_for(start, found, tmp_path):
+    """Here it is stopped for a while; tidying a large queue takes it as long."""
+    slow = tmp_path / "otelcol"
+    slow.write_text(f'#!/bin/sh\nif [ "$1" = --config ]; then kill -STOP $$; fi\nexec {found.path} "$@"\n')
+    slow.chmod(0o755)
+    environ = {"WAFER_COLLECTOR_BIN": str(slow)}
+    hurry = "import sys; from wafermonitor.collector import supervise; supervise.START_S = 0.2; "
+    hurry += "from wafermonitor.instrumentation.cli import main; sys.exit(main(sys.argv[1:]))"
+    settings = start(("file",))
+    assert settings.end() == 0
+    command = [sys.executable, "-c", hurry, "collector", "run", "--backend", "file", "--json"]
+    with subprocess.Popen(command, env=os.environ | settings.environ | environ, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        events = (json.loads(line) for line in process.stdout)
+        assert next(events)["event"] == "not-ready"
+        (stopped,) = [child for child in psutil.Process(process.pid).children() if child.status() == psutil.STATUS_STOPPED]
+        stopped.resume()
+        assert any(event["event"] == "ready" for event in events)
+        process.terminate()
+        assert process.wait(60) == 0
 
 
 def _accepts(server, name):

@@ -29,6 +29,7 @@ from typing import IO, Final
 
 from wafermonitor.collector.errors import BinaryRejected, BuildRejected
 from wafermonitor.instrumentation.folders import cache_home
+from wafermonitor.instrumentation.tether import tethered
 
 BUILDER: Final = "go.opentelemetry.io/collector/cmd/builder"
 OLDEST_GO: Final = "1.26"
@@ -39,6 +40,7 @@ Progress = Callable[[float, str], None]
 
 _DIST_VERSION = re.compile(r"^  version: (\d+\.\d+\.\d+)$", re.MULTILINE)
 _TAIL_LINES: Final = 15
+_FOLDER: Final = "build-"
 
 
 def go() -> str | None:
@@ -66,7 +68,9 @@ def install(manifest: Path, progress: Progress, *, again: bool = False) -> Path:
         with _locked(path.parent.with_suffix(".lock"), progress):
             if path.is_file() and not again:
                 return path
-            with tempfile.TemporaryDirectory(prefix="build-", dir=path.parent) as folder:
+            for left in path.parent.glob(f"{_FOLDER}*"):  # of a build that was killed: nobody else builds here now
+                shutil.rmtree(left, ignore_errors=True)
+            with tempfile.TemporaryDirectory(prefix=_FOLDER, dir=path.parent) as folder:
                 built = _build(manifest, Path(folder), progress)
                 built.replace(path)
     except OSError as error:
@@ -78,7 +82,7 @@ def _build(manifest: Path, folder: Path, progress: Progress) -> Path:
     version = _DIST_VERSION.search(manifest.read_text(encoding="utf-8"))
     if version is None:
         raise BuildRejected(f"{manifest.name} names no dist version")
-    command = ["go", "run", f"{BUILDER}@v{version[1]}", "--config", str(manifest)]
+    command = [go() or "go", "run", f"{BUILDER}@v{version[1]}", "--config", str(manifest)]
     # Without cgo the binary runs on hosts with another C library, and equal inputs give equal bytes.
     environ = os.environ | {"CGO_ENABLED": "0"}
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
@@ -120,8 +124,8 @@ def _watch(stream: IO[str], tail: deque[str], progress: Progress) -> None:
 def _process(command: list[str], folder: Path, environ: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
     """A process group of its own, so that Ctrl-C ends compilers as well as the builder."""
     process = subprocess.Popen(
-        command, cwd=folder, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        errors="replace", start_new_session=True,
+        tethered(command), cwd=folder, env=environ, start_new_session=True, text=True, errors="replace",
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     try:
         yield process

@@ -34,7 +34,7 @@ from wafermonitor.instrumentation.errors import InstrumentationUnavailable
 from wafermonitor.instrumentation.onward import Page, Queue
 
 START_S: Final = 30.0
-"""A Collector that is not ready after this long will not be."""
+"""How often a Collector that is not ready is spoken of. It may take minutes to tidy a queue that a long outage has filled."""
 FIRST_REPORT_S: Final = 60.0
 _LOSS_AGAIN_S: Final = 60.0
 _PROBE_S: Final = 0.05
@@ -82,9 +82,8 @@ class Supervisor:
             ready.cancel()
             return
         if not await ready:
-            code = self._collector.code
-            ending = f"was not ready after {START_S:g} s" if code is None else f"ended ({how(code)}) before it was ready"
-            raise CollectorUnavailable(f"the Collector {ending}; its own message stands above")
+            ending = how(self._collector.code or 0)
+            raise CollectorUnavailable(f"the Collector ended ({ending}) before it was ready; its own message stands above")
         for companion in self._companions:
             await companion.start()
 
@@ -114,19 +113,22 @@ class Supervisor:
         self._say("stopped", "stopped; what was not delivered waits in the queue folder", queue_dir=str(self._config.queue_dir))
 
     async def _ready(self) -> bool:
-        """True once the health page answers; False when the Collector ends or takes too long."""
-        end = time.monotonic() + START_S
-        while time.monotonic() < end and self._collector.code is None:
+        """True once the health page answers; False when the Collector ends before."""
+        began = said = time.monotonic()
+        while self._collector.code is None:
             if await asyncio.to_thread(_healthy, self._config.health):
                 self._tell_ready()
                 return True
+            now = time.monotonic()
+            if now - said >= START_S:
+                said = now
+                self._say("not-ready", f"the Collector is not ready after {now - began:.0f} s; still waiting")
             await asyncio.sleep(_PROBE_S)
         return False
 
     async def _again(self) -> None:
         """After a restart: ready, or the next round of `keep` finds out why not."""
-        if not await self._ready() and self._collector.code is None:
-            self._say("not-ready", f"the Collector is not ready after {START_S:g} s")
+        await self._ready()
 
     def _tell_ready(self) -> None:
         facts = {
@@ -204,7 +206,10 @@ class Supervisor:
         while True:
             await self._hup.wait()
             self._hup.clear()
-            problem = await asyncio.to_thread(binary.validate, self._binary.path, self._files, self._config)
+            try:
+                problem = await asyncio.to_thread(binary.validate, self._binary.path, self._files, self._config)
+            except OSError as error:  # it is being replaced, for one
+                problem = f"{self._binary.path}: {error.strerror}"
             if problem is None:
                 self._collector.signal(signal.SIGHUP)
                 self._say("reloaded", "the files are valid; the Collector reloads them")
