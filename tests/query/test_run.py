@@ -226,6 +226,13 @@ async def test_what_the_sdk_cut_from_the_run_s_span_makes_it_incomplete(api, sto
     assert (completeness["dropped"], completeness["words"]) == (3, "incomplete: 3 never arrived")
 
 
+@pytest.mark.parametrize(("run", "found"), [(world.id_of(3, 1), 2), (world.id_of(4, 1), 3), (world.id_of(1, 1), 8)])
+async def test_the_spans_of_a_root_are_found_without_reading_the_trace_twice(api, monkeypatch, run, found):
+    monkeypatch.setattr(family, "_parents", None)
+    assert len((await get(api, f"/v1/jobs/{run}/spans"))["items"]) == found
+    await get(api, f"/v1/jobs/{run}/logs")
+
+
 class TestSmallWalk:
     """The operator's `max_trace_spans` ends the walk."""
 

@@ -4,7 +4,7 @@ In: a Reader and the ids of a run or a plain span. Out: `Family`, which knows pa
 Called by: routes.run.
 
 A run says who its parent run is (design/2 §2.1). Stock instrumentation does not, so then the trace's spans are read once and
-walked; a trace with at most one run that names no parent needs no walk.
+walked, unless the answer is known without: the trace has no more than one such run, or the question is about its root.
 """
 
 from __future__ import annotations
@@ -110,11 +110,21 @@ async def family(reader: Reader, member: Member, max_spans: int, *, spans: bool 
     key = member.key
     runs = await reader.tree(key.trace_id, key.site, MAX_RUNS)
     nameless = sum(stored.run.parent_span_id is None for stored in runs)
-    announced_top = member.stored is not None and member.stored.run.parent_span_id is None and nameless == 1
-    if announced_top or (member.stored is not None and not spans and nameless <= 1):
+    one_job = member.stored is not None and nameless <= 1
+    if _is_top(member, nameless) if spans else one_job or not runs:
         return Family(key.span_id, runs, {})
     parents, cut = await _parents(reader, key, max_spans)
     return Family(key.span_id, runs, parents, cut=cut)
+
+
+def _is_top(member: Member, nameless: int) -> bool:
+    """Nothing is above the member: it is the only run that names no parent, or its own span is a root."""
+    if member.stored is not None:
+        if member.stored.run.parent_span_id is not None:
+            return False
+        if nameless == 1:
+            return True
+    return member.span is not None and member.span.parent_span_id is None
 
 
 async def _parents(reader: Reader, key: RunKey, max_spans: int) -> tuple[dict[bytes, bytes | None], bool]:
