@@ -119,7 +119,9 @@ class Announced:
         """The end event; `tail` is the end of the program's output, for the event's body."""
         attributes = ending.attributes() | _ratio(progress)
         if self.start_ns is not None:
-            attributes[names.WAFER_JOB_DURATION] = (ending.end_ns - self.start_ns) / NS
+            attributes[names.WAFER_JOB_DURATION] = (
+                max(0, ending.end_ns - self.start_ns) / NS
+            )  # the clock may have been put back
         severity = "ERROR" if ending.result in FAILED else "INFO"
         return self._log(events.WAFER_JOB_END, ending.end_ns, severity, attributes, tail)
 

@@ -19,7 +19,7 @@ from wafermonitor.instrumentation.endpoint import Answer, Endpoint
 from wafermonitor.instrumentation.errors import InstrumentationUnavailable
 from wafermonitor.instrumentation.onward import Page
 from wafermonitor.instrumentation.replay import REJECTED, files
-from wafermonitor.instrumentation.spool import SIGNALS
+from wafermonitor.instrumentation.spool import SIGNALS, size_bytes
 
 YES: Final = "yes"
 NOT_YET: Final = "not yet"
@@ -62,9 +62,8 @@ def survey(config: Config) -> dict[str, Any]:
         found[signal] = f"{target.urls[signal]} {words}"
     for flow in flows if isinstance(flows, list) else []:
         found[flow.exporter] = str(flow)
-    sizes = [path.stat().st_size for path, _ in files(config.spool_dir)]
     found["spool"] = str(config.spool_dir)
-    found["waiting"] = {"files": len(sizes), "bytes": sum(sizes)}
+    found["waiting"] = {"files": len(files(config.spool_dir)), "bytes": size_bytes(config.spool_dir)}
     found["rejected"] = {"files": len(list((config.spool_dir / REJECTED).glob("*/*.jsonl")))}
     return found
 
