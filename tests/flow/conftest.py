@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.flow.site import Site
 from wafermonitor.collector.errors import CollectorError
-from wafermonitor.deploy.demo import collector_in_use
-
-
-def site_folder(root: Path) -> Path:
-    """A folder that the account of a root's PostgreSQL may pass through."""
-    for folder in (root, *root.parents):
-        if folder.name.startswith("pytest-"):
-            folder.chmod(folder.stat().st_mode | 0o011)
-    root.chmod(0o711)
-    return root
+from wafermonitor.deploy.demo import collector_in_use, work_folder
 
 
 @pytest.fixture(scope="session")
@@ -32,9 +21,18 @@ def collector() -> None:
 
 
 @pytest.fixture(scope="session")
-def site(collector: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    folder = site_folder(tmp_path_factory.mktemp("site"))
-    running = Site.start(folder)
-    yield running
-    running.stop()
-    shutil.rmtree(folder, ignore_errors=True)
+def site(collector: None) -> Iterator[Site]:
+    with work_folder("wafer-site-") as folder:
+        running = Site.start(folder)
+        yield running
+        running.stop()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
+    """A failed test shows what the services printed last."""
+    report = yield
+    running = getattr(item, "funcargs", {}).get("site")
+    if report.failed and isinstance(running, Site):
+        report.sections.append(("What the site's services printed last", "\n".join(running.lines[-40:])))
+    return report

@@ -59,9 +59,9 @@ async def demo_stack(config: Config, show: Callable[[str, str], None]) -> AsyncI
 
 
 @contextmanager
-def work_folder() -> Iterator[Path]:
-    """A folder for this demo alone. Others may pass through it, because a root's PostgreSQL runs as another user."""
-    work = Path(tempfile.mkdtemp(prefix="wafer-demo-"))
+def work_folder(prefix: str = "wafer-demo-") -> Iterator[Path]:
+    """A temporary folder of one's own. Others may pass through it, because a root's PostgreSQL runs as another user."""
+    work = Path(tempfile.mkdtemp(prefix=prefix))
     work.chmod(0o711)
     try:
         yield work
