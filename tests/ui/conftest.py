@@ -25,9 +25,9 @@ def pytest_runtest_makereport(item):
         item.config.option.tbstyle = style
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium():
-    """Debian's Chromium, driven by Playwright."""
+    """Debian's Chromium, driven by Playwright; for one module, because no other loop can run in this thread meanwhile."""
     if not CHROMIUM.exists():
         pytest.skip(f"{CHROMIUM} is absent: apt-get install chromium")
     from playwright.sync_api import sync_playwright

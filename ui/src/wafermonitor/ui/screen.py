@@ -6,15 +6,13 @@ In: what a session shows, messages of the browser. Out: a Panel template. Called
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import panel as pn
 import param
-from markupsafe import Markup
 from panel.custom import JSComponent
 from panel.template import Template
 
-from wafermonitor.ui.render import render, source
+from wafermonitor.ui.render import source
 
 THEME = Path(__file__).parent / "theme"
 
@@ -32,11 +30,7 @@ def shell(screen: Screen, chart: pn.viewable.Viewable, title: str) -> Template:
     template.add_panel("screen", screen)
     template.add_panel("chart", chart)
     template.add_variable("title", title)
-    template.add_variable("icons", _markup("icons.html"))
-    template.add_variable("help", _markup("help.html"))
-    template.add_variable("skeleton", _markup("skeleton.html"))
+    for name in ("icons", "help", "skeleton"):
+        template.add_variable(name, source(f"{name}.html"))
+
     return template
-
-
-def _markup(name: str, **values: Any) -> Markup:
-    return Markup(render(name, **values))  # noqa: S704 - our own templates, which escape what they are given
