@@ -42,7 +42,11 @@ def test_the_bound_holds_to_the_byte_and_over_members():
         gunzip(gzip.compress(b"abc") + gzip.compress(b"d"), 3)
 
 
-@pytest.mark.parametrize("body", [b"", b"plain", gzip.compress(b"abc")[:-1], gzip.compress(b"abc") + b"x"])
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"plain", gzip.compress(b"abc")[:-1], gzip.compress(b"abc") + b"x"],
+    ids=["empty", "plain", "cut", "followed by a letter"],
+)
 def test_what_is_no_gzip_is_rejected(body):
     with pytest.raises(RequestRejected):
         gunzip(body, 100)

@@ -155,7 +155,9 @@ def test_a_beat_from_the_future_is_clamped_to_now():
 
 
 @pytest.mark.parametrize(
-    ("sent_ns", "observed_ns", "time_ns"), [(START_NS, 5, START_NS), (0, START_NS + 7, START_NS + 7), (0, 0, RECEIVED_NS)]
+    ("sent_ns", "observed_ns", "time_ns"),
+    [(START_NS, 5, START_NS), (0, START_NS + 7, START_NS + 7), (0, 0, RECEIVED_NS)],
+    ids=["its own", "the observed one", "ours"],
 )
 def test_a_line_without_a_time_takes_the_observed_one_then_ours(sent_ns, observed_ns, time_ns):
     request = logs()

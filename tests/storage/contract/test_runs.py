@@ -76,7 +76,7 @@ async def test_a_start_that_comes_after_the_end_completes_the_run(engine):
     assert len((await engine.reader.runs(RunQuery())).items) == 1
 
 
-@pytest.mark.parametrize("age_ns", [3 * DAY, 400 * DAY, NOW, -30 * DAY])
+@pytest.mark.parametrize("age_ns", [3 * DAY, 400 * DAY, NOW, -30 * DAY], ids=["days", "a year", "1970", "ahead"])
 async def test_a_run_of_any_day_ends(engine, age_ns):
     await engine.writer.write(runs(run(1, start_ns=NOW - age_ns)))
     await engine.writer.write(runs(ended(1, start_ns=NOW - age_ns)))
