@@ -83,8 +83,12 @@ def test_an_endpoint_that_is_not_there_means_not_yet(tmp_path):
     assert found["waiting"] == {"files": 0, "bytes": 0}
 
 
-def test_a_far_endpoint_is_judged_by_its_answer_alone(monkeypatch, sink, tmp_path):
-    monkeypatch.setattr(module, "_LOOPBACK", frozenset())
-    found = survey(Config(endpoint=sink.url, spool_dir=tmp_path))
+@pytest.mark.parametrize(("mode", "near"), [("sidecar", ""), ("direct", "127.0.0.1")])
+def test_a_far_endpoint_is_judged_by_its_answer_alone(monkeypatch, sink, tmp_path, mode, near):
+    """In mode direct a Collector on this host is not on the way, so its losses are not these."""
+    monkeypatch.setattr(module, "_LOOPBACK", frozenset({near}))
+    with shown(page(dropped=3)) as port:
+        monkeypatch.setenv("WAFER_METRICS_PORT", str(port))
+        found = survey(Config(mode=mode, endpoint=sink.url, spool_dir=tmp_path))
     assert found["arriving"] == "yes"
     assert found["why"] == "it is taken; what becomes of it there cannot be seen from here"

@@ -53,7 +53,7 @@ def survey(config: Config) -> dict[str, Any]:
     target = Endpoint.of(config)
     asked = {signal: target.post(signal, b"{}") for signal in SIGNALS} if config.mode in {"sidecar", "direct"} else {}
     target.close()
-    flows = _flows(target) if any(answer.outcome == "accepted" for answer in asked.values()) else []
+    flows = _flows(target, config.mode) if any(answer.outcome == "accepted" for answer in asked.values()) else []
     arriving, why = _verdict(config.mode, list(asked.values()), flows)
     found: dict[str, Any] = {"arriving": arriving, "why": why, "mode": config.mode}
     found["site"] = config.site_id or "unset (the Collector fills it in)"
@@ -68,9 +68,9 @@ def survey(config: Config) -> dict[str, Any]:
     return found
 
 
-def _flows(target: Endpoint) -> list[Flow] | str:
+def _flows(target: Endpoint, mode: str) -> list[Flow] | str:
     """What the Collector on this host says of its exporters; text where nothing can be seen."""
-    if urlsplit(target.urls["logs"]).hostname not in _LOOPBACK:
+    if mode != "sidecar" or urlsplit(target.urls["logs"]).hostname not in _LOOPBACK:
         return "what becomes of it there cannot be seen from here"
     try:
         port = int(os.environ.get(onward.PORT_VARIABLE, "").strip() or onward.DEFAULT_PORT)
