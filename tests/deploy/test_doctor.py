@@ -15,9 +15,10 @@ import pytest
 from wafermonitor.deploy import doctor
 
 METRICS = """# HELP otelcol_exporter_queue_size Current size
+otelcol_exporter_queue_capacity{data_type="logs",exporter="otlp_grpc/managed"} 1e+09
 otelcol_exporter_queue_size{data_type="logs",exporter="otlp_grpc/managed"} %d
-otelcol_exporter_send_failed_spans_total{exporter="otlp_grpc/managed"} %d
-otelcol_exporter_enqueue_failed_log_records_total{exporter="otlp_grpc/managed"} 0
+otelcol_exporter_send_failed_spans_total{error_type="Unauthenticated",exporter="otlp_grpc/managed"} %d
+otelcol_exporter_enqueue_failed_log_records_total{exporter="otlp_grpc/managed"} %d
 """
 
 
@@ -62,7 +63,7 @@ def sites(*feeds: dict, server_time: datetime | None = None) -> str:
 
 def test_all_well():
     with (
-        answering(body=METRICS % (0, 0)) as metrics,
+        answering(body=METRICS % (0, 0, 0)) as metrics,
         answering(body=sites({"feed": "h", "watermark": "x", "behind": False})) as api,
     ):
         findings = [
@@ -118,10 +119,20 @@ def test_a_receiver_without_its_store_is_not_ready():
     assert (finding.status, finding.cause) == ("fail", "it cannot reach its store")
 
 
-@pytest.mark.parametrize(("waiting", "dropped", "status"), [(0, 0, "ok"), (4096, 0, "warn"), (0, 7, "fail")])
-def test_the_collectors_queue_tells_of_delay_and_of_loss(waiting, dropped, status):
-    with answering(body=METRICS % (waiting, dropped)) as address:
-        assert doctor.check_queue(address).status == status
+@pytest.mark.parametrize(
+    ("waiting", "dropped", "refused", "status", "words"),
+    [
+        (0, 0, 0, "ok", "empty, nothing dropped"),
+        (4096, 0, 0, "warn", "4.1 kB wait"),
+        (4096, 0, 5, "warn", "5 items found the queue full"),
+        (0, 7, 0, "fail", "otlp_grpc/managed dropped 7 records"),
+    ],
+)
+def test_the_collectors_queue_tells_of_delay_and_of_loss(waiting, dropped, refused, status, words):
+    with answering(body=METRICS % (waiting, dropped, refused)) as address:
+        finding = doctor.check_queue(address)
+    assert (finding.status, finding.found) == (status, words)
+    assert ("WAFER_TOKEN" in finding.next) == bool(dropped)
 
 
 def test_a_filled_spool_is_named_with_its_remedy(tmp_path: Path):

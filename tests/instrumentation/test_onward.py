@@ -19,7 +19,7 @@ otelcol_exporter_enqueue_failed_log_records{exporter="otlp_grpc/managed"} 7
 otelcol_exporter_enqueue_failed_spans{exporter="otlp_grpc/managed"} 1
 otelcol_exporter_sent_log_records{exporter="file/jsonl"} 3
 otelcol_exporter_sent_log_records{exporter="otlp_grpc/managed",server_address="127.0.0.1",server_port="24317"} 40
-otelcol_exporter_sent_spans{exporter="otlp_grpc/managed",server_address="127.0.0.1",server_port="24317"} 2
+otelcol_exporter_sent_spans_total{exporter="otlp_grpc/managed",server_address="127.0.0.1",server_port="24317"} 2
 otelcol_exporter_send_failed_log_records{error_permanent="true",error_type="Unauthenticated",exporter="otlp_grpc/managed"} 8
 otelcol_exporter_send_failed_spans{error_permanent="true",error_type="Internal",exporter="otlp_grpc/managed"} 0
 otelcol_process_uptime 6.9

@@ -7,7 +7,6 @@ Nothing is changed and no secret is printed. With `probe`, one short run is sent
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import sys
 import time
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wafermonitor.deploy.addresses import Addresses
+from wafermonitor.instrumentation import onward
 from wafermonitor.instrumentation.errors import InstrumentationError
 
 TIMEOUT_S = 3.0
@@ -136,16 +136,18 @@ def check_queue(metrics: str) -> Finding:
         return Finding(
             "queue", "warn", f"no metrics on {metrics}", "the Collector's metrics port differs", "set WAFER_METRICS_PORT"
         )
-    text = answer.body.decode("utf-8", "replace")
-    waiting = total(text, "otelcol_exporter_queue_size")
-    dropped = total(text, r"otelcol_exporter_(?:send_failed|enqueue_failed)_\w+")
-    if dropped:
-        cause = "the far end refused for good (wrong token?) or the queue is full"
-        return Finding(
-            "queue", "fail", f"{dropped:,.0f} items dropped", cause, "check WAFER_TOKEN, the receiver's log and the disk"
-        )
+    page = onward.parse(answer.body.decode("utf-8", "replace"))
+    for exporter, kinds in page.dropped.items():
+        kind, found = max(kinds, key=lambda name: kinds[name]), f"{exporter} dropped {sum(kinds.values()):,.0f} records"
+        return Finding("queue", "fail", found, f"the far end refuses them for good: {kind or 'unknown'}", onward.remedy(kind))
+    refused = sum(queue.refused for queue in page.queues.values())
+    if refused:
+        found = f"{refused:,.0f} items found the queue full"
+        return Finding("queue", "warn", found, "the receiver is away; senders keep what is refused", "see the receiver below")
+    waiting = sum(queue.used for queue in page.queues.values())
     if waiting:
-        return Finding("queue", "warn", f"{waiting:,.0f} bytes wait", "the receiver is slow or away", "see the receiver below")
+        found = f"{onward.size(waiting)} wait"
+        return Finding("queue", "warn", found, "the receiver is slow or away", "see the receiver below")
     return Finding("queue", "ok", "empty, nothing dropped")
 
 
@@ -253,11 +255,6 @@ def call(url: str, *, body: bytes | None = None, headers: dict[str, str] | None 
         return Answer(error.code, error.read(4 << 20))
     except (OSError, ValueError) as error:
         return Answer(0, str(error).encode())
-
-
-def total(metrics: str, name: str) -> float:
-    """The sum over all series of a Prometheus text whose name matches."""
-    return sum(float(value) for value in re.findall(rf"(?m)^{name}(?:_total)?(?:\{{[^}}]*\}})? ([0-9.e+]+)$", metrics))
 
 
 def report(findings: list[Finding]) -> dict[str, Any]:

@@ -110,6 +110,6 @@ def _add(sums: dict[str, float], key: str, value: float) -> None:
 
 
 def _samples(text: str) -> Iterator[tuple[str, dict[str, str], float]]:
-    """(name without the prefix, labels, value) of each of the exporters' samples."""
+    """(name, labels, value) of each of the exporters' samples; without the prefix, and the suffix that some Collectors add."""
     for match in _SAMPLE.finditer(text):
-        yield match[1], dict(_LABEL.findall(match[2])), float(match[3])
+        yield match[1].removesuffix("_total"), dict(_LABEL.findall(match[2])), float(match[3])
