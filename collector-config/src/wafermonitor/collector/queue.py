@@ -42,7 +42,8 @@ class Loss(NamedTuple):
     cause: str
 
     def __str__(self) -> str:
-        return f"DATA IS LOST: {self.exporter} dropped {self.items:.0f} records ({self.cause}): {remedy(self.cause)}"
+        records = "1 record" if self.items == 1 else f"{self.items:.0f} records"
+        return f"DATA IS LOST: {self.exporter} dropped {records} ({self.cause}): {remedy(self.cause)}"
 
 
 def reports(before: dict[str, Queue], after: dict[str, Queue], elapsed_s: float) -> list[Report]:
