@@ -64,6 +64,11 @@ def empty_fab():
     screens.stop()
 
 
+def here(page):
+    """The page's address as it says itself: what Playwright knows of it may be older."""
+    return page.evaluate("location.href")
+
+
 class Viewer:
     """One browser window. `show` opens an address; what went wrong on the way stands in `outside` and `errors`."""
 

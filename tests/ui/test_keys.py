@@ -6,7 +6,7 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
-from tests.ui.conftest import Viewer
+from tests.ui.conftest import Viewer, here
 from tests.ui.screenshots import drawn
 
 pytestmark = pytest.mark.browser
@@ -49,7 +49,7 @@ def test_keys_zoom_fold_and_step_through_a_run(fab, viewer):
     page = viewer.show(fab, f"/run?run={fab.ids.main}")
     page.keyboard.press("+")
     expect(page.locator(".wf")).not_to_have_attribute("data-zoom", "")
-    zoomed = page.url
+    zoomed = here(page)
     page.keyboard.press("l")
     page.wait_for_function("before => location.href !== before", arg=zoomed)
     page.keyboard.press("0")
@@ -66,7 +66,7 @@ def test_keys_zoom_fold_and_step_through_a_run(fab, viewer):
     expect(page.locator("table.subjobs")).to_be_visible()
     page.keyboard.press("c")
     expect(page.locator("#said")).to_have_text("Link copied")
-    assert page.evaluate("navigator.clipboard.readText()") == page.url
+    assert page.evaluate("navigator.clipboard.readText()") == here(page)
     page.locator("table.subjobs tbody tr").first.click()
     expect(page.locator(".run-head .pill")).to_have_text("success")
     page.keyboard.press("u")

@@ -110,11 +110,13 @@ class Session:
                 continue
 
     def _watched(self) -> bool:
-        """Whether a browser is there; also before it came, so that its first page is ready."""
+        """Whether a browser is there; before it came, whether its first page is still to be made."""
         if self._document is None:
             return False
         context = self._document.session_context
-        return not self._hellos or context is None or context.session.connection_count > 0
+        if not self._hellos or context is None:
+            return self._page is None
+        return bool(context.session.connection_count > 0)
 
     def _pause_s(self) -> float:
         if not self._visible:

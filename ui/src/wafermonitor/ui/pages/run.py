@@ -87,6 +87,7 @@ async def load(source: Source, address: Run, top: int) -> Page:
         parent=parent,
         load=load_of(run, series),
         subjobs=subjobs,
+        subjobs_truncated=tree.truncated,
         window=waterfall.window(all_rows, trace, top=top, begin_ms=waterfall.begin_of(trace, run.span_id), now_ms=server_ms),
         picked=picked(trace, address.span),
         fold_url=lambda row: _fold_url(address, row),
@@ -107,6 +108,8 @@ def why(run: RunDetail) -> str:
     """One sentence about a run that is not as it should be; empty when it is."""
     last_s = seconds_between(run.last_sign, run.server_time)
     age = f" for {duration(last_s)}" if last_s is not None and run.server_time else ""
+    if run.inferred:
+        return "It was lost for so long that it counts as ended with an error. A new sign brings it back."
     if run.state == "silent":
         every = f", and one was due every {duration(run.heartbeat_interval_s)}" if run.heartbeat_interval_s else ""
         return f"No sign of life{age}{every}. Its feed goes on, so the process may hang or have died."
@@ -115,8 +118,6 @@ def why(run: RunDetail) -> str:
     if run.state == "unknown":
         feed = run.feed or "of this run"
         return f"The feed {feed} is behind, so nobody can know how the run is. It is judged when the feed returns."
-    if run.inferred:
-        return "It was lost for so long that it counts as ended with an error."
     return ""
 
 

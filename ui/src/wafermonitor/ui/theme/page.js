@@ -159,4 +159,6 @@ function lost() {
   setTimeout(again, 1000);
 }
 
+// A socket that opened after its session was given up shows nothing: the page loads again.
+setTimeout(() => { if (!document.documentElement.dataset.drawn) location.reload(); }, 60_000);
 window.waferPageReady({connect});
