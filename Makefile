@@ -35,7 +35,7 @@ check: setup ## format, lint, types, import contracts, unit tests (under a minut
 	@$(PYTEST) -q -n 2 -m "not (postgres or collector or browser or servers or slow)"
 
 test: check packages collector ## everything a newcomer's machine can run: real PostgreSQL, Collector, browser
-	@$(PYTEST) -q -m "(postgres or collector or browser or slow) and not servers"
+	@$(PYTEST) -q -n 2 --dist loadgroup -m "(postgres or collector or browser or slow) and not servers"
 
 test-servers: setup packages collector ## the rest: longer screens, other servers and versions
 	@$(PYTEST) -q -m servers

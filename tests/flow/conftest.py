@@ -36,3 +36,10 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
     if report.failed and isinstance(running, Site):
         report.sections.append(("What the site's services printed last", "\n".join(running.lines[-40:])))
     return report
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One worker runs all flow tests: they share one site."""
+    for item in items:
+        if "tests/flow" in item.path.as_posix():
+            item.add_marker(pytest.mark.xdist_group("site"))
