@@ -6,13 +6,20 @@ import asyncio
 import os
 import signal
 import sys
+import threading
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from wafermonitor.deploy import service as services
+from wafermonitor.deploy.addresses import free_addresses, is_taken
 from wafermonitor.deploy.config import Config
-from wafermonitor.deploy.errors import DeployUnavailable
+from wafermonitor.deploy.errors import DeployRejected, DeployUnavailable
 from wafermonitor.deploy.service import Plan, Service
+from wafermonitor.deploy.stack import Stack
+
+pytestmark = pytest.mark.slow
 
 CONFIG = Config(start_s=20, stop_s=1, restart_max_s=0.1)
 READY = "import signal, sys, time; print('{\"ready\": true}', flush=True); "
@@ -51,6 +58,29 @@ async def test_one_that_ends_while_starting_is_reported_with_its_last_lines():
     with pytest.raises(DeployUnavailable, match=r"(?s)child ended while starting.*port 1 is taken"):
         await child.start()
     await child.stop()
+
+
+async def test_an_answer_of_another_program_is_not_taken_for_a_service():
+    class Yes(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *arguments: object) -> None:
+            """Tests need no access log."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Yes) as other:
+        threading.Thread(target=other.serve_forever, args=(0.01,)).start()
+        url = f"http://127.0.0.1:{other.server_port}/"
+        addresses = replace(free_addresses(), ui=f"127.0.0.1:{other.server_port}")
+        try:
+            assert services.answers(url)
+            with pytest.raises(DeployRejected, match=rf"127\.0\.0\.1:{other.server_port} \(set WAFER_UI_ADDRESS\)"):
+                async with Stack(addresses, CONFIG, show=lambda name, line: None):
+                    pytest.fail("started beside another program")
+        finally:
+            other.shutdown()
+    assert not is_taken(addresses.ui)
 
 
 async def test_one_that_dies_is_started_again():

@@ -22,7 +22,7 @@ def collector() -> None:
 
 @pytest.fixture(scope="session")
 def site(collector: None) -> Iterator[Site]:
-    with work_folder("wafer-site-") as folder:
+    with work_folder("wafer-site-") as (folder, _):
         running = Site.start(folder)
         yield running
         running.stop()

@@ -5,6 +5,7 @@ In: the services' own settings, or the wish for free ports. Out: `Addresses`. Ca
 
 from __future__ import annotations
 
+import errno
 import socket
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
@@ -55,3 +56,16 @@ def configured_addresses() -> Addresses:
         query=QueryConfig.load().address,
         ui=UiConfig.load().address,
     )
+
+
+def is_taken(address: str) -> bool:
+    """Does anybody listen on `host:port` already? An address that is none of this host's is left to the service to refuse."""
+    host, _, port = address.rpartition(":")
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(host.strip("[]") or None, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what a closed connection leaves is no listener
+            tried.bind(place)
+    except OSError as error:
+        return error.errno == errno.EADDRINUSE
+    return False

@@ -6,6 +6,7 @@ In: flags. Out: running services, a URL, JSON, exit codes (0 well, 1 something w
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 import sys
@@ -16,7 +17,6 @@ from typing import Any, TypeVar
 
 import click
 
-from wafermonitor.deploy import demo as demonstration
 from wafermonitor.deploy import doctor as examination
 from wafermonitor.deploy.addresses import configured_addresses
 from wafermonitor.deploy.config import Config
@@ -69,6 +69,8 @@ def demo(once: bool, as_json: bool, stdf: Path | None, verbose: bool, **flags: A
 
     Data live in a temporary folder and are gone afterwards.
     """
+    from wafermonitor.deploy import demo as demonstration  # so that `wafer doctor` needs no HTTP client
+
     configure_logging("wafer demo", None if verbose else "WARNING")
     config = Config.load(**flags)
     show = show_line if verbose else forget_line
@@ -142,16 +144,22 @@ def show_url(url: str) -> None:
 
 
 def run_until_stopped(work: Coroutine[Any, Any, T]) -> T | None:
-    """Run `work`; SIGINT and SIGTERM cancel it and let it clean up. None when it was stopped."""
+    """Run `work`; Ctrl-C, SIGTERM or the terminal's end cancel it and let it clean up. None when it was stopped."""
+    stopping = False
 
     def stop(task: asyncio.Future[T]) -> None:
-        click.echo("stopping, so that nothing accepted is lost …", err=True)
+        nonlocal stopping
+        if stopping:
+            return  # once more would cut the cleaning up short
+        stopping = True
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            click.echo("stopping, so that nothing accepted is lost …", err=True)
         task.cancel()
 
     async def main() -> T | None:
         task = asyncio.ensure_future(work)
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, stop, task)
         try:
             return await task

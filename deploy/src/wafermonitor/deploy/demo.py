@@ -11,7 +11,8 @@ import contextlib
 import itertools
 import logging
 import os
-import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -25,11 +26,13 @@ from pydantic import BaseModel
 from wafermonitor.collector import fragments
 from wafermonitor.collector.binary import Binary, find
 from wafermonitor.collector.config import Config as CollectorConfig
+from wafermonitor.deploy import sweeper
 from wafermonitor.deploy.addresses import Addresses, free_addresses
 from wafermonitor.deploy.config import Config
 from wafermonitor.deploy.errors import DeployUnavailable
 from wafermonitor.deploy.jobs import Job, broken_job, job_environment, shell_job, yield_job
 from wafermonitor.deploy.stack import Stack
+from wafermonitor.instrumentation.tether import tethered
 from wafermonitor.query.client import AsyncClient
 from wafermonitor.query.models import PageModel, RunDetail, RunModel
 from wafermonitor.semconv import events
@@ -42,31 +45,42 @@ ONCE_LOT_S = 4.0
 LOT_S = 45.0
 FAIL_EVERY = 4
 VISIBLE_WITHIN_S = 30.0
+SWEEP_S = 20.0
 
 
 @asynccontextmanager
 async def demo_stack(config: Config, show: Callable[[str, str], None]) -> AsyncIterator[tuple[Stack, Path]]:
     """Everything started on free loopback ports with its data in a folder of its own, which is gone afterwards."""
-    with work_folder() as work:
+    with work_folder() as (work, held):
         environment = {
             "WAFER_STORAGE_DATA_DIR": str(work / "store"),
             "WAFER_COLLECTOR_QUEUE_DIR": str(work / "queue"),
             "WAFER_SPOOL_DIR": str(work / "spool"),
             "WAFER_SITE_ID": SITE,
         }
-        async with Stack(free_addresses(), config, environment=environment, collector=True, show=show) as stack:
+        addresses = free_addresses()
+        async with Stack(addresses, config, environment=environment, collector=True, show=show, held=(held,)) as stack:
             yield stack, work
 
 
 @contextmanager
-def work_folder(prefix: str = "wafer-demo-") -> Iterator[Path]:
-    """A temporary folder of one's own. Others may pass through it, because a root's PostgreSQL runs as another user."""
+def work_folder(prefix: str = "wafer-demo-") -> Iterator[tuple[Path, int]]:
+    """A temporary folder of one's own, and a file descriptor: the folder goes when the last process that holds it has ended.
+
+    Others may pass through the folder, because a root's PostgreSQL runs as another user.
+    """
     work = Path(tempfile.mkdtemp(prefix=prefix))
     work.chmod(0o711)
+    watched, held = os.pipe()
+    command = [sys.executable, "-I", "-S", sweeper.__file__, str(work)]
+    sweeping = subprocess.Popen(command, stdin=watched, start_new_session=True)
+    os.close(watched)
     try:
-        yield work
+        yield work, held
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        os.close(held)
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it goes on without us
+            sweeping.wait(SWEEP_S)
 
 
 async def once(config: Config, *, stdf: Path | None, show: Callable[[str, str], None]) -> tuple[dict[str, Any], list[str]]:
@@ -126,9 +140,9 @@ async def run(job: Job) -> None:
 
 
 async def start(job: Job) -> asyncio.subprocess.Process:
-    """Start a job; what it prints is not ours to show."""
+    """Start a job, which ends with us; what it prints is not ours to show."""
     return await asyncio.create_subprocess_exec(
-        *job.command,
+        *tethered(job.command),
         env=os.environ | dict(job.environment),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,

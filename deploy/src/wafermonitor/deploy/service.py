@@ -13,11 +13,11 @@ import logging
 import os
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from typing import Any
 
 from wafermonitor.deploy.config import Config
@@ -29,6 +29,7 @@ WAFER = (sys.executable, "-m", "wafermonitor.instrumentation.cli")
 REMEMBERED_LINES = 30
 HEALTHY_S = 30.0
 POLL_S = 0.05
+LAST_LINES_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +48,14 @@ class Plan:
 class Service:
     """A child process that is kept running until `stop`."""
 
-    def __init__(self, plan: Plan, config: Config, *, show: Callable[[str, str], None]) -> None:
+    def __init__(self, plan: Plan, config: Config, *, show: Callable[[str, str], None], held: tuple[int, ...] = ()) -> None:
+        """`show` is given every line; the child keeps the file descriptors `held` open while it runs."""
         self.plan = plan
         self.restarts = 0
         self.announced: dict[str, Any] = {}
         self._config = config
         self._show = show
+        self._held = held
         self._process: asyncio.subprocess.Process | None = None
         self._lines: deque[str] = deque(maxlen=REMEMBERED_LINES)
         self._keeper: asyncio.Task[None] | None = None
@@ -67,10 +70,14 @@ class Service:
         """Start the child and return when it answers; DeployUnavailable with its last lines when it does not in time."""
         await self._spawn()
         deadline = time.monotonic() + self._config.start_s
-        while not await self._ready():
+        while True:
+            # Its end first: another program may answer where it wanted to.
             process = self._process
             if process is None or process.returncode is not None:
+                await asyncio.wait([self._reader], timeout=LAST_LINES_S)
                 raise DeployUnavailable(self._explain("ended while starting"))
+            if await self._ready():
+                break
             if time.monotonic() > deadline:
                 raise DeployUnavailable(self._explain(f"did not answer within {self._config.start_s:g} s"))
             await asyncio.sleep(POLL_S)
@@ -107,6 +114,7 @@ class Service:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C reaches only us; we end the children in order
+            pass_fds=self._held,
         )
         self._reader = asyncio.create_task(self._read(self._process), name=f"read {self.plan.name}")
 
@@ -153,5 +161,5 @@ def answers(url: str, timeout_s: float = 2.0) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=timeout_s) as response:  # noqa: S310 - our own loopback addresses
             return bool(200 <= response.status < 300)  # noqa: PLR2004 - HTTP's success range
-    except (OSError, urllib.error.URLError, ValueError):
+    except (OSError, HTTPException, ValueError):
         return False

@@ -16,13 +16,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from wafermonitor.deploy.addresses import Addresses
+from wafermonitor.deploy.addresses import Addresses, is_taken
 from wafermonitor.deploy.config import Config
 from wafermonitor.deploy.errors import DeployRejected
 from wafermonitor.deploy.service import Plan, Service
 
 logger = logging.getLogger(__name__)
 DSN = "WAFER_STORAGE_DSN"
+SETTINGS = {
+    "collector_grpc": "WAFER_OTLP_GRPC",
+    "collector_http": "WAFER_OTLP_HTTP",
+    "collector_health": "WAFER_HEALTH_ENDPOINT",
+    "collector_metrics": "WAFER_METRICS_PORT",
+    "receiver_grpc": "WAFER_RECEIVER_GRPC_ADDRESS",
+    "receiver_http": "WAFER_RECEIVER_HTTP_ADDRESS",
+    "query": "WAFER_QUERY_ADDRESS",
+    "ui": "WAFER_UI_ADDRESS",
+}
+"""What places each of the `Addresses`."""
 
 
 class Stack:
@@ -36,13 +47,16 @@ class Stack:
         environment: dict[str, str] | None = None,
         collector: bool = False,
         show: Callable[[str, str], None],
+        held: tuple[int, ...] = (),
     ) -> None:
+        """`held`: file descriptors that every service keeps open while it runs."""
         self.addresses = addresses
         self.services: list[Service] = []
         self._config = config
         self._environment = environment or {}
         self._collector = collector
         self._show = show
+        self._held = held
 
     async def __aenter__(self) -> Self:
         try:
@@ -69,6 +83,7 @@ class Stack:
             logger.info("%s stopped", service.plan.name)
 
     async def _start(self) -> None:
+        refuse_taken(self.addresses, collector=self._collector)
         environment = dict(self._environment)
         if not (environment.get(DSN) or os.environ.get(DSN) or os.environ.get("DATABASE_URL")):
             store = self._add(Plan("storage", ("storage", "serve", "--json"), environment=environment))
@@ -84,9 +99,21 @@ class Stack:
             await asyncio.gather(*starting, return_exceptions=True)
 
     def _add(self, plan: Plan) -> Service:
-        service = Service(plan, self._config, show=self._show)
+        service = Service(plan, self._config, show=self._show, held=self._held)
         self.services.append(service)
         return service
+
+
+def refuse_taken(addresses: Addresses, *, collector: bool) -> None:
+    """DeployRejected when somebody else listens where a service is to listen; that one would be taken for ours."""
+    wanted = {
+        setting: getattr(addresses, name) for name, setting in SETTINGS.items() if collector or not name.startswith("collector")
+    }
+    busy = [f"{address} (set {setting})" for setting, address in wanted.items() if is_taken(address)]
+    if busy:
+        raise DeployRejected(
+            f"another program listens on {', '.join(busy)}; is wafer up running already? End it, or choose another port"
+        )
 
 
 def read_dsn(announced: dict[str, str]) -> str:
@@ -102,7 +129,7 @@ def plans(addresses: Addresses, environment: dict[str, str], *, collector: bool)
     found = [
         Plan("receiver", ("receiver",), f"http://{addresses.receiver_http}/readyz", environment | receiver),
         Plan("query", ("query",), f"http://{addresses.query}/readyz", environment | query),
-        Plan("ui", ("ui",), f"http://{addresses.ui}/_stcore/health", environment | ui),
+        Plan("ui", ("ui",), f"http://{addresses.ui}/healthz", environment | ui),
     ]
     if collector:
         settings = collector_environment(addresses)
