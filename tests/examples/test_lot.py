@@ -18,6 +18,7 @@ def synthetic_file(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_the_real_lot_has_its_wafer_dies_results_and_names(shared_data):
     real = lot.read_lot(shared_data / "stdf" / "lot2.stdf.gz")
     assert (real.lot_id, real.product, real.recipe, real.equipment) == ("GAL-LOT", "GOLD8BAR", "mobile-05/16", "galaxy-t")

@@ -86,9 +86,11 @@ def test_an_answer_after_the_budget_is_not_waited_for(telemetry: Telemetry, sink
 def test_what_comes_after_the_end_goes_to_the_spool(telemetry: Telemetry, sink: otlp_sink.Server) -> None:
     made = telemetry()
     providers.close()
+    before_s = made.sender._budget.left_s(refill=False)
     with wafer.job("late"):
         pass
     assert '"eventName":"wafer.job.end"' in spooled(made)
+    assert before_s - made.sender._budget.left_s(refill=False) < 1, "waited for a thread that has ended"
 
 
 def test_a_full_queue_drops_and_says_so_once(

@@ -214,6 +214,7 @@ def test_track_counts_the_items_it_gives(telemetry: Telemetry, sink: otlp_sink.S
     assert "wafer.job.progress.total" not in told[-1]
 
 
+@pytest.mark.slow
 def test_track_draws_a_bar_on_a_terminal_and_none_elsewhere(
     sink: otlp_sink.Server, environment: dict[str, str], start: Callable[..., subprocess.Popen[str]]
 ) -> None:

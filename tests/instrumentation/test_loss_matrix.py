@@ -12,6 +12,8 @@ import pytest
 
 from tests.servers import otlp_sink
 
+pytestmark = pytest.mark.slow
+
 Start = Callable[..., "subprocess.Popen[str]"]
 
 

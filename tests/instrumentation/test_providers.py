@@ -95,6 +95,7 @@ def test_a_span_of_stock_code_with_a_job_name_is_a_run(
     assert step.attributes["wafer.job.run.id"] == step.span_id
 
 
+@pytest.mark.slow
 def test_without_an_application_install_makes_ours_global(environment: dict[str, str], sink: otlp_sink.Server) -> None:
     program = """
 import wafermonitor.instrumentation as wafer
@@ -173,6 +174,7 @@ def test_a_broken_traceparent_is_no_parent(
     assert sink.runs()[0].parent_span_id == ""
 
 
+@pytest.mark.slow
 def test_opentelemetry_instrument_picks_the_distro_up(
     sink: otlp_sink.Server, environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -142,6 +142,7 @@ class Sender:
         if self._shipping is not None and self._shipping.is_alive():
             self._shipping.join(max(self._budget.left_s(refill=not self._down), 0.0))
         self._closed = True
+        self._wake.set()
         self.spill()
         self.spool.close()
 
@@ -159,6 +160,9 @@ class Sender:
     def _ticket(self) -> Future[bool]:
         ticket: Future[bool] = Future()
         with self._lock:
+            if self._closed:
+                ticket.set_result(False)  # nobody would answer it; `put` has written to the spool
+                return ticket
             self._tickets.append(ticket)
         self._awaken(urgent=True)
         return ticket
@@ -211,12 +215,11 @@ class Sender:
             with self._lock:
                 tickets, self._tickets = self._tickets, []
             self._armed = self._urgent = False
-            delivered = bool(self._drain())
-            for ticket in tickets:
-                if ticket.set_running_or_notify_cancel():
-                    ticket.set_result(delivered)
+            _answer(tickets, delivered=bool(self._drain()))
             if self._down and self._transport is not None and time.monotonic() >= self._probe_at_s:
                 self._probe()
+        with self._lock:
+            _answer(self._tickets, delivered=False)
 
     def _idle(self) -> None:
         """Sleep until there is something to do; then a moment more, so that requests are not made of single items."""
@@ -281,3 +284,10 @@ class Sender:
             self._recover()
         else:
             self._fail()
+
+
+def _answer(tickets: list[Future[bool]], *, delivered: bool) -> None:
+    """Tell those who wait."""
+    for ticket in tickets:
+        if ticket.set_running_or_notify_cancel():
+            ticket.set_result(delivered)
