@@ -39,6 +39,9 @@ class Config(ServiceConfig, component="storage"):
     data_dir: Path = Field(default_factory=data_home, description="folder of the embedded server's data, password and log")
     pool_min_size: int = Field(default=1, ge=0, description="connections kept open")
     pool_max_size: int = Field(default=10, ge=1, description="most connections open at once")
+    command_timeout_s: float = Field(
+        default=60.0, gt=0, description="longest wait for the database's answer to one statement, upgrades excepted"
+    )
     start_timeout_s: float = Field(
         default=300.0, gt=0, description="longest wait for the embedded server, which may have to recover first"
     )

@@ -19,11 +19,18 @@ SETTINGS = {"application_name": "wafermonitor", "timezone": "UTC"}
 
 
 @asynccontextmanager
-async def open_session(dsn: str, timeout_s: float = CONNECT_TIMEOUT_S) -> AsyncIterator[asyncpg.Connection]:
-    """A connection. StorageUnavailable: nobody answers, or the account is refused. StorageRejected: `dsn` is no address."""
+async def open_session(
+    dsn: str, timeout_s: float = CONNECT_TIMEOUT_S, command_timeout_s: float | None = None
+) -> AsyncIterator[asyncpg.Connection]:
+    """A connection; `command_timeout_s` bounds each statement.
+
+    StorageUnavailable: nobody answers, or the account is refused. StorageRejected: `dsn` is no address.
+    """
     with border("reach the database"):
         try:
-            connection = await asyncpg.connect(dsn, timeout=timeout_s, server_settings=SETTINGS)
+            connection = await asyncpg.connect(
+                dsn, timeout=timeout_s, command_timeout=command_timeout_s, server_settings=SETTINGS
+            )
         except (asyncpg.exceptions.ClientConfigurationError, ValueError):
             raise StorageRejected(
                 "WAFER_STORAGE_DSN is no usable address: postgresql://user:password@host:port/database"

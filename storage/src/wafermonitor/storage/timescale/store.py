@@ -5,6 +5,8 @@ In: an address, or an embedded server. Out: `Storage`. Called by: `storage.conne
 
 from __future__ import annotations
 
+import asyncio
+
 import asyncpg
 
 from wafermonitor.storage.config import Config
@@ -14,6 +16,9 @@ from wafermonitor.storage.timescale.failures import border
 from wafermonitor.storage.timescale.reader import Reader
 from wafermonitor.storage.timescale.session import CONNECT_TIMEOUT_S, SETTINGS, open_session
 from wafermonitor.storage.timescale.writer import Writer
+
+_CLOSE_TIMEOUT_S = 5.0
+"""What is still under way may end in this time; then it is cut off, which rolls it back."""
 
 
 class Storage:
@@ -40,14 +45,20 @@ class Storage:
         """Close both, then the pool, then let go of the embedded server, which stops if this process supervises it."""
         await self._writer.close()
         await self._reader.close()
-        await self.pool.close()
-        if self.server is not None:
-            await self.server.stop()
+        try:
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                await self.pool.close()
+        except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            self.pool.terminate()  # a server that does not even take leave
+        finally:
+            if self.server is not None:
+                await self.server.stop()
 
 
 async def open_store(dsn: str, config: Config, *, upgrade: bool, server: Server | None = None) -> Storage:
     """Upgrade or check the schema, then open the pool. StorageUnavailable when nobody answers, SchemaTooOld as it says."""
-    async with open_session(dsn) as connection:
+    # An upgrade may take long, and may wait for another that is under way; a look may not.
+    async with open_session(dsn, command_timeout_s=None if upgrade else config.command_timeout_s) as connection:
         if upgrade:
             await migrate.upgrade(connection, config.hot_days)
         else:
@@ -58,6 +69,7 @@ async def open_store(dsn: str, config: Config, *, upgrade: bool, server: Server 
             min_size=config.pool_min_size,
             max_size=config.pool_max_size,
             timeout=CONNECT_TIMEOUT_S,
+            command_timeout=config.command_timeout_s,
             init=codecs.register,
             server_settings=SETTINGS,
         )
