@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +12,11 @@ from pathlib import Path
 import pytest
 
 from tests.servers import postgres as server
+from wafermonitor.storage.timescale import embedded
+from wafermonitor.storage.timescale.session import open_session
+
+FAST = {"fsync": "off", "shared_buffers": "32MB"}
+"""Settings of embedded servers whose data nobody will miss."""
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +33,38 @@ def postgres() -> Iterator[server.Server]:
 @pytest.fixture
 def data_home() -> Iterator[Path]:
     """A data home that does not exist yet, where every account may pass through (pytest's own folder is closed to others)."""
-    parent = Path(tempfile.mkdtemp(prefix="wafer-home-"))
+    parent = Path(tempfile.mkdtemp(prefix="wafer-home-", dir=server.room()))
     parent.chmod(0o711)
     yield parent / "wafermonitor"
     shutil.rmtree(parent)
+
+
+@pytest.fixture(scope="session")
+def _made() -> Iterator[Path]:
+    """A data home that was started once and stopped: tests copy it rather than make it anew."""
+    why = server.missing()
+    if why is not None:
+        pytest.skip(why)
+    home = Path(tempfile.mkdtemp(prefix="wafer-made-", dir=server.room()))
+    home.chmod(0o711)
+
+    async def once() -> None:
+        running = await embedded.start(home, settings=FAST)
+        async with open_session(running.dsn) as connection:
+            await connection.execute("CREATE TABLE kept (i int); INSERT INTO kept VALUES (1)")
+        await running.stop()
+
+    asyncio.run(once())
+    yield home
+    shutil.rmtree(home)
+
+
+@pytest.fixture
+def home(_made: Path, data_home: Path) -> Path:
+    """A data home with the table `kept`, whose server does not run."""
+    data_home.mkdir(mode=0o711)
+    # cp keeps owners, which shutil does not.
+    subprocess.run(["cp", "-a", *(str(path) for path in _made.glob("postgres*")), str(data_home)], check=True)
+    if (_made / "binaries").exists():
+        (data_home / "binaries").symlink_to(_made / "binaries")
+    return data_home

@@ -60,9 +60,9 @@ def test_too_old_a_schema_makes_the_status_fail_and_names_the_way_out(
     assert "run `wafer storage migrate`" in capsys.readouterr().out
 
 
-def test_the_embedded_store_is_upgraded_and_stopped_again(data_home: Path) -> None:
-    assert _answer("migrate", "--data-dir", str(data_home))["idempotent"] is True
-    found = _answer("status", "--data-dir", str(data_home))
+def test_the_embedded_store_is_upgraded_and_stopped_again(home: Path) -> None:
+    assert _answer("migrate", "--data-dir", str(home))["idempotent"] is True
+    found = _answer("status", "--data-dir", str(home))
     assert (found["embedded"], found["current"]) == (True, True)
 
 

@@ -27,14 +27,11 @@ BATCHES = [Batch(spans=[builders.span()])]
 
 
 @pytest.fixture
-def embedded(data_home: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+def embedded(home: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     """Settings that name no server, with a data home of their own."""
-    why = server.missing()
-    if why is not None:
-        pytest.skip(why)
     for name in ("WAFER_STORAGE_DSN", "DATABASE_URL"):
         monkeypatch.delenv(name, raising=False)
-    return Config.load(data_dir=data_home)
+    return Config.load(data_dir=home)
 
 
 async def test_memory_is_opened_without_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:

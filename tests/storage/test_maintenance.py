@@ -55,7 +55,7 @@ async def _inferred(store: Storage) -> list[bool | None]:
 
 
 async def _until(true: Callable[[], bool]) -> None:
-    while not true():  # noqa: ASYNC110 - the log sets no event
+    while not true():
         await asyncio.sleep(0.01)
 
 

@@ -15,5 +15,8 @@ async def engine(request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
     if request.param == "memory":
         yield in_memory()
         return
-    async with on_postgres(request.getfixturevalue("postgres").migrated()) as store:
+    postgres = request.getfixturevalue("postgres")
+    dsn = postgres.migrated()
+    async with on_postgres(dsn) as store:
         yield store
+    postgres.drop(dsn)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -11,9 +11,11 @@ from tests.storage.engines import Engine, on_postgres
 
 
 @pytest.fixture
-def dsn(postgres: Server) -> str:
+def dsn(postgres: Server) -> Iterator[str]:
     """A database of this test's own."""
-    return postgres.migrated()
+    made = postgres.migrated()
+    yield made
+    postgres.drop(made)
 
 
 @pytest.fixture

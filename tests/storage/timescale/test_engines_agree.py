@@ -90,7 +90,7 @@ async def answers(engine, query):
             return found
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(world=worlds(), asked=st.lists(questions, min_size=1, max_size=4), beats=st.booleans())
 async def test_both_answer_alike(store, world, asked, beats):
     site = f"s{next(fresh)}"

@@ -18,7 +18,7 @@ from wafermonitor.runs.state import close_due, failing_rank, overdue, run_state
 from wafermonitor.storage.timescale.writer import Writer
 
 pytestmark = pytest.mark.postgres
-lasting = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+lasting = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 fresh = itertools.count(1)
 
 JUDGE = """
