@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import StreamRequestHandler, ThreadingTCPServer
 
 import pytest
 
@@ -68,7 +72,7 @@ def test_all_well():
     ):
         findings = [
             doctor.check_python(),
-            doctor.check_sdk(f"http://{api}", None),
+            doctor.check_sdk("sidecar", f"http://{api}", None),
             doctor.check_collector(api),
             doctor.check_queue(metrics),
             doctor.check_receiver(api),
@@ -84,7 +88,7 @@ def test_all_well():
 @pytest.mark.parametrize(
     ("check", "hop"),
     [
-        (lambda address: doctor.check_sdk(f"http://{address}", None), "sdk"),
+        (lambda address: doctor.check_sdk("sidecar", f"http://{address}", None), "sdk"),
         (doctor.check_collector, "collector"),
         (doctor.check_receiver, "receiver"),
         (doctor.check_store, "store"),
@@ -102,15 +106,98 @@ def test_a_service_that_is_away_is_named_with_a_next_step(check, hop, nobody):
 
 def test_a_wrong_token_is_named_and_never_shown():
     with answering(401) as address:
-        finding = doctor.check_sdk(f"http://{address}", "s3cret")
+        finding = doctor.check_sdk("sidecar", f"http://{address}", "s3cret")
     assert (finding.status, finding.next) == ("fail", "set WAFER_TOKEN")
     assert "s3cret" not in repr(finding)
 
 
 def test_something_else_on_the_endpoint_is_named():
     with answering(404) as address:
-        finding = doctor.check_sdk(f"http://{address}", None)
+        finding = doctor.check_sdk("sidecar", f"http://{address}", None)
     assert (finding.status, finding.cause) == ("fail", "it is not an OTLP/HTTP endpoint")
+
+
+@pytest.mark.parametrize(("mode", "words"), [("file", "file spool"), ("off", "nothing")])
+def test_a_job_that_sends_nothing_is_said_without_blaming_the_endpoint(mode, words, nobody):
+    finding = doctor.check_sdk(mode, f"http://{nobody}", None)
+    assert (finding.status, finding.cause) == ("warn", f"the mode is {mode}")
+    assert words in finding.found
+
+
+def test_direct_mode_names_the_receiver(nobody):
+    assert "receiver" in doctor.check_sdk("direct", f"http://{nobody}", None).next
+
+
+@pytest.fixture
+def babble() -> Iterator[str]:
+    """A port where something else than a web server answers."""
+
+    class Handler(StreamRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(4096)
+            self.wfile.write(b"\x00\x00\x12\x04 no HTTP\r\n\r\n")
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        yield f"127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+HTTP_CHECKS = [
+    doctor.check_collector,
+    doctor.check_queue,
+    doctor.check_receiver,
+    doctor.check_store,
+    doctor.check_api,
+    doctor.check_clock,
+    doctor.check_feeds,
+    doctor.check_screens,
+]
+
+
+@pytest.mark.parametrize("check", HTTP_CHECKS)
+def test_another_protocol_on_a_port_is_a_finding(check, babble):
+    assert check(babble).status != "ok"
+
+
+@pytest.mark.parametrize("check", [doctor.check_store, doctor.check_clock, doctor.check_feeds])
+def test_an_answer_of_another_shape_is_a_finding(check):
+    with answering(body="[1]") as address:
+        assert check(address).status != "ok"
+
+
+PART = """
+import importlib.abc, sys
+class Absent(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {absent}:
+            raise ModuleNotFoundError(name, name=name)
+sys.meta_path.insert(0, Absent())
+from wafermonitor.instrumentation.cli import main
+sys.exit(main(["doctor", "--json"]))
+"""
+
+
+@pytest.mark.slow
+def test_it_needs_no_more_than_one_services_extra(tmp_path, unused_tcp_port_factory):
+    absent = ["asyncpg", "bokeh", "fastapi", "grpc", "httpx", "msgspec", "numpy", "panel", "pandas", "starlette", "uvicorn"]
+    addresses = {
+        name: f"127.0.0.1:{unused_tcp_port_factory()}"
+        for name in ("WAFER_RECEIVER_HTTP_ADDRESS", "WAFER_QUERY_ADDRESS", "WAFER_UI_ADDRESS", "WAFER_HEALTH_ENDPOINT")
+    }
+    settings = {"WAFER_SPOOL_DIR": str(tmp_path), "SIDECAR_URL": f"http://127.0.0.1:{unused_tcp_port_factory()}", **addresses}
+    command = [sys.executable, "-c", PART.replace("{absent}", repr(set(absent)))]
+    done = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1, done.stderr
+    checks = json.loads(done.stdout)["checks"]
+    assert {check["hop"] for check in checks if check["status"] == "fail"} == {
+        "sdk",
+        "collector",
+        "receiver",
+        "store",
+        "api",
+        "ui",
+    }
 
 
 def test_a_receiver_without_its_store_is_not_ready():

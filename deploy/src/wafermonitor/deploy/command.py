@@ -98,7 +98,12 @@ def doctor(as_json: bool, probe: bool) -> None:
     job = InstrumentationConfig.load()
     findings = []
     checks = examination.examine(
-        addresses, endpoint=job.endpoint, token=job.token, spool=job.spool_dir, data_home=StorageConfig.load().data_dir
+        addresses,
+        mode=job.mode,
+        endpoint=job.endpoint,
+        token=job.token,
+        spool=job.spool_dir,
+        data_home=StorageConfig.load().data_dir,
     )
     for finding in checks:
         findings.append(finding)

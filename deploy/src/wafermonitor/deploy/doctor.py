@@ -13,9 +13,11 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
+from http.client import HTTPException
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +29,6 @@ from wafermonitor.instrumentation.errors import InstrumentationError
 TIMEOUT_S = 3.0
 SKEW_WARN_S = 5.0
 DISK_WARN_RATIO = 0.05
-SPOOL_WARN_FILES = 1
 Status = Literal["ok", "warn", "fail"]
 
 
@@ -50,19 +51,22 @@ class Answer:
     body: bytes
 
     @property
-    def json(self) -> Any:
-        """The body as JSON, {} when it is none."""
+    def json(self) -> dict[str, Any]:
+        """The body's JSON object, {} when it is none."""
         try:
-            return json.loads(self.body)
+            found = json.loads(self.body)
         except ValueError:
             return {}
+        return found if isinstance(found, dict) else {}
 
 
-def examine(addresses: Addresses, *, endpoint: str, token: str | None, spool: Path, data_home: Path) -> Iterator[Finding]:
+def examine(
+    addresses: Addresses, *, mode: str, endpoint: str, token: str | None, spool: Path, data_home: Path
+) -> Iterator[Finding]:
     """Every check in flow order."""
     yield check_python()
     yield from check_settings()
-    yield check_sdk(endpoint, token)
+    yield check_sdk(mode, endpoint, token)
     yield check_spool(spool)
     yield check_collector(addresses.collector_health)
     yield check_queue(addresses.collector_metrics)
@@ -95,8 +99,11 @@ def check_settings() -> Iterator[Finding]:
     yield Finding("settings", "ok", "readable")
 
 
-def check_sdk(endpoint: str, token: str | None) -> Finding:
+def check_sdk(mode: str, endpoint: str, token: str | None) -> Finding:
     """What a job on this host would meet: an OTLP/HTTP endpoint that takes an empty request."""
+    if mode in {"file", "off"}:
+        sends = "to the file spool only" if mode == "file" else "nothing"
+        return Finding("sdk", "warn", f"jobs report {sends}", f"the mode is {mode}", "set WAFER_MODE to sidecar or direct")
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
     answer = call(f"{endpoint.rstrip('/')}/v1/logs", body=b"{}", headers=headers)
     if answer.status == HTTPStatus.OK:
@@ -104,18 +111,21 @@ def check_sdk(endpoint: str, token: str | None) -> Finding:
     if answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         return Finding("sdk", "fail", f"{endpoint} answers {answer.status}", "the token is wrong or missing", "set WAFER_TOKEN")
     if answer.status == 0:
-        hint = "start a Collector: wafer collector run (until then jobs write to the file spool)"
-        return Finding("sdk", "fail", f"{endpoint} does not answer", "no Collector listens there", hint)
+        listener, command = ("Collector", "wafer collector run") if mode == "sidecar" else ("receiver", "wafer receiver")
+        hint = f"start it: {command} (until then jobs write to the file spool)"
+        return Finding("sdk", "fail", f"{endpoint} does not answer", f"no {listener} listens there", hint)
     return Finding("sdk", "fail", f"{endpoint} answers {answer.status}", "it is not an OTLP/HTTP endpoint", "check SIDECAR_URL")
 
 
 def check_spool(spool: Path) -> Finding:
     """Files that jobs left because nothing answered."""
-    files = [path for path in spool.rglob("*.jsonl") if path.is_file()] if spool.is_dir() else []
-    if len(files) < SPOOL_WARN_FILES:
+    sizes = []
+    for path in spool.rglob("*.jsonl"):
+        with suppress(OSError):  # sent and removed meanwhile
+            sizes.append(path.stat().st_size)
+    if not sizes:
         return Finding("spool", "ok", "empty")
-    size_bytes = sum(path.stat().st_size for path in files)
-    found = f"{len(files)} files, {size_bytes:,} bytes wait in the file spool"
+    found = f"{len(sizes)} files, {sum(sizes):,} bytes wait in the file spool"
     return Finding("spool", "warn", found, "no Collector answered when jobs ended", f"wafer replay {spool}")
 
 
@@ -134,7 +144,11 @@ def check_queue(metrics: str) -> Finding:
     answer = call(f"http://{metrics}/metrics")
     if answer.status != HTTPStatus.OK:
         return Finding(
-            "queue", "warn", f"no metrics on {metrics}", "the Collector's metrics port differs", "set WAFER_METRICS_PORT"
+            "queue",
+            "warn",
+            f"no metrics on {metrics}",
+            "the Collector is not running, or its metrics port differs",
+            "see collector; WAFER_METRICS_PORT names the port",
         )
     page = onward.parse(answer.body.decode("utf-8", "replace"))
     for exporter, kinds in page.dropped.items():
@@ -188,7 +202,7 @@ def check_api(address: str) -> Finding:
 def check_clock(address: str) -> Finding:
     """This host's clock against the API's."""
     text = call(f"http://{address}/v1/sites").json.get("server_time")
-    if not text:
+    if not isinstance(text, str):
         return Finding("clock", "warn", "not compared", "the API does not answer", "see api")
     skew_s = (datetime.now(UTC) - datetime.fromisoformat(text)).total_seconds()
     if abs(skew_s) > SKEW_WARN_S:
@@ -215,7 +229,7 @@ def check_feeds(address: str) -> Finding:
 
 def check_screens(address: str) -> Finding:
     """The Panel app."""
-    answer = call(f"http://{address}/_stcore/health")
+    answer = call(f"http://{address}/healthz")
     if answer.status == HTTPStatus.OK:
         return Finding("ui", "ok", f"http://{address}/")
     return Finding(
@@ -253,7 +267,7 @@ def call(url: str, *, body: bytes | None = None, headers: dict[str, str] | None 
             return Answer(response.status, response.read(4 << 20))
     except urllib.error.HTTPError as error:
         return Answer(error.code, error.read(4 << 20))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:  # HTTPException: something else than a web server answers
         return Answer(0, str(error).encode())
 
 
