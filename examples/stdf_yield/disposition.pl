@@ -1,6 +1,6 @@
 #!/usr/bin/perl
 # Second step of the lot: release it or hold it for an engineer. Knows nothing of telemetry; `wafer run` makes it a subjob.
-# In: summary.json of the first step. Out: disposition.txt beside it. Exit code 3 when the lot is held.
+# In: summary.json of the first step. Out: disposition.txt beside it.
 use strict;
 use warnings;
 use JSON::PP;

@@ -17,10 +17,12 @@ import pyarrow as pa
 import stdf_convert
 
 RECORDS = ["MIR", "SDR", "WIR", "WRR", "PIR", "PRR", "PTR", "MRR"]
-PART_RETESTED, PART_FAILED, PART_UNDECIDED = 0x03, 0x08, 0x10
+SAME_PART_ID, SAME_PLACE = 0x01, 0x02  # "this replaces an earlier result of …"
+PART_FAILED, PART_UNDECIDED = 0x08, 0x10
 RESULT_UNUSABLE = 0b0011_1110  # invalid, unreliable, timeout, not executed, aborted
 NO_LOW_LIMIT, NO_HIGH_LIMIT = 0x40, 0x80
 GOOD_BIN = 1
+END_OF_FILE = 2**62
 
 
 class StdfInvalid(Exception):  # noqa: N818 - the class name is the run's error.type
@@ -157,42 +159,48 @@ def _wafers(tables: dict[str, pa.Table], lot: Lot) -> Iterator[Wafer]:
     hard_bin = _column(tables, "PRR", "HARD_BIN")
     passed = np.where(flags & PART_UNDECIDED, hard_bin == GOOD_BIN, (flags & PART_FAILED) == 0)
     x, y = _column(tables, "PRR", "X_COORD"), _column(tables, "PRR", "Y_COORD")
-    for wafer_id, first, last in _wafer_ranges(tables, lot):
-        rows = np.flatnonzero((ends > first) & (ends < last))
-        rows = _without_superseded(rows, flags, x, y)
+    parts = tables["PRR"]["PART_ID"].to_pylist()
+    for wafer_id, rows in _rows_of_wafers(tables, lot, ends, heads):
+        kept = _without_superseded(rows, flags, parts, list(zip(x.tolist(), y.tolist(), strict=True)))
         yield Wafer(
             id=wafer_id,
-            x=x[rows],
-            y=y[rows],
-            hard_bin=hard_bin[rows],
-            soft_bin=_column(tables, "PRR", "SOFT_BIN")[rows],
-            passed=passed[rows],
-            results=results[rows],
+            x=x[kept],
+            y=y[kept],
+            hard_bin=hard_bin[kept],
+            soft_bin=_column(tables, "PRR", "SOFT_BIN")[kept],
+            passed=passed[kept],
+            results=results[kept],
         )
 
 
-def _without_superseded(rows: np.ndarray, flags: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _without_superseded(rows: np.ndarray, flags: np.ndarray, parts: list[str], places: list[tuple[int, int]]) -> np.ndarray:
     """Drop the earlier results of dies whose retest says, in its part flag, that it replaces them."""
-    kept: dict[int, int] = {}
-    newest: dict[tuple[int, int], int] = {}
+    kept: dict[int, None] = {}
+    by_part: dict[str, int] = {}
+    by_place: dict[tuple[int, int], int] = {}
     for row in rows.tolist():
-        place = (int(x[row]), int(y[row]))
-        if flags[row] & PART_RETESTED and place in newest:
-            kept.pop(newest[place], None)
-        kept[row] = newest[place] = row
+        if flags[row] & SAME_PART_ID:
+            kept.pop(by_part.get(parts[row], row), None)
+        if flags[row] & SAME_PLACE:
+            kept.pop(by_place.get(places[row], row), None)
+        kept[row] = None
+        by_part[parts[row]] = by_place[places[row]] = row
     return np.array(list(kept), dtype=np.int64)
 
 
-def _wafer_ranges(tables: dict[str, pa.Table], lot: Lot) -> Iterator[tuple[str, int, int]]:
-    """(wafer id, first, last sequence number). A file without wafer records is one batch named after its lot."""
-    end = 2**62
+def _rows_of_wafers(
+    tables: dict[str, pa.Table], lot: Lot, ends: np.ndarray, heads: np.ndarray
+) -> Iterator[tuple[str, np.ndarray]]:
+    """(wafer id, its parts). A part belongs to the newest wafer on its head; without wafer records all are one batch."""
     if not _rows(tables, "WIR"):
-        yield lot.lot_id, -1, end
+        yield lot.lot_id, np.arange(len(ends))
         return
-    starts = [int(number) for number in _column(tables, "WIR", "sequence_number")]
+    starts, wafer_heads = _column(tables, "WIR", "sequence_number"), _column(tables, "WIR", "HEAD_NUM")
     names = tables["WIR"]["WAFER_ID"].to_pylist()
-    for place, (start, name) in enumerate(zip(starts, names, strict=True)):
-        yield name.strip() or f"{lot.lot_id}-{place + 1:02}", start, starts[place + 1] if place + 1 < len(starts) else end
+    for place, (start, head, name) in enumerate(zip(starts, wafer_heads, names, strict=True)):
+        following = starts[(wafer_heads == head) & (starts > start)]
+        mine = (heads == head) & (ends > start) & (ends < following.min(initial=END_OF_FILE))
+        yield name.strip() or f"{lot.lot_id}-{place + 1:02}", np.flatnonzero(mine)
 
 
 def _results(tables: dict[str, pa.Table], lot: Lot, ends: np.ndarray, heads: np.ndarray, sites: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import struct
 
 import numpy as np
 import pytest
@@ -66,6 +67,78 @@ def test_another_file_is_called_invalid(tmp_path, content):
     other.write_bytes(content)
     with pytest.raises(lot.StdfInvalid, match=r"other\.stdf"):
         lot.read_lot(other)
+
+
+def record(record_type: int, subtype: int, body: bytes) -> bytes:
+    return struct.pack("<HBB", len(body), record_type, subtype) + body
+
+
+def part(head: int, site: int, x: int, *, result: float, part_id: str, flag: int = 0) -> bytes:
+    """PIR, PTR and PRR of one die of row 0."""
+    ptr = struct.pack("<IBBBBf", 1000, head, site, 0, 0, result)
+    prr = struct.pack("<BBBHHHhhI", head, site, flag, 1, 1, 1, x, 0, 1) + bytes([len(part_id)]) + part_id.encode()
+    return record(5, 10, struct.pack("<BB", head, site)) + record(15, 10, ptr) + record(5, 20, prr)
+
+
+def wafer_start(head: int, name: str) -> bytes:
+    return record(2, 10, struct.pack("<BBI", head, 255, 0) + bytes([len(name)]) + name.encode())
+
+
+@pytest.fixture
+def lot_of(tmp_path, synthetic_file):
+    """Read a file of the synthetic one's header and these records."""
+    whole = synthetic_file.read_bytes()
+    header = whole[: whole.index(wafer_start(1, "SYN-0007-01")[:4])]
+
+    def read(*records: bytes) -> lot.Lot:
+        path = tmp_path / "made.stdf"
+        path.write_bytes(header + b"".join(records) + record(1, 20, bytes(4)))
+        return lot.read_lot(path)
+
+    return read
+
+
+def test_two_heads_test_two_wafers_at_once(lot_of):
+    read = lot_of(
+        wafer_start(1, "A"),
+        wafer_start(2, "B"),
+        part(1, 1, 0, result=1.0, part_id="1"),
+        part(2, 1, 0, result=2.0, part_id="1"),
+        part(1, 2, 1, result=3.0, part_id="2"),
+        wafer_start(1, "C"),
+        part(2, 1, 1, result=4.0, part_id="2"),
+        part(1, 1, 0, result=5.0, part_id="1"),
+    )
+    found = {wafer.id: wafer.results[:, 0].tolist() for wafer in read.wafers}
+    assert found == {"A": [1.0, 3.0], "B": [2.0, 4.0], "C": [5.0]}
+
+
+def test_sites_that_test_side_by_side_keep_their_results(lot_of):
+    first, second = part(1, 1, 0, result=1.0, part_id="1"), part(1, 2, 1, result=2.0, part_id="2")
+    start, ptr = 6, 4 + 12
+    interleaved = first[:start] + second[:start] + second[start : start + ptr] + first[start:] + second[start + ptr :]
+    read = lot_of(wafer_start(1, "A"), interleaved)
+    assert [(int(x), value) for x, value in zip(read.wafers[0].x, read.wafers[0].results[:, 0], strict=True)] == [
+        (0, 1.0),
+        (1, 2.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("flag", "x", "part_id", "kept"),
+    [
+        (0x01, 5, "1", [9.0]),
+        (0x01, 0, "7", [1.0, 9.0]),
+        (0x02, 0, "7", [9.0]),
+        (0x02, 5, "1", [1.0, 9.0]),
+        (0x00, 0, "1", [1.0, 9.0]),
+    ],
+)
+def test_a_retest_replaces_what_it_says_it_replaces(lot_of, flag, x, part_id, kept):
+    read = lot_of(
+        wafer_start(1, "A"), part(1, 1, 0, result=1.0, part_id="1"), part(1, 1, x, result=9.0, part_id=part_id, flag=flag)
+    )
+    assert read.wafers[0].results[:, 0].tolist() == kept
 
 
 def test_capability_counts_the_nearer_limit():
