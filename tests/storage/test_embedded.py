@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import os
@@ -413,3 +414,27 @@ async def test_server_that_cannot_start_is_reported_and_the_folder_let_go(home: 
         await start(home, settings={"shared_buffers": "no number"})
     running = await start(home)
     assert running.supervised
+
+
+def _full(*_arguments: object, **_named: object) -> None:
+    """What every write says on a full disk."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+async def test_full_disk_is_worth_another_try_and_names_the_folder(home: Path, start, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = set(_names(home))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fchown", _full)
+        patch.setattr(Path, "replace", _full)
+        with pytest.raises(StorageUnavailable, match=f"{home}.*No space left"):
+            await start(home)
+    assert set(_names(home)) == before | {"postgres.lock"}
+    assert not [name for name in _names(home / "postgres") if name.startswith("wafer.conf.")]
+    assert await _kept((await start(home)).dsn) == 1
+
+
+def test_half_a_copy_of_the_programs_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "chmod", _full)
+    with pytest.raises(OSError, match="No space left"):
+        binaries.copy(binaries.find(None), tmp_path)
+    assert _names(tmp_path / "binaries") == []

