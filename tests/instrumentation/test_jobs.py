@@ -231,6 +231,22 @@ def test_track_draws_a_bar_on_a_terminal_and_none_elsewhere(
     assert len(sink.runs("outer")) == 2
 
 
+def test_what_one_run_says_is_not_carried_into_the_next(telemetry: Telemetry, sink: otlp_sink.Server) -> None:
+    telemetry()
+    again = wafer.job("again")
+    again.set("wafer.param.line", "A")
+    with again:
+        again.set("wafer.param.dies", 3)
+    with again:
+        label = again.run_id
+    assert again.run_id == label == again.span_id
+    providers.close()
+    first, second = sink.runs("again")
+    assert (first.attributes["wafer.param.line"], second.attributes["wafer.param.line"]) == ("A", "A")
+    assert first.attributes["wafer.param.dies"] == 3
+    assert "wafer.param.dies" not in second.attributes
+
+
 def test_values_of_any_kind_are_carried_or_become_text(telemetry: Telemetry, sink: otlp_sink.Server) -> None:
     telemetry()
 

@@ -7,6 +7,7 @@ In: a process with runs. Out: its runs ended, its queue sent or spilled. Called 
 | return, exception, sys.exit | the `with` block ends the run; at exit the queue is sent |
 | SIGTERM, SIGHUP, no handler of the program | open runs end as cancelled, innermost first; then the signal does its work |
 | SIGTERM with a handler of the program | it is called as ever; a run it unwinds counts as cancelled |
+| SIGHUP with a handler of the program | the same; when the handler returns the program goes on, and nothing is cancelled |
 | SIGINT | Python's KeyboardInterrupt unwinds the block |
 | end of a multiprocessing child, which skips atexit | a finalizer of multiprocessing sends the queue |
 | os._exit, SIGKILL | what was flushed at the start and end of the outermost run has arrived |
@@ -71,6 +72,8 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
     before = _previous.get(number)
     if callable(before):
         before(number, frame)
+        if number == signal.SIGHUP:
+            received = None  # it came back: the program has read its settings anew and goes on
         return
     if _pid == os.getpid():
         worker = threading.Thread(target=_finish, args=(f"signal.{received.name}",), daemon=True)

@@ -77,16 +77,22 @@ class Job:
     @property
     def run_id(self) -> str:
         """The run's label, `wafer.job.run.id`."""
-        return self._run.run_id if self._run is not None else str(self._attributes.get(names.WAFER_JOB_RUN_ID, ""))
+        if self._run is not None:
+            return self._run.run_id
+        return str(self._attributes.get(names.WAFER_JOB_RUN_ID, "" if self._context is None else self.span_id))
 
     # What the block says.
 
     @guarded
     def set(self, name: str, value: Any) -> None:
-        """An attribute of the run, for example `wafer.param.dies`. Numbers, texts, truth values, and sequences of them."""
-        self._attributes[name] = clean(value)
-        if self._run is not None:
-            self._span.set_attribute(name, self._attributes[name])
+        """An attribute of the run, for example `wafer.param.dies`; before the block, of every run it begins.
+
+        Numbers, texts, truth values, and sequences of them.
+        """
+        if self._run is None:
+            self._attributes[name] = clean(value)
+        else:
+            self._span.set_attribute(name, clean(value))
 
     @guarded
     def progress(
