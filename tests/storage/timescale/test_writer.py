@@ -20,6 +20,7 @@ from tests.storage.contract.builders import (
     point,
     run,
     runs,
+    series,
     span,
     span_id,
     trace_id,
@@ -72,6 +73,7 @@ async def test_a_bad_run_stores_nothing_of_its_group(store):
     for bad in (
         run(2, job="a\0b"),
         run(2, owner="\ud800"),
+        run(2, job="\ud800" * 500),
         run(2, cpu_s=float("nan")),
         run(2, attributes="{"),
         run(2, end_ns=2**63),
@@ -221,10 +223,23 @@ async def test_a_backend_that_is_ended_under_a_writer_costs_only_another_try(sto
     assert len(await spans_of(store)) == 2
 
 
-async def test_a_value_too_long_for_an_index_is_refused_for_good(store):
-    noise = "".join(chr(0x4E00 + (number * 7919) % 20_000) for number in range(9000))
+NOISE = "".join(chr(0x4E00 + (number * 7919) % 20_000) for number in range(9000))
+
+
+async def test_a_name_too_long_for_an_index_is_cut_between_characters(store):
+    names = dict.fromkeys(("job", "run_id", "service", "equipment", "recipe", "product"), NOISE)
+    long = ended(1, **names, lot_ids=("L1", NOISE), substrate_ids=(NOISE,), owner=NOISE, attributes=f'{{"job": "{NOISE}"}}')
+    for _ in range(2):
+        await store.writer.write([Batch(runs=[long], points=[point(1, series=series(NOISE))])])
+    cut = NOISE[:333]
+    wanted = dataclasses.replace(long, **dict.fromkeys(names, cut), lot_ids=("L1", cut), substrate_ids=(cut,))
+    assert (await store.reader.run(trace_id(1), span_id(1))).run == wanted
+    assert await store.pool.fetchval("SELECT name FROM wafer_data.metric_series") == cut
+
+
+async def test_a_site_too_long_for_an_index_is_refused_for_good(store):
     with pytest.raises(StorageRejected):
-        await store.writer.write(runs(ended(1, job=noise)))
+        await store.writer.write(runs(ended(1, site=NOISE)))
 
 
 async def test_nobody_answers(store):

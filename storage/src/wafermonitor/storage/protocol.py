@@ -147,6 +147,9 @@ class Writer(Protocol):
     async def write(self, batches: Sequence[Batch]) -> None:
         """Store all of `batches` durably, or none. Rows that are already there are not stored again.
 
+        A name that is searched by (job, run id, lot, metric …) may be cut to 1000 bytes. Site, service and feed say whose a row
+        is: they are never cut, but refused when an index cannot hold them.
+
         Raises StorageUnavailable (retry the same call) or StorageRejected (some row can never be stored: the caller finds out
         which batch by writing them one by one).
         """

@@ -16,7 +16,7 @@ import asyncpg
 
 from wafermonitor.runs.records import Batch, Resource, Scope, Series
 from wafermonitor.storage.timescale.codecs import Connection
-from wafermonitor.storage.timescale.rows import Ids, Row, columns
+from wafermonitor.storage.timescale.rows import Ids, Row, columns, label
 from wafermonitor.storage.timescale.statements import statement
 
 K = TypeVar("K")
@@ -146,7 +146,7 @@ def _series_row(series: Series, ids: Ids) -> Row:
         series.key,
         ids.resources[series.resource.key],
         ids.scopes[series.scope.key],
-        series.name,
+        label(series.name),
         series.unit,
         series.type,
         series.temporality,

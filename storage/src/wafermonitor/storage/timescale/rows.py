@@ -61,6 +61,9 @@ _RUN_COLUMNS = {name: name for name in _SAME} | {
     "deadline_ns": "deadline_unix_ns",
 }
 """Field of `Run` → column of `run`, where the value is the same."""
+_INDEXED = ("job", "run_id", "service", "equipment", "recipe", "product")
+LABEL_BYTES = 1000
+"""What an indexed name is cut to: an index entry of PostgreSQL takes 2704 bytes. A run's attributes keep the whole text."""
 SPAN_COLUMNS = (
     "trace_id",
     "start_time",
@@ -225,10 +228,19 @@ def run_delta(run: Run, ids: Ids) -> dict[str, Any]:
         "parent_span_id": None if run.parent_span_id is None else int.from_bytes(run.parent_span_id, signed=True),
         "process_key": None if run.process_key is None else run.process_key.hex(),
     }
+    known |= {name: label(known[name]) for name in _INDEXED if known[name] is not None}
+    known |= {name: [*map(label, known[name])] for name in ("lot_ids", "substrate_ids") if known[name] is not None}
     if run.progress is not None:
         known |= {f"progress_{name}": value for name, value in run.progress._asdict().items() if name != "at_ns"}
         known["progress_unix_ns"] = run.progress.at_ns
     return {name: value for name, value in known.items() if value is not None}
+
+
+def label(text: str) -> str:
+    """A name that an index can hold: cut to LABEL_BYTES of UTF-8, never inside a character."""
+    if len(text) * 4 <= LABEL_BYTES:
+        return text
+    return text.encode()[:LABEL_BYTES].decode("utf-8", "ignore")
 
 
 def text_time(time_ns: int) -> str:
