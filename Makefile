@@ -49,6 +49,7 @@ demo: setup collector ## everything on this machine, with jobs running; Ctrl-C e
 generate: setup ## constants, tables and screenshots that are committed but not written by hand
 	@$(BIN)/python otel-semconv/semconv_generate.py
 	@$(BIN)/python docs/generate.py
+	@$(BIN)/python -m tests.ui.screenshots docs/images
 
 lock: ## choose versions anew (needs uv on PATH)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \

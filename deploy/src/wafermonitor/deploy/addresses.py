@@ -6,16 +6,20 @@ In: the services' own settings, or the wish for free ports. Out: `Addresses`. Ca
 from __future__ import annotations
 
 import errno
+import random
 import socket
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
 
 from wafermonitor.collector.config import Config as CollectorConfig
+from wafermonitor.deploy.errors import DeployRejected
 from wafermonitor.query.config import Config as QueryConfig
 from wafermonitor.receiver.config import Config as ReceiverConfig
 from wafermonitor.ui.config import Config as UiConfig
 
 LOOPBACK = "127.0.0.1"
+SERVICE_PORTS = range(20_000, 32_000)
+PORT_TRIES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +39,22 @@ class Addresses:
 def free_addresses() -> Addresses:
     """Loopback ports that nobody uses now. All are held until all are known, so no two are equal."""
     with ExitStack() as held:
-        found = {}
-        for field in fields(Addresses):
-            listener = held.enter_context(socket.socket())
-            listener.bind((LOOPBACK, 0))
-            found[field.name] = f"{LOOPBACK}:{listener.getsockname()[1]}"
-    return Addresses(**found)
+        return Addresses(**{field.name: _free_address(held) for field in fields(Addresses)})
+
+
+def _free_address(held: ExitStack) -> str:
+    """Below the ports that systems give to outgoing connections, so that none of those takes it before its service does."""
+    for _ in range(PORT_TRIES):
+        listener = socket.socket()
+        address = (LOOPBACK, random.choice(SERVICE_PORTS))  # noqa: S311 - picks a port, guards nothing
+        try:
+            listener.bind(address)
+        except OSError:
+            listener.close()
+            continue
+        held.enter_context(listener)
+        return f"{LOOPBACK}:{address[1]}"
+    raise DeployRejected(f"no free port on {LOOPBACK} between {SERVICE_PORTS.start} and {SERVICE_PORTS.stop - 1}")
 
 
 def configured_addresses() -> Addresses:
