@@ -31,6 +31,7 @@ from wafermonitor.runs.state import State
 from wafermonitor.storage.errors import StorageRejected, StorageUnavailable
 from wafermonitor.storage.protocol import RunQuery, SpanQuery
 from wafermonitor.storage.timescale.dictionary import Dictionary
+from wafermonitor.storage.timescale.statements import statement
 from wafermonitor.storage.timescale.writer import Writer
 
 pytestmark = pytest.mark.postgres
@@ -240,6 +241,25 @@ async def test_a_name_too_long_for_an_index_is_cut_between_characters(store):
 async def test_a_site_too_long_for_an_index_is_refused_for_good(store):
     with pytest.raises(StorageRejected):
         await store.writer.write(runs(ended(1, site=NOISE)))
+
+
+async def test_a_writer_that_falls_silent_in_a_transaction_is_given_up_by_the_server(store, dsn):
+    await store.pool.execute(
+        "CREATE TABLE seen (setting text); "
+        "CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "INSERT INTO seen VALUES (current_setting('idle_in_transaction_session_timeout')); RETURN NULL; END $$; "
+        "CREATE TRIGGER see AFTER INSERT ON wafer_data.run_open FOR EACH STATEMENT EXECUTE FUNCTION see()"
+    )
+    await store.writer.write(runs(run(1)))
+    assert {row[0] for row in await store.pool.fetch("SELECT setting FROM seen")} == {"1min"}
+    silent = await asyncpg.connect(dsn)
+    await silent.execute("BEGIN")
+    await silent.execute(statement("begin_writing").replace("60s", "100ms"))
+    await silent.execute("SELECT FROM wafer_data.run_open FOR UPDATE")
+    async with asyncio.timeout(30):
+        await store.writer.write(runs(ended(1)))
+    await silent.close()
+    assert (await store.reader.run(trace_id(1), span_id(1))).state is State.ENDED
 
 
 async def test_nobody_answers(store):

@@ -127,6 +127,7 @@ class Writer:
 
     async def _store(self, group: _Group, *, staged: bool) -> None:
         async with self._pool.acquire() as connection, connection.transaction():
+            await connection.execute(statement("begin_writing"))
             for name, table, rows in group.copies:
                 if staged:
                     await _stage(connection, name, table, rows)
