@@ -41,8 +41,8 @@ async def _round(store: Storage, now_ns: int, hot_days: int = 3) -> maintenance.
     return done
 
 
-async def _window(store: Storage) -> tuple[date, date]:
-    row = await store.pool.fetchrow("SELECT oldest::date, newest::date FROM wafer_data.hot_window()")
+async def _window(store: Storage, now_ns: int = builders.NOW) -> tuple[date, date]:
+    row = await store.pool.fetchrow("SELECT oldest::date, newest::date FROM wafer_data.hot_window($1)", _day(now_ns))
     return row[0], row[1]
 
 
@@ -89,7 +89,18 @@ async def test_runs_get_whole_months_also_over_the_turn_of_the_year(store: Stora
 async def test_days_are_made_again_after_a_long_stop_and_the_window_starts_behind_the_gap(store: Storage) -> None:
     later = builders.NOW + 30 * DAY_NS
     await _round(store, later)
-    assert await _window(store) == (_day(later) - timedelta(days=3), _day(later) + timedelta(days=8))
+    assert await _window(store, later) == (_day(later) - timedelta(days=3), _day(later) + timedelta(days=8))
+
+
+@pytest.mark.parametrize("wrong_ns", [400 * DAY_NS, -400 * DAY_NS])
+async def test_a_clock_that_was_wrong_for_a_moment_sends_no_row_of_today_to_the_late_ones(
+    store: Storage, wrong_ns: int
+) -> None:
+    before = await _window(store)
+    await _round(store, builders.NOW + wrong_ns)
+    assert await _window(store) == before
+    await store.writer.write([Batch(spans=[builders.span()])])
+    assert await store.pool.fetchval("SELECT count(*) FROM wafer_data.span") == 1
 
 
 async def test_rows_that_the_default_partition_took_move_into_their_month(store: Storage) -> None:

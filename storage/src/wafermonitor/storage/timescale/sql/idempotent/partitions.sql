@@ -70,9 +70,13 @@ BEGIN
 END
 $$;
 
--- [oldest, newest): the unbroken stretch of days, up to the newest, for which every table by day has its partition. A row outside
--- belongs into a *_late table. Both null before the first partition is made.
-CREATE OR REPLACE FUNCTION wafer_data.hot_window(OUT oldest timestamptz, OUT newest timestamptz)
+-- [oldest, newest): the unbroken stretch of days around `today` for which every table by day has its partition, else the newest
+-- such stretch. A row outside belongs into a *_late table. Both null before the first partition is made. Around today, because a
+-- clock that was wrong for a moment may have had days made that are years ahead.
+DROP FUNCTION IF EXISTS wafer_data.hot_window();
+CREATE OR REPLACE FUNCTION wafer_data.hot_window(
+  today date DEFAULT (now() AT TIME ZONE 'UTC')::date, OUT oldest timestamptz, OUT newest timestamptz
+)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
   WITH parent AS (
     SELECT p.partrelid AS oid FROM pg_partitioned_table p JOIN pg_class c ON c.oid = p.partrelid
@@ -85,7 +89,8 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET t
   ), stretch AS (
     SELECT day, day - row_number() OVER (ORDER BY day)::integer AS stretch FROM day
   )
-  SELECT min(day)::timestamptz, (max(day) + 1)::timestamptz FROM stretch GROUP BY stretch.stretch ORDER BY max(day) DESC LIMIT 1
+  SELECT min(day)::timestamptz, (max(day) + 1)::timestamptz FROM stretch
+  GROUP BY stretch.stretch ORDER BY today BETWEEN min(day) AND max(day) DESC, max(day) DESC LIMIT 1
 $$;
 
 REVOKE ALL ON FUNCTION wafer_data.add_partition(text, text, timestamptz, timestamptz) FROM PUBLIC;
