@@ -9,36 +9,47 @@ import argparse
 import json
 import os
 import platform
-import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
-from benchmarks import visibility
-
-HERE = Path(__file__).resolve().parent
+from benchmarks import instrumentation, visibility
+from wafermonitor.deploy.demo import collector_in_use
 
 
 def machine() -> dict[str, Any]:
     """What a figure is worth nothing without."""
-    return {"cores": os.cpu_count(), "python": platform.python_version(), "system": f"{platform.system()} {platform.release()}"}
+    return {
+        "cores": os.cpu_count(),
+        "load": " ".join(f"{load:.1f}" for load in os.getloadavg()),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()}",
+    }
 
 
-def main() -> None:
-    """Run the named benchmark, or all."""
+def main() -> int:
+    """Run the named benchmark, or all; 1 when a goal is missed."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=main.__doc__)
     parser.add_argument("name", nargs="?", choices=["visibility", "instrumentation"])
     parser.add_argument("--stdf", help="visibility: an STDF file instead of a made-up lot")
     parser.add_argument("--passes", type=int, default=5, help="visibility: how often (%(default)s)")
-    parser.add_argument("--json", action="store_true", dest="as_json")
+    parser.add_argument("--json", action="store_true", dest="as_json", help="one JSON object for each benchmark")
     options = parser.parse_args()
+    reports, missed = [], False
     if options.name in (None, "visibility"):
-        report = machine() | visibility.measure(options.passes, options.stdf)
-        print(json.dumps(report) if options.as_json else "\n".join(f"{name:18} {value}" for name, value in report.items()))
+        reports.append(machine() | visibility.measure(options.passes, options.stdf))
     if options.name in (None, "instrumentation"):
-        flags = ["--json"] if options.as_json else []
-        subprocess.run([sys.executable, str(HERE / "instrumentation.py"), *flags], check=True)
+        figures = instrumentation.measure(str(collector_in_use().path))
+        reports.append(machine() | {figure.name: figure.shown() for figure in figures})
+        missed = any(figure.missed for figure in figures)
+    for report in reports:
+        print(json.dumps(report, ensure_ascii=False) if options.as_json else table(report))
+    return int(missed)
+
+
+def table(report: dict[str, Any]) -> str:
+    """A line for each figure."""
+    return "\n".join(f"{name:<42}{value}" for name, value in report.items())
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

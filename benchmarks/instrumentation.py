@@ -1,7 +1,6 @@
 """What reporting costs the job: per plain span, per run, per flush, and at start-up.
 
-In: nothing; a sink on the loopback, and a Collector when WAFER_COLLECTOR_BIN names one. Out: a table, or JSON with `--json`.
-Called by: `make bench`.
+In: a Collector's program; a sink on the loopback. Out: figures beside their goals. Called by: `python -m benchmarks`.
 
 CPU is the job's own thread's (time.thread_time), the least of several rounds: other load on the machine can only add to it.
 The two sides of a difference take turns. Latencies are wall time and want a quiet machine.
@@ -37,7 +36,16 @@ class Figure(NamedTuple):
     value: float
     unit: str
     goal: float | None = None
-    note: str = ""
+
+    @property
+    def missed(self) -> bool:
+        """Is it above its goal?"""
+        return self.goal is not None and self.value > self.goal
+
+    def shown(self) -> str:
+        """Value, unit and goal."""
+        verdict = "" if self.goal is None else f"  goal ≤ {self.goal:g}: {'MISSED' if self.missed else 'met'}"
+        return f"{self.value:.2f} {self.unit}{verdict}"
 
 
 class _Sink(BaseHTTPRequestHandler):
@@ -257,35 +265,26 @@ def in_child(part: str, url: str, what: str) -> list[Figure]:
         return [Figure(*row) for row in json.loads(done.stdout)]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--part", choices=["cost", "flush"], help=argparse.SUPPRESS)
-    parser.add_argument("--what", default="", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.part:
-        figures = measure_cost() if arguments.part == "cost" else measure_flush(arguments.what)
-        print(json.dumps(figures))
-        return 0
+def measure(collector_bin: str) -> list[Figure]:
+    """All figures."""
     with sink() as url:
         figures = in_child("cost", url, "") + in_child("flush", url, "plain sink")
-    binary = os.environ.get("WAFER_COLLECTOR_BIN")
-    if binary:
-        with collector(binary) as url:
-            figures += in_child("flush", url, "Collector")
+    with collector(collector_bin) as url:
+        figures += in_child("flush", url, "Collector")
     with sink() as url:
         os.environ |= {"OTEL_EXPORTER_OTLP_ENDPOINT": url}
         figures += measure_start_up()
-    if arguments.json:
-        print(json.dumps([figure._asdict() for figure in figures], ensure_ascii=False, indent=1))
-    else:
-        for figure in figures:
-            goal = (
-                "" if figure.goal is None else f"  goal ≤ {figure.goal:g}  {'met' if figure.value <= figure.goal else 'MISSED'}"
-            )
-            print(f"{figure.name:<40}{figure.value:>10.2f} {figure.unit:<4}{goal}")
-    return int(any(figure.goal is not None and figure.value > figure.goal for figure in figures))
+    return figures
+
+
+def main() -> None:
+    """One part, for `in_child`."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--part", choices=["cost", "flush"], required=True)
+    parser.add_argument("--what", default="")
+    arguments = parser.parse_args()
+    print(json.dumps(measure_cost() if arguments.part == "cost" else measure_flush(arguments.what)))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
