@@ -223,12 +223,15 @@ def test_a_black_hole_costs_all_runs_of_a_process_together_no_more_than_the_budg
 ) -> None:
     without, _ = start("many", WAFER_MODE="file", WAFER_INSTRUMENTATION_BLOCKING_S="0.3").communicate(timeout=60)
     sink.silent.set()
-    process = start("many", WAFER_INSTRUMENTATION_BLOCKING_S="0.3", OTEL_EXPORTER_OTLP_TIMEOUT="1")
-    seconds, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
-    assert float(seconds) - float(without) < 0.3 + 0.2, "0.2 s for a loaded machine"
+    waited_s: list[float] = []
+    while len(waited_s) < 3 and not (waited_s and waited_s[-1] < 0.5):  # other load can only add to it
+        process = start("many", WAFER_INSTRUMENTATION_BLOCKING_S="0.3", OTEL_EXPORTER_OTLP_TIMEOUT="1")
+        seconds, _ = process.communicate(timeout=60)
+        assert process.returncode == 0
+        waited_s.append(float(seconds) - float(without))
+    assert min(waited_s) < 0.5, "the budget of 0.3 s, and 0.2 s for a loaded machine"
     kept = "".join(path.read_text() for path in tmp_path.glob("spool/logs/*.jsonl"))
-    assert kept.count('"eventName":"wafer.job.end"') >= 100, "50 of each program"
+    assert kept.count('"eventName":"wafer.job.end"') >= 50 * (1 + len(waited_s)), "50 of each program"
 
 
 def test_what_stands_in_arguments_and_environment_never_leaves(sink: otlp_sink.Server, start: Start) -> None:
