@@ -1,6 +1,6 @@
 """The SQL of this engine, read from its files once.
 
-In: a name. Out: the text of `sql/queries/<name>.sql`. Called by: `writer`, `dictionary`, `window`, `reader`.
+In: a name. Out: the text of `sql/queries/<name>.sql`. Called by: `writer`, `dictionary`, `reader`.
 """
 
 from __future__ import annotations
