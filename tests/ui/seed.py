@@ -306,7 +306,7 @@ def _main_job(fab: Fab) -> str:
     program.span((running.trace, program.ids()[1]), running.span, "parse_wafer", (fab.at(-30.8), int(11.9 * SECOND)))
     program.span((running.trace, program.ids()[1]), running.span, "bin_pareto", (fab.at(-18.6), int(3.1 * SECOND)))
     running.progress(fab.at(-2), 934, 1569, "die", "parametric")
-    job.progress(fab.at(-2), 14.6, wafers, "wafer", "sort")
+    job.progress(fab.at(-2), 14, wafers, "wafer", "sort")
     program.log(fab.at(-19), (job.trace, running.span), "wafer 15: 1,569 dies, 52,403 parametric results")
     job.beat(fab.at(-4))
     steps = range(int(start_s), -3, 10)
@@ -431,7 +431,7 @@ def _open_jobs(fab: Fab) -> tuple[str, str]:
         Program(fab, "sort-yield", site="F15", host="gw-01"),
         about(["KES-3302"], 25, "SORT-21", "SORT_40LP", **{expected: 1320.0}),
     )
-    sort.progress(fab.at(-4), 3.2, 25, "wafer", "sort")
+    sort.progress(fab.at(-4), 3, 25, "wafer", "sort")
     return lost.id, unknown.id
 
 

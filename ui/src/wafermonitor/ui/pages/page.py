@@ -1,6 +1,6 @@
-"""One page for one address: what every page is given, and what it becomes.
+"""What every page is given, and what it becomes.
 
-In: an address, where the viewer has scrolled to, a `Source`. Out: a `Page`. Called by: session, snapshot.
+In: an address and where the viewer has scrolled to. Out: a `Page`. Called by: each page, session.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from wafermonitor.query.models import MetricSeriesModel
-from wafermonitor.ui.address import Address, Now, Runs
-from wafermonitor.ui.source import Source
+from wafermonitor.ui.address import Address
 
 
 @dataclass(slots=True)
@@ -30,18 +29,3 @@ class Page(NamedTuple):
     server_ms: float | None
     busy: bool = False
     series: tuple[MetricSeriesModel, ...] = ()
-
-
-async def load(source: Source, viewer: Viewer) -> Page:
-    """The page of the viewer's address. UiUnavailable when the API does not answer; everything else is a page with words."""
-    from wafermonitor.ui.pages import now, run, runs
-
-    address = viewer.address
-    if isinstance(address, Now):
-        page = await now.load(source, address)
-    elif isinstance(address, Runs):
-        page = await runs.load(source, address)
-    else:
-        page = await run.load(source, address, viewer.top)
-    failing = await source.failing()
-    return page._replace(title=f"({failing}) {page.title}" if failing else page.title)
