@@ -27,7 +27,7 @@ def test_now_shows_counts_failing_jobs_first_and_what_is_behind(fab, viewer):
     )
     main = page.locator(".live-row", has_text="GAL-4471")
     expect(main).to_contain_text("58")
-    expect(main).to_contain_text("14.6 of 25 wafers")
+    expect(main).to_contain_text("14 of 25 wafers")
     expect(main.locator(".live-time")).to_contain_text("left")
     assert main.locator("[role=progressbar]").get_attribute("aria-valuenow") == "58"
 
