@@ -44,18 +44,11 @@ _ROOM_BYTES = 4 * 1024**3
 
 def room() -> Path | None:
     """The folder for a server's files: in memory where there is plenty, because a disk is shared; None: any temporary one."""
-    if os.access(_SHARED_MEMORY, os.W_OK | os.X_OK) and shutil.disk_usage(_SHARED_MEMORY).free >= _ROOM_BYTES:
-        return _SHARED_MEMORY
-    return None
-
-
-def missing(pg_bin: Path | None = None) -> str | None:
-    """Why no server can be started here; None when one can."""
-    try:
-        binaries.find(pg_bin)
-    except StorageRejected as error:
-        return str(error)
-    return None
+    if not os.access(_SHARED_MEMORY, os.W_OK | os.X_OK):
+        return None
+    # As root the programs themselves are copied there and must be allowed to run.
+    runs = not os.statvfs(_SHARED_MEMORY).f_flag & os.ST_NOEXEC
+    return _SHARED_MEMORY if runs and shutil.disk_usage(_SHARED_MEMORY).free >= _ROOM_BYTES else None
 
 
 def start(pg_bin: Path | None = None, settings: dict[str, str] | None = None) -> Server:
