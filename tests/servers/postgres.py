@@ -51,6 +51,15 @@ def room() -> Path | None:
     return _SHARED_MEMORY if runs and shutil.disk_usage(_SHARED_MEMORY).free >= _ROOM_BYTES else None
 
 
+def missing(pg_bin: Path | None = None) -> str | None:
+    """Why no server can be started here; None when one can."""
+    try:
+        binaries.find(pg_bin)
+    except StorageRejected as error:
+        return str(error)
+    return None
+
+
 def start(pg_bin: Path | None = None, settings: dict[str, str] | None = None) -> Server:
     """A running server. `pg_bin` is another PostgreSQL's bin folder; `settings` are added to (and win over) the fast ones."""
     home = Path(tempfile.mkdtemp(prefix="wafer-postgres-", dir=room()))
