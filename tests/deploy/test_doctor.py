@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -15,8 +16,13 @@ from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 
 import pytest
+import uvicorn
 
 from wafermonitor.deploy import doctor
+from wafermonitor.query.app import create_app
+from wafermonitor.query.config import Config as QueryConfig
+from wafermonitor.storage.config import Config as StorageConfig
+from wafermonitor.storage.connect import connect
 
 METRICS = """# HELP otelcol_exporter_queue_size Current size
 otelcol_exporter_queue_capacity{data_type="logs",exporter="otlp_grpc/managed"} 1e+09
@@ -198,6 +204,24 @@ def test_it_needs_no_more_than_one_services_extra(tmp_path, unused_tcp_port_fact
         "api",
         "ui",
     }
+
+
+async def test_the_store_is_known_by_what_the_read_api_really_answers(unused_tcp_port):
+    store = await connect(StorageConfig(dsn="memory://"))
+    server = uvicorn.Server(
+        uvicorn.Config(create_app(store, QueryConfig()), port=unused_tcp_port, log_config=None, lifespan="off")
+    )
+    serving = asyncio.create_task(server.serve())
+    try:
+        async with asyncio.timeout(20):
+            while not server.started:
+                await asyncio.sleep(0.01)
+        finding = await asyncio.to_thread(doctor.check_store, f"127.0.0.1:{unused_tcp_port}")
+    finally:
+        server.should_exit = True
+        await serving
+        await store.close()
+    assert (finding.status, finding.found.split()[0]) == ("ok", "memory")
 
 
 def test_a_receiver_without_its_store_is_not_ready():

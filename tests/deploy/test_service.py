@@ -83,6 +83,40 @@ async def test_an_answer_of_another_program_is_not_taken_for_a_service():
     assert not is_taken(addresses.ui)
 
 
+STAND_IN = """
+import http.server, json, os, sys, threading
+kind, taken, folder = sys.argv[1], os.environ.get("WAFER_STORAGE_DSN"), os.environ["STAND_IN"]
+if kind == "storage":
+    if taken:
+        sys.exit("a server of one's own is named: nothing to serve")
+    open(folder, "w").write("postgresql://here")
+    print(json.dumps({"ready": "storage", "dsn_file": folder}), flush=True)
+    threading.Event().wait()
+class Yes(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+name = {"receiver": "RECEIVER_HTTP", "query": "QUERY", "ui": "UI"}[kind]
+host, port = os.environ[f"WAFER_{name}_ADDRESS"].split(":")
+http.server.HTTPServer((host, int(port)), Yes).serve_forever()
+"""
+
+
+async def test_a_store_that_dies_comes_back(monkeypatch, tmp_path):
+    monkeypatch.setattr(services, "WAFER", (sys.executable, "-c", STAND_IN))
+    for name in ("WAFER_STORAGE_DSN", "DATABASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    environment = {"STAND_IN": str(tmp_path / "dsn")}
+    async with Stack(free_addresses(), CONFIG, environment=environment, show=lambda name, line: None) as stack:
+        store = stack.service("storage")
+        first = store.pid
+        assert first is not None
+        store.announced = {}
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: store.announced)
+        assert store.pid not in (None, first)
+
+
 async def test_one_that_dies_is_started_again():
     child = service(READY + "time.sleep(60)")
     await child.start()

@@ -181,7 +181,7 @@ def check_receiver(address: str) -> Finding:
 
 def check_store(address: str) -> Finding:
     """The database as the read API sees it."""
-    health = call(f"http://{address}/v1/healthz").json
+    health = call(f"http://{address}/readyz").json
     if health.get("engine"):
         return Finding(
             "store", "ok", f"{health['engine']} {health.get('version')}, newest {health.get('newest_received') or 'none'}"

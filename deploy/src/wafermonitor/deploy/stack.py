@@ -84,11 +84,13 @@ class Stack:
 
     async def _start(self) -> None:
         refuse_taken(self.addresses, collector=self._collector)
-        environment = dict(self._environment)
+        environment = self._environment
         if not (environment.get(DSN) or os.environ.get(DSN) or os.environ.get("DATABASE_URL")):
             store = self._add(Plan("storage", ("storage", "serve", "--json"), environment=environment))
             await store.start()
-            environment[DSN] = read_dsn(store.announced)
+            environment = environment | {
+                DSN: read_dsn(store.announced)
+            }  # not for the store itself, which would not start again
         others = [self._add(plan) for plan in plans(self.addresses, environment, collector=self._collector)]
         starting = [asyncio.create_task(service.start()) for service in others]
         try:
