@@ -38,7 +38,13 @@ test: check packages collector ## everything a newcomer's machine can run: real 
 	@$(PYTEST) -q -n 2 --dist loadgroup -m "(postgres or collector or browser or slow) and not servers"
 
 test-servers: setup packages collector ## the rest: longer screens, other servers and versions
-	@$(PYTEST) -q -m servers
+	@$(PYTEST) -q -n 2 --dist loadgroup -m servers
+	@for bin in /usr/lib/postgresql/*/bin; do \
+		if test -x $$bin/postgres; then \
+			echo "the store's contract on $$($$bin/postgres --version)"; \
+			WAFER_STORAGE_PG_BIN=$$bin $(PYTEST) -q -n 2 -m postgres tests/storage/contract || exit 1; \
+		else echo "no PostgreSQL of Debian here: the store's contract ran on the embedded one alone"; fi; \
+	done
 
 test-part: setup ## the tests of some folders: make test-part PART="tests/query tests/ui"
 	@$(PYTEST) -q -m "not servers" $(PART)
