@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -9,8 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from wafermonitor.deploy.demo import work_folder
+from wafermonitor.deploy.command import demo
+from wafermonitor.deploy.demo import wait_for_job, work_folder
+from wafermonitor.deploy.errors import DeployUnavailable
 
 pytestmark = pytest.mark.slow
 
@@ -50,3 +54,17 @@ def test_a_killed_demo_leaves_no_folder_but_only_after_its_services():
     assert (work / "data").is_file(), "a service still runs in it"
     os.close(writing)
     assert gone(work)
+
+
+def test_json_without_once_is_wrong_usage():
+    done = CliRunner().invoke(demo, ["--json"])
+    assert done.exit_code == 2
+    assert "--once" in done.output
+
+
+async def test_a_job_without_end_is_said():
+    process = await asyncio.create_subprocess_exec("sleep", "60")
+    with pytest.raises(DeployUnavailable, match="has not ended"):
+        await wait_for_job(process, within_s=0.05)
+    process.kill()
+    await process.wait()

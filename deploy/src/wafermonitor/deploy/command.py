@@ -69,6 +69,8 @@ def demo(once: bool, as_json: bool, stdf: Path | None, verbose: bool, **flags: A
 
     Data live in a temporary folder and are gone afterwards.
     """
+    if as_json and not once:
+        raise click.UsageError("--json goes with --once: a demo without end has no result")
     from wafermonitor.deploy import demo as demonstration  # so that `wafer doctor` needs no HTTP client
 
     configure_logging("wafer demo", None if verbose else "WARNING")

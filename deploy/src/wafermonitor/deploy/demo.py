@@ -45,6 +45,7 @@ ONCE_LOT_S = 4.0
 LOT_S = 45.0
 FAIL_EVERY = 4
 VISIBLE_WITHIN_S = 30.0
+JOB_WITHIN_S = 600.0
 SWEEP_S = 20.0
 
 
@@ -93,7 +94,7 @@ async def once(config: Config, *, stdf: Path | None, show: Callable[[str, str], 
             seen = await wait_for_run(client, job.run_id)
             seen_at = time.time()
             saw_running = seen.state == "running"
-            await asyncio.wait_for(process.wait(), VISIBLE_WITHIN_S + ONCE_LOT_S)
+            await wait_for_job(process)
             ended = await wait_for_end(client, seen.run)
             ended_at = time.time()
         finally:
@@ -162,6 +163,14 @@ async def end(process: asyncio.subprocess.Process, grace_s: float = 5.0) -> None
     except TimeoutError:
         process.kill()
         await process.wait()
+
+
+async def wait_for_job(process: asyncio.subprocess.Process, within_s: float = JOB_WITHIN_S) -> None:
+    """The job's end; DeployUnavailable when it takes longer than any file should."""
+    try:
+        await asyncio.wait_for(process.wait(), within_s)
+    except TimeoutError:
+        raise DeployUnavailable(f"the job has not ended within {within_s:g} s") from None
 
 
 async def wait_for_run(client: AsyncClient, run_id: str) -> RunModel:
