@@ -12,9 +12,9 @@ from wafermonitor.receiver.errors import RequestRejected
 from wafermonitor.receiver.transcode import json as json_lane
 from wafermonitor.receiver.transcode import policies
 from wafermonitor.receiver.transcode import python as protobuf_lane
-from wafermonitor.receiver.transcode.policies import MAX_ITEM_BYTES, MAX_LABEL_BYTES, MAX_SAMPLE_BYTES, Repair
+from wafermonitor.receiver.transcode.policies import MAX_ITEM_BYTES, MAX_SAMPLE_BYTES, Repair
 from wafermonitor.receiver.transcode.protocol import Encoding, Request, Signal, Transcoded
-from wafermonitor.runs.records import UNSET_SITE
+from wafermonitor.runs.records import MAX_LABEL_BYTES, UNSET_SITE
 from wafermonitor.semconv import attributes as names
 from wafermonitor.semconv import events
 

@@ -19,6 +19,9 @@ from wafermonitor.runs.errors import RunIdRejected
 UNSET_SITE = "unset"
 """The site of a record that names none: stored, never refused (design: a record without a site is still a record)."""
 
+MAX_LABEL_BYTES = 1000
+"""What names things and is indexed (site, service, job, lot …): a B-tree entry of PostgreSQL takes 2704 bytes."""
+
 _RUN_ID = re.compile(r"([0-9a-fA-F]{32})-([0-9a-fA-F]{16})\Z")
 
 
@@ -41,6 +44,13 @@ def parse_run_id(text: str) -> tuple[bytes, bytes]:
     if match is None:
         raise RunIdRejected(f"{text[:80]!r} is no run: expected <trace id, 32 hex>-<span id, 16 hex>")
     return bytes.fromhex(match[1]), bytes.fromhex(match[2])
+
+
+def label(text: str) -> str:
+    """A name that is indexed: cut to MAX_LABEL_BYTES of UTF-8, never inside a character."""
+    if len(text) * 4 <= MAX_LABEL_BYTES:
+        return text
+    return text.encode()[:MAX_LABEL_BYTES].decode("utf-8", "ignore")
 
 
 class Resource(NamedTuple):

@@ -15,7 +15,8 @@ from typing import Any
 import msgspec
 
 from wafermonitor.receiver.errors import ItemRejected
-from wafermonitor.runs.records import Run
+from wafermonitor.runs import records
+from wafermonitor.runs.records import MAX_LABEL_BYTES, Run
 
 MAX_DEPTH = 64
 """Arrays and maps inside each other. Neither jsonb nor any reader of the API is asked to follow a deeper one."""
@@ -23,8 +24,6 @@ MAX_ITEM_BYTES = 16 * 1024 * 1024
 """One span, log record or metric point as it came. PostgreSQL's limit for one jsonb string is 256 MiB."""
 MAX_SAMPLE_BYTES = 64 * 1024
 """What a dead letter keeps of a rejected item."""
-MAX_LABEL_BYTES = 1000
-"""What names things and is indexed (site, service, job, lot …): a B-tree entry of PostgreSQL takes 2704 bytes."""
 TRACE_ID_BYTES = 16
 SPAN_ID_BYTES = 8
 INT64_MAX = 2**63 - 1
@@ -138,14 +137,13 @@ def enum(number: int, largest: int, marks: Marks) -> int:
 
 
 def label(text: str | None, marks: Marks) -> str | None:
-    """A name that is indexed: cut to MAX_LABEL_BYTES of UTF-8, never inside a character."""
-    if text is None or len(text) * 4 <= MAX_LABEL_BYTES:
-        return text
-    raw = text.encode()
-    if len(raw) <= MAX_LABEL_BYTES:
-        return text
-    marks.add(Repair.LABEL)
-    return raw[:MAX_LABEL_BYTES].decode("utf-8", "ignore")
+    """A name that is indexed, cut where it is too long, and marked then."""
+    if text is None:
+        return None
+    kept = records.label(text)
+    if len(kept) < len(text):
+        marks.add(Repair.LABEL)
+    return kept
 
 
 def bounded_run(run: Run, attributes_json: str) -> Run:

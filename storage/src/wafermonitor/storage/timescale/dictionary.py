@@ -14,9 +14,9 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import asyncpg
 
-from wafermonitor.runs.records import Batch, Resource, Scope, Series
+from wafermonitor.runs.records import Batch, Resource, Scope, Series, label
 from wafermonitor.storage.timescale.codecs import Connection
-from wafermonitor.storage.timescale.rows import Ids, Row, columns, label
+from wafermonitor.storage.timescale.rows import Ids, Row, columns
 from wafermonitor.storage.timescale.statements import statement
 
 K = TypeVar("K")

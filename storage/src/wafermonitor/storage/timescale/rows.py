@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from wafermonitor.runs.records import LogRecord, MetricPoint, Run, Span
+from wafermonitor.runs.records import LogRecord, MetricPoint, Run, Span, label
 
 Row = tuple[Any, ...]
 
@@ -62,8 +62,7 @@ _RUN_COLUMNS = {name: name for name in _SAME} | {
 }
 """Field of `Run` → column of `run`, where the value is the same."""
 _INDEXED = ("job", "run_id", "service", "equipment", "recipe", "product")
-LABEL_BYTES = 1000
-"""What an indexed name is cut to: an index entry of PostgreSQL takes 2704 bytes. A run's attributes keep the whole text."""
+"""Cut to what an index can hold; a run's attributes keep the whole text."""
 SPAN_COLUMNS = (
     "trace_id",
     "start_time",
@@ -234,13 +233,6 @@ def run_delta(run: Run, ids: Ids) -> dict[str, Any]:
         known |= {f"progress_{name}": value for name, value in run.progress._asdict().items() if name != "at_ns"}
         known["progress_unix_ns"] = run.progress.at_ns
     return {name: value for name, value in known.items() if value is not None}
-
-
-def label(text: str) -> str:
-    """A name that an index can hold: cut to LABEL_BYTES of UTF-8, never inside a character."""
-    if len(text) * 4 <= LABEL_BYTES:
-        return text
-    return text.encode()[:LABEL_BYTES].decode("utf-8", "ignore")
 
 
 def text_time(time_ns: int) -> str:
