@@ -68,6 +68,13 @@ def test_a_skewed_feed_is_judged_by_its_own_clock():
     assert run_state(RUN, behind_by_an_hour, at(3620), LIMITS) is State.RUNNING
 
 
+def test_a_clock_that_was_ahead_and_is_right_again_does_not_make_runs_unknown():
+    corrected = feed(3600)._replace(skew_ns=-60 * SECOND, received_ns=at(3600.2))
+    assert run_state(dataclasses.replace(RUN, last_sign_ns=at(3599)), corrected, at(3601), LIMITS) is State.RUNNING
+    still_ahead = feed(3600)._replace(skew_ns=-60 * SECOND)
+    assert run_state(dataclasses.replace(RUN, last_sign_ns=at(3599)), still_ahead, at(3601), LIMITS) is State.UNKNOWN
+
+
 def test_ended_beats_everything():
     assert run_state(dataclasses.replace(RUN, end_rank=1, end_ns=at(1)), feed(500), at(500), LIMITS) is State.ENDED
 

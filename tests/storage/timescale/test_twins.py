@@ -22,9 +22,9 @@ lasting = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 fresh = itertools.count(1)
 
 JUDGE = """
-SELECT j.state, j.lost_for_s, o.overdue, wafer.failing_rank(j.state, o.overdue, $12) AS rank
-FROM wafer.run_state($1, $2, $3, $4, $5, $6, $7, $8, $9::text::wafer.limits) j,
-  wafer.overdue($1, $10, $11, $13, $8) AS o (overdue)
+SELECT j.state, j.lost_for_s, o.overdue, wafer.failing_rank(j.state, o.overdue, $13) AS rank
+FROM wafer.run_state($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::text::wafer.limits) j,
+  wafer.overdue($1, $11, $12, $14, $9) AS o (overdue)
 """
 
 
@@ -47,6 +47,7 @@ async def test_state_is_judged_alike(store, run, beat, feed, moment):
         run.last_sign_ns,
         run.process_beat_ns,
         None if feed is None else feed.watermark_ns,
+        None if feed is None else feed.received_ns,
         None if feed is None else feed.skew_ns,
         now_ns,
         "(" + ",".join(map(repr, limit)) + ")",

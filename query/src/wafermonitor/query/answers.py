@@ -30,7 +30,7 @@ from wafermonitor.query.models import (
 )
 from wafermonitor.runs.completeness import Completeness
 from wafermonitor.runs.records import Feed, LogRecord, MetricPoint, Run, Span
-from wafermonitor.runs.state import SECOND_NS, Limits, last_sign
+from wafermonitor.runs.state import SECOND_NS, Limits, clock_skew, last_sign
 from wafermonitor.semconv import attributes as names
 from wafermonitor.storage.protocol import ServiceApp, SiteStatus, StoredRun
 
@@ -277,7 +277,7 @@ def first_sign(run: Run) -> int:
 def _feed(feed: Feed, now_ns: int, limits: Limits) -> FeedModel:
     if feed.watermark_ns is None:
         return FeedModel(feed=feed.feed)
-    lag_s = (now_ns - feed.skew_ns - feed.watermark_ns) / SECOND_NS
+    lag_s = (now_ns - clock_skew(feed) - feed.watermark_ns) / SECOND_NS
     return FeedModel(feed=feed.feed, watermark=instant(feed.watermark_ns), lag_s=lag_s, behind=lag_s > limits.behind_s)
 
 

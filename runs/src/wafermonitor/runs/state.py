@@ -110,10 +110,21 @@ def clocks(feed: Feed | None, now_ns: int, limits: Limits) -> tuple[int, int]:
     """
     if feed is None or feed.watermark_ns is None:
         return now_ns, now_ns
-    feed_now_ns = now_ns - feed.skew_ns
+    feed_now_ns = now_ns - clock_skew(feed)
     if (feed_now_ns - feed.watermark_ns) / SECOND_NS > limits.dark_s:
         return feed_now_ns, feed_now_ns
     return feed_now_ns, feed.watermark_ns
+
+
+def clock_skew(feed: Feed) -> int:
+    """How far the feed's clock is behind ours, ns: the smallest skew ever measured, so that a slow link does not count.
+
+    A clock that was ahead once has been put right when its last beat no longer came from the future; its old lead is forgotten,
+    else its runs could not be judged for ever.
+    """
+    if feed.received_ns is None or feed.watermark_ns is None:
+        return feed.skew_ns
+    return 0 if feed.skew_ns < 0 and feed.watermark_ns < feed.received_ns else feed.skew_ns
 
 
 def _larger(a: float | None, b: float | None) -> float | None:

@@ -27,7 +27,8 @@ RETURN to_timestamp((unix_ns / 1000000000)::double precision)
 -- The twin of `runs.state.run_state` and `close_due`, proven equal by test. `state` is the state; `lost_for_s` is how long a lost run has given no sign by its feed's clock, null in every other state.
 CREATE OR REPLACE FUNCTION wafer.run_state(
   end_rank smallint, heartbeat_interval_s double precision, process_interval_s double precision, last_sign_unix_ns bigint,
-  process_beat_unix_ns bigint, watermark_unix_ns bigint, skew_ns bigint, now_unix_ns bigint, limits wafer.limits,
+  process_beat_unix_ns bigint, watermark_unix_ns bigint, received_unix_ns bigint, skew_ns bigint, now_unix_ns bigint,
+  limits wafer.limits,
   OUT state text, OUT lost_for_s double precision
 )
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
@@ -35,7 +36,11 @@ DECLARE
   interval_s constant double precision := greatest(heartbeat_interval_s, process_interval_s);
   last_sign_ns constant bigint := greatest(last_sign_unix_ns, process_beat_unix_ns);
   -- Without a beat the watermark is now; a feed that has been dark for too long is given up, and its watermark is now again.
-  feed_now_ns constant bigint := CASE WHEN watermark_unix_ns IS NULL THEN now_unix_ns ELSE now_unix_ns - skew_ns END;
+  -- A clock that was ahead once is right again when its last beat did not come from the future.
+  feed_now_ns constant bigint := CASE
+    WHEN watermark_unix_ns IS NULL OR (skew_ns < 0 AND watermark_unix_ns < received_unix_ns) THEN now_unix_ns
+    ELSE now_unix_ns - skew_ns
+  END;
   watermark_ns constant bigint := CASE
     WHEN watermark_unix_ns IS NULL OR wafer.seconds(feed_now_ns - watermark_unix_ns) > limits.dark_s THEN feed_now_ns
     ELSE watermark_unix_ns
@@ -130,7 +135,8 @@ LEFT JOIN wafer_data.process p USING (process_key)
 LEFT JOIN wafer_data.feed f ON f.site_id = r.site_id AND f.feed_id = r.feed_id
 CROSS JOIN LATERAL (SELECT (extract(epoch FROM clock_timestamp()) * 1000000000)::bigint AS now_ns) n
 CROSS JOIN LATERAL wafer.run_state(
-  r.end_rank, r.heartbeat_interval_s, p.interval_s, r.last_sign_unix_ns, p.beat_unix_ns, f.watermark_unix_ns, f.skew_ns,
+  r.end_rank, r.heartbeat_interval_s, p.interval_s, r.last_sign_unix_ns, p.beat_unix_ns, f.watermark_unix_ns,
+  f.received_unix_ns, f.skew_ns,
   n.now_ns, (SELECT l FROM wafer.limits l)
 ) j;
 
@@ -143,7 +149,8 @@ LANGUAGE sql AS $$
     LEFT JOIN wafer_data.process p USING (process_key)
     LEFT JOIN wafer_data.feed f ON f.site_id = o.site_id AND f.feed_id = o.feed_id
     CROSS JOIN LATERAL wafer.run_state(
-      o.end_rank, o.heartbeat_interval_s, p.interval_s, o.last_sign_unix_ns, p.beat_unix_ns, f.watermark_unix_ns, f.skew_ns,
+      o.end_rank, o.heartbeat_interval_s, p.interval_s, o.last_sign_unix_ns, p.beat_unix_ns, f.watermark_unix_ns,
+  f.received_unix_ns, f.skew_ns,
       now_unix_ns, (SELECT l FROM wafer.limits l)
     ) j
     WHERE o.end_rank = 0
