@@ -26,10 +26,10 @@ def test_now_shows_counts_failing_jobs_first_and_what_is_behind(fab, viewer):
         "gw-02 at site F15 is behind since 07:53:08 (6m 52s). 2 runs of it cannot be"
     )
     main = page.locator(".live-row", has_text="GAL-4471")
-    expect(main).to_contain_text("58")
+    expect(main).to_contain_text("56")
     expect(main).to_contain_text("14 of 25 wafers")
     expect(main.locator(".live-time")).to_contain_text("left")
-    assert main.locator("[role=progressbar]").get_attribute("aria-valuenow") == "58"
+    assert main.locator("[role=progressbar]").get_attribute("aria-valuenow") == "56"
 
 
 def test_a_tile_opens_exactly_the_runs_it_counts(fab, viewer):
