@@ -52,7 +52,7 @@ test-part: setup ## the tests of some folders: make test-part PART="tests/query 
 demo: setup collector ## everything on this machine, with jobs running; Ctrl-C ends it
 	@$(BIN)/wafer demo
 
-generate: setup ## constants, tables and screenshots that are committed but not written by hand
+generate: setup packages ## constants, tables and screenshots that are committed but not written by hand
 	@$(BIN)/python otel-semconv/semconv_generate.py
 	@$(BIN)/python docs/generate.py
 	@$(BIN)/python -m tests.ui.screenshots docs/images
@@ -64,8 +64,8 @@ lock: ## choose versions anew (needs uv on PATH)
 bench: setup ## the published figures
 	@$(BIN)/python -m benchmarks
 
-soak: setup ## faults and fuzzing at full length
+soak: setup packages collector ## faults and fuzzing at full length
 	@WAFER_TEST_SOAK=1 $(PYTEST) -q -m "postgres or collector or servers"
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

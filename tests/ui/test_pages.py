@@ -55,6 +55,18 @@ def test_runs_are_filtered_by_the_server_and_the_filter_is_in_the_address(fab, v
     expect(page.locator("table.runs tbody tr")).to_have_count(50)
 
 
+@pytest.mark.parametrize("query", ["?job=lot%20yield", "?after=2026-11-22T10:00:00Z", "?q=GAL*"])
+def test_an_address_is_shown_however_it_is_written(fab, viewer, query):
+    page = viewer.show(fab, f"/runs{query}")
+    expect(page.locator("#screen h1")).to_have_text("Runs")
+
+
+def test_the_waterfall_of_each_run_is_an_element_of_its_own(fab, viewer):
+    """Else the next run would be shown with the zoom and scroll of the last one."""
+    page = viewer.show(fab, f"/run?run={fab.ids.main}&zoom=100-200")
+    expect(page.locator(".wf")).to_have_attribute("data-key", f"wf-{fab.ids.main}")
+
+
 def test_runs_are_paged_by_cursor_and_back_returns(fab, viewer):
     page = viewer.show(fab, "/runs")
     first = page.locator("table.runs tbody tr").first.get_attribute("data-key")

@@ -6,7 +6,7 @@ import time
 
 from wafermonitor.query.models import RunModel, SpanModel
 from wafermonitor.ui import waterfall
-from wafermonitor.ui.waterfall import Trace
+from wafermonitor.ui.waterfall import MOST_MARKS, Trace
 
 TRACE = "0" * 31 + "1"
 
@@ -96,6 +96,7 @@ def test_u03_a_long_trace_sends_one_window_and_a_bounded_map():
     assert len(window.rows) == waterfall.MOST_ROWS
     assert window.first < 5_000 < window.first + len(window.rows)
     assert len(window.rows) + len(window.map) <= 2_000
+    assert len(window.map) <= MOST_MARKS
     assert took_s < 2.0
 
 

@@ -139,7 +139,7 @@ async def start(config: Config, *, unused_ms: int = UNUSED_MS, check_ms: int = C
     live.start()
     server.start()
     host = "127.0.0.1" if config.host in _ANY else config.host
-    return RunningUi(f"http://{host}:{server.port}", server, live, source, downloads, opened)
+    return RunningUi(f"http://{_in_url(host)}:{server.port}", server, live, source, downloads, opened)
 
 
 def _check_free(config: Config) -> None:
@@ -170,11 +170,16 @@ def _address(path: str) -> str:
     return f"{path}?{query}" if query else path
 
 
+def _in_url(host: str) -> str:
+    """An IPv6 address stands in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
 def _origins(config: Config, port: int) -> set[str]:
     """The hosts from which a page may open its socket: this one by its names, and those the operator named."""
     names = {"localhost", "127.0.0.1", socket.gethostname(), *({config.host} - _ANY)}
     given = {name.strip() for name in config.public_hosts.split(",") if name.strip()}
-    return {f"{name}:{port}" for name in names} | {name if ":" in name else f"{name}:80" for name in given}
+    return {f"{_in_url(name)}:{port}" for name in names} | {name if ":" in name else f"{name}:80" for name in given}
 
 
 async def serve(config: Config, stop: asyncio.Event, ready: Callable[[RunningUi], None]) -> None:

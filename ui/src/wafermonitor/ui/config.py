@@ -25,7 +25,7 @@ class Config(ServiceConfig, component="ui"):
     @property
     def host(self) -> str:
         """The host part of `address`."""
-        return self.address.rpartition(":")[0] or "127.0.0.1"
+        return self.address.rpartition(":")[0].strip("[]") or "127.0.0.1"
 
     @property
     def port(self) -> int:

@@ -60,6 +60,9 @@ class Live:
                     self._changed.set()
             except QueryError as error:
                 log.warning("the change stream cannot be read, pages refresh by the clock: %s", error)
+            except Exception:
+                # One message that cannot be read must not end the live update of every page.
+                log.exception("the change stream broke, pages refresh by the clock")
             await asyncio.sleep(_RETRY_S)
 
     async def _tell(self) -> None:

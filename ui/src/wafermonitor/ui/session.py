@@ -15,7 +15,7 @@ from typing import Any
 
 import panel as pn
 
-from wafermonitor.ui.address import parse_url, url
+from wafermonitor.ui.address import Run, parse_url, url
 from wafermonitor.ui.chart import Chart
 from wafermonitor.ui.config import Config
 from wafermonitor.ui.errors import UiRejected, UiUnavailable
@@ -68,8 +68,11 @@ class Session:
             self._task.cancel()
 
     def _go(self, address: str) -> None:
-        self._address = address
-        self._viewer = Viewer(parse_url(address))
+        before, after = self._viewer.address, parse_url(address)
+        same_run = isinstance(before, Run) and isinstance(after, Run) and before.run == after.run
+        if before != after and not same_run:
+            self._page = None  # what was seen there must not stand here when the API does not answer
+        self._address, self._viewer = address, Viewer(after)
 
     def _changed(self) -> None:
         if self._visible:
@@ -127,18 +130,18 @@ class Session:
     async def _look(self) -> None:
         """Load what the address asks for and show it; what was seen last stays where that fails."""
         address, viewer = self._address, self._viewer
+        stale = None
         try:
-            self._page = await load(self._source, viewer)
+            page = self._page = await load(self._source, viewer)
             self._stale_since = None
-            stale = None
         except UiUnavailable:
             self._stale_since = self._stale_since or datetime.now(UTC).isoformat()
             stale = render("stale.html", since=self._stale_since, kept=self._page is not None)
-            if self._page is None:
-                self._page = _unreachable()
+            page = self._page or _unreachable()
         except UiRejected as error:
-            self._page, stale = _refused(str(error)), None
-        self._show(address, self._page, stale)
+            page = self._page = _refused(str(error))
+            self._stale_since = None
+        self._show(address, page, stale)
 
     def _show(self, address: str, page: Page, stale: str | None) -> None:
         document = self._document

@@ -214,7 +214,7 @@ class Source:
             kept.task.add_done_callback(_seen)
             self._kept[key] = kept
             self._kept.move_to_end(key)
-            while len(self._kept) > _KEPT_MOST:
+            while len(self._kept) > _KEPT_MOST or now_s - next(iter(self._kept.values())).asked_s > 2 * SLOW_KEEP_S:
                 self._kept.popitem(last=False)
         return cast("T", await asyncio.shield(kept.task))
 

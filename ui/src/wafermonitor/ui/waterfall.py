@@ -250,8 +250,8 @@ def _marks(all_rows: Sequence[Row], length_s: float, now_s: float) -> list[Mark]
     """Every k-th row, failing ones first, so that a long trace keeps its shape and its failures."""
     if length_s <= 0:
         return []
-    step = max(math.ceil(len(all_rows) / MOST_MARKS), 1)
     bad = [index for index, row in enumerate(all_rows) if row.failing][: MOST_MARKS // 3]
+    step = max(math.ceil(len(all_rows) / (MOST_MARKS - len(bad))), 1)
     chosen = sorted({*range(0, len(all_rows), step), *bad})
     last = max(len(all_rows) - 1, 1)
 

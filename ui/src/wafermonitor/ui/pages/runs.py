@@ -121,6 +121,7 @@ def fields(address: Runs, sites: Sequence[str], apps: Sequence[str]) -> list[Fie
         app,
         Field("level", "Level", address.level, _LEVELS, usual="jobs"),
         since,
+        *(field for field in (after, before) if field.value),
     ]
 
 

@@ -1,5 +1,5 @@
 // One page: shows what the session sends, sends back what the viewer does. In: `shown` of the session (HTML, title, clock, address,
-// link state). Out: messages {hello}, {go}, {rows}, {visible}, {retry}. Called by: screen.js, once per session.
+// link state). Out: messages {hello}, {go}, {rows}, {visible}, {zone}, {retry}. Called by: screen.js, once per session.
 
 import {morph} from "./morph.js";
 import {setServerNow, show as showTimes} from "./clock.js";
@@ -15,8 +15,7 @@ function connect(given) {
   given.changed(draw);
   globalThis.Bokeh.documents[0].on_event("connection_lost", lost);
   draw();
-  if (location.pathname + location.search !== here) go(location.pathname + location.search, {push: false});
-  given.send({hello: true, visible: !document.hidden, zone: -new Date().getTimezoneOffset()});
+  given.send({hello: true, go: here, visible: !document.hidden, zone: -new Date().getTimezoneOffset()});
 }
 
 function draw() {

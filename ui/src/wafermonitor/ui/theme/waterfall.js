@@ -39,7 +39,7 @@ function ticks(axis, from, span) {
   const minutes = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800];
   const step = rough > 1 ? minutes.find((s) => s >= rough) ?? minutes.at(-1) : power * steps.find((s) => s * power >= rough);
   const marks = [];
-  for (let at = Math.ceil(from / step - 1e-9) * step; at <= from + span; at += step) marks.push(at);
+  for (let at = Math.ceil(from / step - 1e-9) * step; at <= from + span && marks.length < 100; at += step) marks.push(at);
   const html = marks.map((at) => `<span style="left:${((at - from) / span * 100).toFixed(3)}%">${at < step / 2 ? "0" : label(at, step)}</span>`).join("");
   if (axis.dataset.drawn !== html) { axis.innerHTML = html; axis.dataset.drawn = html; }
 }
