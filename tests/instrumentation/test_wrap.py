@@ -402,11 +402,16 @@ def test_ctrl_c_on_a_terminal_reaches_the_command_once(env, sink):
             os.execve(WAFER[0], [*WAFER, "run", "--", "bash", "-c", script], env)
         os._exit(99)
     output = b""
-    while b"up" not in output:
-        output += os.read(terminal, 100)
-    os.write(terminal, b"\x03")
-    _, status = os.waitpid(pid, 0)
-    os.close(terminal)
+    try:
+        while b"up" not in output:
+            output += os.read(terminal, 100)
+        os.write(terminal, b"\x03")
+        _, status = os.waitpid(pid, 0)
+    except BaseException:  # the time limit: leave nothing running
+        os.kill(pid, signal.SIGKILL)
+        raise
+    finally:
+        os.close(terminal)
     assert os.waitstatus_to_exitcode(status) == 1, "the command counted its interrupts"
     assert only_run(sink).attributes["wafer.job.result"] == "cancellation"
 
