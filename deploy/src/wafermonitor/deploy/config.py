@@ -5,8 +5,6 @@ In: flags, environment, `wafer.toml`. Out: a frozen `Config`. Called by: `comman
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from pydantic import Field
 
 from wafermonitor.instrumentation.settings import ServiceConfig
@@ -14,8 +12,6 @@ from wafermonitor.instrumentation.settings import ServiceConfig
 
 class Config(ServiceConfig, component="deploy"):
     """How long to wait for a service to come up and to end, in seconds."""
-
-    component: ClassVar[str]
 
     start_s: float = Field(60.0, gt=0, description="how long a service may take until it answers")
     stop_s: float = Field(15.0, gt=0, description="how long a service may take to end before it is killed")
