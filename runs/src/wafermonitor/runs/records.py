@@ -271,7 +271,11 @@ class Feed(NamedTuple):
 
 
 class DeadLetter(NamedTuple):
-    """An item that cannot be stored: which signal, why, and a sample of its bytes (at most 64 KiB)."""
+    """An item that cannot be stored: which signal, why, and a sample of at most 64 KiB (what is longer is cut).
+
+    `sample` is a serialized OTLP request that holds this item alone, with its resource and scope as they came (of a data point:
+    its whole metric), so that it can be sent again. A JSON one begins with a brace, a protobuf one never does.
+    """
 
     site: str
     signal: str

@@ -26,13 +26,14 @@ from wafermonitor.runs.records import (
 )
 from wafermonitor.runs.state import Limits, State, failing_rank, overdue, run_state
 from wafermonitor.storage.cursors import FAILING_RUN, LOG, NEWEST_RUN, NEWEST_SPAN, SPAN, read_cursor, write_cursor
-from wafermonitor.storage.errors import CursorRejected
+from wafermonitor.storage.errors import CursorRejected, StorageRejected
 from wafermonitor.storage.protocol import (
     MAX_PAGE,
     Changes,
     LogQuery,
     MetricQuery,
     Page,
+    Part,
     RunQuery,
     ServiceApp,
     SiteStatus,
@@ -79,12 +80,16 @@ class _Tables:
 class Writer:
     """Stores batches; a key that is already there is not stored again."""
 
+    takes_rows = False
+
     def __init__(self, tables: _Tables) -> None:
         self._tables = tables
 
-    async def write(self, batches: Sequence[Batch]) -> None:
+    async def write(self, batches: Sequence[Batch | Part]) -> None:
         """Store all of `batches`."""
         for batch in batches:
+            if isinstance(batch, Part):
+                raise StorageRejected("the memory engine takes records, not rows")
             self._write(batch)
 
     async def close(self) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from wafermonitor.runs.records import Batch, Feed, LogRecord, MetricPoint, Run, Span
+from wafermonitor.runs.records import Batch, DeadLetter, Feed, LogRecord, MetricPoint, Run, Span
 from wafermonitor.runs.state import Limits, State
 
 T = TypeVar("T")
@@ -65,6 +65,16 @@ class StoreHealth(NamedTuple):
     engine: str
     version: str
     newest_received_ns: int | None
+
+
+class StoredDeadLetter(NamedTuple):
+    """A dead letter with its key (hex), and how often it was sent again in vain, when last (ns) and what was answered."""
+
+    key: str
+    letter: DeadLetter
+    retries: int
+    retried_ns: int | None
+    answer: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,10 +151,98 @@ class MetricQuery:
     limit: int = 10_000
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetterQuery:
+    """Which dead letters, the newest first. Empty tuples do not filter; `text` is a part of the reason, in any case."""
+
+    site: tuple[str, ...] = ()
+    signal: tuple[str, ...] = ()
+    text: str | None = None
+    cursor: str | None = None
+    limit: int = 100
+
+
+class Numbers(NamedTuple):
+    """The numbers that the store gave to a block's names; each list is aligned with the block's list of that name.
+
+    `apps` has one number for each resource: that of its (site, service).
+    """
+
+    sites: list[int]
+    apps: list[int]
+    resources: list[int]
+    scopes: list[int]
+    series: list[int]
+
+
+class Block(Protocol):
+    """Requests that were decoded straight to the rows of the store, as the native lane does it.
+
+    Names are numbered by the block's own lists until `rows` and `runs` put the store's numbers in their place. Tuples hold the
+    fields of the record they are named after, in its order; where that has a resource or a scope they hold its place in the list.
+    """
+
+    @property
+    def outcomes(self) -> list[tuple[int, int, int, str, int, str | None]]:
+        """Of each request: (items kept, rows to write, items rejected, message, items repaired, why all of it is refused)."""
+
+    @property
+    def sites(self) -> list[str]:
+        """Every site that a row of the block names."""
+
+    @property
+    def resources(self) -> list[tuple[bytes, str, str | None, str, str | None, bytes | None, str]]:
+        """`Resource` fields."""
+
+    @property
+    def scopes(self) -> list[tuple[bytes, str, str, str]]:
+        """`Scope` fields."""
+
+    @property
+    def series(self) -> list[tuple[bytes, int, int, str, str, str, int, bool, str]]:
+        """`Series` fields."""
+
+    def rows(  # noqa: PLR0917 - the order of the compiled twin, which has no keywords
+        self, table: str, first: int, last: int, numbers: Numbers, oldest_us: int, newest_us: int
+    ) -> tuple[bytes, int, bytes, int]:
+        """COPY BINARY streams of `span`, `log_record` or `metric_point`: (hot, its rows, late, its rows).
+
+        Of requests `first` to before `last`. Rows with a time outside [oldest_us, newest_us) are late. No two rows have one key.
+        A stream without a row is empty. Columns: `timescale.rows`.
+        """
+
+    def runs(self, first: int, last: int, numbers: Numbers) -> tuple[bytes, int]:
+        """A COPY BINARY stream of run deltas and its rows; one row for each run, merged by `runs.merge`."""
+
+    def processes(self, first: int, last: int) -> list[tuple[bytes, str, str, int, str, int, float | None]]:
+        """`ProcessBeat` fields."""
+
+    def feeds(self, first: int, last: int) -> list[tuple[str, str, int, int, int]]:
+        """`FeedBeat` fields."""
+
+    def dead(self, first: int, last: int) -> list[tuple[str, str, str, bytes, int]]:
+        """`DeadLetter` fields."""
+
+    def apps(self, first: int, last: int) -> list[tuple[int, int]]:
+        """(place of the resource, when its newest row was received in ns) of every resource with a row."""
+
+
+class Part(NamedTuple):
+    """Requests `first` to before `last` of a block: what a writer takes, and what a group that fails is halved into."""
+
+    block: Block
+    first: int
+    last: int
+
+
 class Writer(Protocol):
     """Stores what receivers accept. One instance may be used by several tasks; each call is one transaction."""
 
-    async def write(self, batches: Sequence[Batch]) -> None:
+    @property
+    def takes_rows(self) -> bool:
+        """True where `write` takes Parts as well as Batches."""
+
+    async def write(self, batches: Sequence[Batch | Part]) -> None:
         """Store all of `batches` durably, or none. Rows that are already there are not stored again.
 
         A name that is searched by (job, run id, lot, metric …) may be cut to 1000 bytes. Site, service and feed say whose a row
@@ -153,6 +251,12 @@ class Writer(Protocol):
         Raises StorageUnavailable (retry the same call) or StorageRejected (some row can never be stored: the caller finds out
         which batch by writing them one by one).
         """
+
+    async def forget_dead_letter(self, key: str) -> bool:
+        """Delete the dead letter with this key (it was sent again and taken, or nobody wants it); False when there is none."""
+
+    async def mark_dead_letter(self, key: str, retried_ns: int, answer: str) -> bool:
+        """Note that it was sent again and what was answered, once more without success; False when there is none."""
 
     async def close(self) -> None:
         """Finish what was begun and let go of every connection."""
@@ -190,6 +294,12 @@ class Reader(Protocol):
 
     async def changes(self, token: str | None, limit: int = 500) -> Changes:
         """What changed since `token`; None starts now, with no runs."""
+
+    async def dead_letters(self, query: DeadLetterQuery) -> Page[StoredDeadLetter]:
+        """Dead letters, a page at a time."""
+
+    async def dead_letter(self, key: str) -> StoredDeadLetter | None:
+        """One dead letter by its key."""
 
     async def limits(self) -> Limits:
         """The limits by which states are judged."""

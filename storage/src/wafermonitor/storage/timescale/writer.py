@@ -87,6 +87,8 @@ class _Group:
 class Writer:
     """Stores batches in PostgreSQL. The pool's connections must have been through `codecs.register`."""
 
+    takes_rows = False
+
     def __init__(self, pool: asyncpg.Pool, *, window_age_s: float = WINDOW_AGE_S) -> None:
         self._pool = pool
         self._window_age_s = window_age_s
