@@ -10,6 +10,7 @@ PostgreSQL's `jsonb` accepts (no NUL, no lone surrogate, finite numbers only).
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -282,6 +283,13 @@ class DeadLetter(NamedTuple):
     reason: str
     sample: bytes
     received_ns: int
+
+    @property
+    def key(self) -> bytes:
+        """SHA-256 of everything but the time, so that what is sent over and over is one letter."""
+        return hashlib.sha256(
+            b"\0".join((self.site.encode(), self.signal.encode(), self.reason.encode(), self.sample))
+        ).digest()
 
 
 @dataclass(slots=True)

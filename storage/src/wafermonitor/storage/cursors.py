@@ -21,6 +21,8 @@ NEWEST_SPAN = (int, str, str, str)
 """Start, trace, span, site."""
 LOG = (int, str)
 """Time, digest."""
+DEAD_LETTER = (int, str)
+"""When it was received, key."""
 
 
 def write_cursor(*order: int | str) -> str:

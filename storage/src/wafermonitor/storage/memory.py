@@ -25,11 +25,12 @@ from wafermonitor.runs.records import (
     Span,
 )
 from wafermonitor.runs.state import Limits, State, failing_rank, overdue, run_state
-from wafermonitor.storage.cursors import FAILING_RUN, LOG, NEWEST_RUN, NEWEST_SPAN, SPAN, read_cursor, write_cursor
+from wafermonitor.storage.cursors import DEAD_LETTER, FAILING_RUN, LOG, NEWEST_RUN, NEWEST_SPAN, SPAN, read_cursor, write_cursor
 from wafermonitor.storage.errors import CursorRejected, StorageRejected
 from wafermonitor.storage.protocol import (
     MAX_PAGE,
     Changes,
+    DeadLetterQuery,
     LogQuery,
     MetricQuery,
     Page,
@@ -38,6 +39,7 @@ from wafermonitor.storage.protocol import (
     ServiceApp,
     SiteStatus,
     SpanQuery,
+    StoredDeadLetter,
     StoredRun,
     StoreHealth,
 )
@@ -71,7 +73,7 @@ class _Tables:
         self.resources: dict[bytes, Resource] = {}
         self.last_seen: dict[tuple[str, str], ServiceApp] = {}
         self.sites: set[str] = set()
-        self.dead: list[DeadLetter] = []
+        self.dead: dict[str, StoredDeadLetter] = {}
         self.changed: dict[RunKey, int] = {}
         self.change = 0
         self.newest_received_ns: int | None = None
@@ -91,6 +93,18 @@ class Writer:
             if isinstance(batch, Part):
                 raise StorageRejected("the memory engine takes records, not rows")
             self._write(batch)
+
+    async def forget_dead_letter(self, key: str) -> bool:
+        """Delete it."""
+        return self._tables.dead.pop(key, None) is not None
+
+    async def mark_dead_letter(self, key: str, retried_ns: int, answer: str) -> bool:
+        """Count one retry."""
+        known = self._tables.dead.get(key)
+        if known is None:
+            return False
+        self._tables.dead[key] = known._replace(retries=known.retries + 1, retried_ns=retried_ns, answer=answer)
+        return True
 
     async def close(self) -> None:
         """Nothing to let go of."""
@@ -112,7 +126,10 @@ class Writer:
             self._beat_process(process)
         for feed in batch.feeds:
             self._beat_feed(feed)
-        tables.dead.extend(batch.dead)
+        for letter in batch.dead:
+            key = letter.key.hex()
+            tables.sites.add(letter.site)
+            tables.dead.setdefault(key, StoredDeadLetter(key, letter, 0, None, None))
 
     def _merge(self, run: Run) -> None:
         tables = self._tables
@@ -238,6 +255,15 @@ class Reader:
         runs = [self._judge(self._tables.runs[key], now_ns) for _, key in newer]
         return Changes(runs, str(newer[-1][0] if newer else max(now, int(token))))
 
+    async def dead_letters(self, query: DeadLetterQuery) -> Page[StoredDeadLetter]:
+        """Dead letters, newest first."""
+        found = [stored for stored in self._tables.dead.values() if _letter_matches(stored.letter, query)]
+        return _page(found, lambda stored: (-stored.letter.received_ns, stored.key), DEAD_LETTER, query.cursor, query.limit)
+
+    async def dead_letter(self, key: str) -> StoredDeadLetter | None:
+        """The one with this key."""
+        return self._tables.dead.get(key)
+
     async def limits(self) -> Limits:
         """As given when the store was made."""
         return self._limits
@@ -362,6 +388,14 @@ def _log_matches(log: LogRecord, query: LogQuery) -> bool:
         and query.site in (None, log.resource.site)
         and log.severity >= query.min_severity
         and (not query.event_names or log.event_name in query.event_names)
+    )
+
+
+def _letter_matches(letter: DeadLetter, query: DeadLetterQuery) -> bool:
+    return (
+        (not query.site or letter.site in query.site)
+        and (not query.signal or letter.signal in query.signal)
+        and (not query.text or query.text.lower() in letter.reason.lower())
     )
 
 

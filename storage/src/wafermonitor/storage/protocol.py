@@ -178,8 +178,8 @@ class Numbers(NamedTuple):
 class Block(Protocol):
     """Requests that were decoded straight to the rows of the store, as the native lane does it.
 
-    Names are numbered by the block's own lists until `rows` and `runs` put the store's numbers in their place. Tuples hold the
-    fields of the record they are named after, in its order; where that has a resource or a scope they hold its place in the list.
+    Names are numbered by the block's own lists until `rows` and `runs` put the store's numbers in their place. Tuples hold
+    the fields of the record they are named after, in its order; for a resource or scope they hold its place in the list.
     """
 
     @property
@@ -207,8 +207,8 @@ class Block(Protocol):
     ) -> tuple[bytes, int, bytes, int]:
         """COPY BINARY streams of `span`, `log_record` or `metric_point`: (hot, its rows, late, its rows).
 
-        Of requests `first` to before `last`. Rows with a time outside [oldest_us, newest_us) are late. No two rows have one key.
-        A stream without a row is empty. Columns: `timescale.rows`.
+        Of requests `first` to before `last`. Rows with a time outside [oldest_us, newest_us) are late; no two rows have
+        one key; a stream without a row is empty. Columns: `timescale.rows`.
         """
 
     def runs(self, first: int, last: int, numbers: Numbers) -> tuple[bytes, int]:

@@ -15,11 +15,22 @@ import asyncpg
 
 from wafermonitor.runs.records import Feed, LogRecord, MetricPoint, Span
 from wafermonitor.runs.state import Limits, State
-from wafermonitor.storage.cursors import FAILING_RUN, LOG, NEWEST_RUN, NEWEST_SPAN, SPAN, id_of, read_cursor, write_cursor
+from wafermonitor.storage.cursors import (
+    DEAD_LETTER,
+    FAILING_RUN,
+    LOG,
+    NEWEST_RUN,
+    NEWEST_SPAN,
+    SPAN,
+    id_of,
+    read_cursor,
+    write_cursor,
+)
 from wafermonitor.storage.errors import CursorRejected
 from wafermonitor.storage.protocol import (
     MAX_PAGE,
     Changes,
+    DeadLetterQuery,
     LogQuery,
     MetricQuery,
     Page,
@@ -27,12 +38,14 @@ from wafermonitor.storage.protocol import (
     ServiceApp,
     SiteStatus,
     SpanQuery,
+    StoredDeadLetter,
     StoredRun,
     StoreHealth,
 )
 from wafermonitor.storage.timescale.codecs import MINUS_INFINITY, Connection
 from wafermonitor.storage.timescale.failures import border
-from wafermonitor.storage.timescale.records import feed_of, log_of, point_of, run_of, span_of
+from wafermonitor.storage.timescale.records import feed_of, letter_of, log_of, point_of, run_of, span_of
+from wafermonitor.storage.timescale.rows import letter_key
 from wafermonitor.storage.timescale.statements import statement
 
 _NO_TIME = -(2**63)
@@ -135,6 +148,23 @@ class Reader:
         """Services by site and name."""
         rows = await self._fetch("list services", "apps", site)
         return [ServiceApp(row["service"], row["service_version"], row["site"], row["last_seen_unix_ns"]) for row in rows]
+
+    async def dead_letters(self, query: DeadLetterQuery) -> Page[StoredDeadLetter]:
+        """Dead letters, newest first."""
+        limit = max(1, min(query.limit, MAX_PAGE))
+        text = query.text.lower() if query.text else None
+        filters = (_wanted(query.site), _wanted(query.signal), text)
+        rows = await self._fetch("list dead letters", "dead_letters", *filters, *_letter_place(query.cursor), limit + 1)
+        letters = [letter_of(row) for row in rows]
+        if len(letters) <= limit:
+            return Page(letters, None)
+        last = letters[limit - 1]
+        return Page(letters[:limit], write_cursor(-last.letter.received_ns, last.key))
+
+    async def dead_letter(self, key: str) -> StoredDeadLetter | None:
+        """The one with this key."""
+        rows = await self._fetch("read a dead letter", "dead_letter", letter_key(key))
+        return letter_of(rows[0]) if rows else None
 
     async def changes(self, token: str | None, limit: int = 500) -> Changes:
         """Runs of transactions that `token`, a snapshot of the database, does not show.
@@ -258,6 +288,13 @@ def _log_place(cursor: str | None) -> tuple[Any, ...]:
         return (None,) * 3
     time_ns, digest = read_cursor(cursor, LOG)
     return (*_split(time_ns), id_of(digest, 32))
+
+
+def _letter_place(cursor: str | None) -> tuple[Any, ...]:
+    if cursor is None:
+        return (None,) * 2
+    negative_ns, key = read_cursor(cursor, DEAD_LETTER)
+    return (-negative_ns, id_of(key, 32))
 
 
 def _split(time_ns: int | None) -> tuple[int | None, int | None]:

@@ -9,9 +9,9 @@ from typing import Any
 
 import asyncpg
 
-from wafermonitor.runs.records import Feed, LogRecord, MetricPoint, Progress, Resource, Run, Scope, Series, Span
+from wafermonitor.runs.records import DeadLetter, Feed, LogRecord, MetricPoint, Progress, Resource, Run, Scope, Series, Span
 from wafermonitor.runs.state import State
-from wafermonitor.storage.protocol import StoredRun
+from wafermonitor.storage.protocol import StoredDeadLetter, StoredRun
 
 
 def span_of(row: asyncpg.Record) -> Span:
@@ -134,6 +134,12 @@ def run_of(row: asyncpg.Record) -> StoredRun:
         process_interval_s=row["process_interval_s"],
     )
     return StoredRun(run, State(row["state"]), row["overdue"])
+
+
+def letter_of(row: asyncpg.Record) -> StoredDeadLetter:
+    """A row of `dead_letters` or `dead_letter`."""
+    letter = DeadLetter(row["site"], row["signal"], row["reason"], row["sample"], row["received_unix_ns"])
+    return StoredDeadLetter(row["key"].hex(), letter, row["retries"], row["retried_unix_ns"], row["answer"])
 
 
 def feed_of(row: asyncpg.Record) -> Feed:

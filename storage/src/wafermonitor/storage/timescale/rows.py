@@ -287,6 +287,14 @@ def text_time(time_ns: int) -> str:
     return f"{_EPOCH + timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%S}.{rest_ns // 1000:06}Z"
 
 
+def letter_key(text: str) -> bytes:
+    """The key of a dead letter from its hex; what is no hex is the key of none."""
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        return b""
+
+
 def columns(rows: Iterable[Row]) -> list[list[Any]]:
     """Rows turned into one list per column, as unnest takes them."""
     return [list(column) for column in zip(*rows, strict=True)]

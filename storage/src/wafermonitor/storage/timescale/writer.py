@@ -13,7 +13,6 @@ import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import NamedTuple, TypeVar
 
 import asyncpg
@@ -31,6 +30,7 @@ from wafermonitor.storage.timescale.rows import (
     Ids,
     Row,
     columns,
+    letter_key,
     log_row,
     point_row,
     run_delta,
@@ -116,6 +116,18 @@ class Writer:
                 else:
                     return
         raise StorageUnavailable("cannot store this group now: other writers hold the same rows")
+
+    async def forget_dead_letter(self, key: str) -> bool:
+        """Delete it."""
+        return await self._change_letter("delete a dead letter", "delete_dead_letter", letter_key(key))
+
+    async def mark_dead_letter(self, key: str, retried_ns: int, answer: str) -> bool:
+        """Count one retry."""
+        return await self._change_letter("note a retry", "mark_dead_letter", letter_key(key), retried_ns, answer)
+
+    async def _change_letter(self, doing: str, name: str, *arguments: object) -> bool:
+        with border(doing):
+            return await self._pool.fetchval(statement(name), *arguments) is True
 
     async def close(self) -> None:
         """Nothing is kept open: the pool belongs to whoever made it."""
@@ -229,8 +241,7 @@ def _app_rows(batches: Sequence[Batch], ids: Ids) -> list[Row]:
 def _dead_rows(letters: Iterable[DeadLetter], ids: Ids) -> list[Row]:
     rows = {}
     for letter in letters:
-        parts = (letter.site.encode(), letter.signal.encode(), letter.reason.encode(), letter.sample)
-        key = sha256(b"\0".join(parts)).digest()
+        key = letter.key
         rows[key] = (key, ids.sites[letter.site], letter.signal, letter.reason, letter.sample, letter.received_ns)
     return [rows[key] for key in sorted(rows)]
 
