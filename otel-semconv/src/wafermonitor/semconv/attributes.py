@@ -170,6 +170,9 @@ WAFER_LEGACY_APP_ID: Final = "wafer.legacy.app.id"
 WAFER_LEGACY_IDEMPOTENCY_KEY: Final = "wafer.legacy.idempotency_key"
 """The `idempotency_key` of an event in the older vocabulary."""
 
+WAFER_LEGACY_SOURCE: Final = "wafer.legacy.source"
+"""The `source` of a batch in the older vocabulary, such as the program that handed it on."""
+
 CLOUD_PLATFORM: Final = "cloud.platform"
 """OpenTelemetry's `cloud.platform`."""
 
