@@ -173,13 +173,14 @@ class Lane:
         """The rows of one request."""
         decoder, field = _REQUESTS[request.signal]
         try:
-            message = _first_pass(decoder, request.body)
+            message = first_pass(decoder, request.body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise RequestRejected(f"the body is no JSON export request for {request.signal}") from None
         return walk.transcode(request, getattr(message, field), _wire)
 
 
-def _first_pass(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
+def first_pass(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
+    """Decode down to the raw items, with lone surrogates mended and depths cut off; msgspec's errors pass through."""
     if _SURROGATE.search(body):
         body = _ESCAPE.sub(_mended_surrogate, body)
     try:

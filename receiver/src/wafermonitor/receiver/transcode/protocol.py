@@ -25,6 +25,8 @@ class Encoding(StrEnum):
 
     PROTOBUF = "protobuf"
     JSON = "json"
+    EVENTS = "events"
+    """Not OTLP: the JSON of the older routes (`receiver.legacy`), which becomes log records."""
 
 
 class Request(NamedTuple):
