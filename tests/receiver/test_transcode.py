@@ -321,7 +321,7 @@ POISON = {
 }
 
 
-@pytest.mark.parametrize("encoding", list(Encoding))
+@pytest.mark.parametrize("encoding", [Encoding.PROTOBUF, Encoding.JSON])
 @pytest.mark.parametrize("kind", POISON)
 def test_poison_is_mended_or_rejected_and_never_touches_its_neighbours(kind, encoding):
     change, repair = POISON[kind]
@@ -348,7 +348,7 @@ BYTES = {
 }
 
 
-@pytest.mark.parametrize("encoding", list(Encoding))
+@pytest.mark.parametrize("encoding", [Encoding.PROTOBUF, Encoding.JSON])
 @pytest.mark.parametrize("kind", BYTES)
 def test_text_that_is_no_utf_8_is_mended_in_its_own_span(kind, encoding):
     raw, mended, repair = BYTES[kind]
@@ -440,7 +440,7 @@ def test_json_nested_beyond_the_parser_rejects_its_item_alone():
     assert [span.name for span in from_json(Signal.TRACES, deeper).batch.spans] == ["span 1", "span 2", "span 3"]
 
 
-@pytest.mark.parametrize("encoding", list(Encoding))
+@pytest.mark.parametrize("encoding", [Encoding.PROTOBUF, Encoding.JSON])
 @pytest.mark.parametrize("shape", ["array_value", "kvlist_value"])
 def test_values_as_deep_as_allowed_are_kept(encoding, shape):
     request = spans()
