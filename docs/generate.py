@@ -1,6 +1,7 @@
-"""Writes the pages that are generated: options of every component, requirements and where they are met.
+"""Writes the pages that are generated: options of every component, requirements and promises and where they are shown.
 
-In: `docs/requirements.toml`, the components' `Config` classes. Out: `docs/requirements.md`, `docs/configuration.md`.
+In: `docs/requirements.toml`, `docs/quality.toml`, the tests' names, the components' `Config` classes.
+Out: `docs/requirements.md`, `docs/quality.md`, `docs/configuration.md`.
 Called by: `make generate`; a test compares its answer with what is committed.
 
 A default that depends on the machine (folders, the host's name) stands on the page in words, so that the page is the same
@@ -30,6 +31,8 @@ COMPUTED = {
 }
 """Defaults that depend on the machine, by component and option."""
 
+GOAL_TEST = re.compile(r"^(?:async )?def (test(?:_[urapsw][0-9]{2})+_)", re.MULTILINE)
+
 PREFACE = """\
 Services read flags, then the environment, then `wafer.toml` (a table per component; `WAFER_CONFIG` names another file), then
 defaults. Instrumentation and collector read the environment alone. Of several variables in a row OpenTelemetry's own wins, then
@@ -43,7 +46,11 @@ folder is `$XDG_STATE_HOME/wafermonitor/spool` (`~/.local/state/wafermonitor/spo
 
 def pages() -> dict[Path, str]:
     """Every generated page and what it must say."""
-    return {DOCS / "requirements.md": requirements_page(), DOCS / "configuration.md": configuration_page()}
+    return {
+        DOCS / "requirements.md": requirements_page(),
+        DOCS / "quality.md": quality_page(),
+        DOCS / "configuration.md": configuration_page(),
+    }
 
 
 def requirements() -> dict[str, Any]:
@@ -65,6 +72,37 @@ def requirements_page() -> str:
             lines.append(f"| {ref} | {cell(row['asked'])} | {STATES[state]} | {linked(cell(row[state]))} |")
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"
+
+
+def quality() -> dict[str, Any]:
+    """Areas of `quality.toml`: `{"title": …, "rows": {id: {"promise": …, …}}}` by area."""
+    return tomllib.loads((DOCS / "quality.toml").read_text(encoding="utf-8"))
+
+
+def quality_page() -> str:
+    """Each promise, what shows it, the last figure and the command that gives it again."""
+    tests = tests_by_goal()
+    lines = ["# What is promised, and what shows it", "", MARK, ""]
+    for area in quality().values():
+        lines += [f"## {area['title']}", "", "| id | promise | shown by | last measured | command |", "|---|---|---|---|---|"]
+        for goal, row in area["rows"].items():
+            shown = [*filter(None, [row.get("shown")]), *(f"`{path}`" for path in tests.get(goal, []))]
+            where = linked(", ".join(dict.fromkeys(shown))) or row.get("planned", "the benchmark")
+            command = f"`{row['command']}`" if "command" in row else ("" if "planned" in row else "the tests")
+            lines.append(f"| {goal} | {cell(row['promise'])} | {where} | {linked(row.get('measured', ''))} | {command} |")
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def tests_by_goal() -> dict[str, list[str]]:
+    """Files whose tests carry a goal's id in their name (`test_u02_u03_…` counts for both), by id."""
+    found: dict[str, list[str]] = {}
+    for path in sorted((DOCS.parent / "tests").rglob("test_*.py")):
+        for name in GOAL_TEST.findall(path.read_text(encoding="utf-8")):
+            for goal in name.split("_")[1:-1]:
+                files = found.setdefault(goal[0].upper() + str(int(goal[1:])), [])
+                files += [] if (here := path.relative_to(DOCS.parent).as_posix()) in files else [here]
+    return found
 
 
 def configuration_page() -> str:
