@@ -13,8 +13,8 @@ One server serves a whole test session; a test takes a database of its own:
         empty = postgres.database()        # a new database without
         copy = postgres.database(template=dsn)   # a copy of one that nobody is connected to
 
-`kill()` is kill -9 of the postmaster; `restart()` starts it again on the same port and data; `dsn` is the server's own
-database `postgres`. All calls block, and may be made inside a running loop.
+`kill()` is kill -9 of the postmaster, `end()` an orderly stop; `restart()` starts it again on the same port and data; `dsn` is
+the server's own database `postgres`. All calls block, and may be made inside a running loop.
 """
 
 from __future__ import annotations
@@ -139,8 +139,15 @@ class Server:
             if time.monotonic() > end:
                 raise RuntimeError("backends outlive their postmaster")
 
+    def end(self) -> None:
+        """Stop in order, as an operator does: sessions are told that it shuts down. The files stay, for `restart()`."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(DEADLINE_S)
+        self._process = None
+
     def restart(self) -> None:
-        """Start again after `kill()`, or for the first time; returns when it answers."""
+        """Start again after `kill()` or `end()`, or for the first time; returns when it answers."""
         self.folder.clear()
         end = time.monotonic() + DEADLINE_S
         while not self._start_once(end):
