@@ -42,10 +42,11 @@ def receiver(*, ready_json: bool, **flags: Any) -> None:
     except ConfigRejected as error:
         raise click.UsageError(str(error)) from None
     from wafermonitor.receiver.errors import AddressRejected
+    from wafermonitor.receiver.kafka import KafkaRejected
 
     try:
         asyncio.run(_serve(config, storage_config, ready_json=ready_json))
-    except (AddressRejected, StorageError) as error:
+    except (AddressRejected, KafkaRejected, StorageError) as error:
         raise click.ClickException(str(error)) from None
 
 
@@ -65,12 +66,15 @@ async def _serve(config: Config, storage_config: StorageConfig, *, ready_json: b
             health = await storage.reader.health()
             ready = {
                 "ready": "receiver",
-                "grpc": running.grpc_address,
+                "grpc": running.grpc_address if config.otlp else None,
                 "http": running.http_address,
                 "pid": os.getpid(),
                 "engine": health.engine,
-            }
-            text = f"ready: OTLP/gRPC on {running.grpc_address}, OTLP/HTTP on {running.http_address} (store: {health.engine})"
+            } | ({"kafka": config.kafka} if config.kafka else {})
+            ways = [f"OTLP/gRPC on {running.grpc_address}", f"OTLP/HTTP on {running.http_address}"]
+            ways = ways if config.otlp else [f"pages on {running.http_address}"]
+            ways += [f"Kafka from {config.kafka}"] if config.kafka else []
+            text = f"ready: {', '.join(ways)} (store: {health.engine})"
             click.echo(json.dumps(ready) if ready_json else text)
             await stop.wait()
         finally:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from wafermonitor.instrumentation.settings import ServiceConfig
+from wafermonitor.receiver.kafka.config import KafkaConfig
 
 MIB = 1024 * 1024
 PORTS = range(65_536)
 
 
-class Config(ServiceConfig, component="receiver"):
-    """The receiver's options."""
+class Config(KafkaConfig, component="receiver"):
+    """The receiver's options; those of Kafka stand in `kafka.config`."""
 
     grpc_address: str = Field("127.0.0.1:14317", description="Where OTLP/gRPC listens, host:port; port 0 takes a free one")
     http_address: str = Field("127.0.0.1:14318", description="Where OTLP/HTTP listens, host:port; port 0 takes a free one")

@@ -64,6 +64,7 @@ class Application:
         self._pipeline = pipeline
         self._telemetry = telemetry
         self._ready = ready
+        self._routes = ROUTES if config.otlp else {}
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -91,7 +92,7 @@ class Application:
 
     async def _export(self, method: str, path: str, headers: Mapping[str, str], receive: Receive) -> _Reply:
         encoding = ENCODINGS.get(headers.get("content-type", "").partition(";")[0].strip().lower())
-        signal = ROUTES.get(path)
+        signal = self._routes.get(path)
         incoming = _Incoming(receive, headers, self._limit)
         try:
             answer = await self._accept(method, signal, encoding, headers, incoming)

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import grpc.aio
 import uvicorn
@@ -26,6 +27,9 @@ from wafermonitor.receiver.transcode.protocol import Encoding
 from wafermonitor.storage.errors import StorageError
 from wafermonitor.storage.protocol import Storage
 
+if TYPE_CHECKING:
+    from wafermonitor.receiver.kafka.consumer import Consumer
+
 READY_TIMEOUT_S = 2.0
 KEEP_ALIVE_S = 75
 BACKLOG = 1024
@@ -38,14 +42,22 @@ MARGIN_S = 0.5
 
 
 class RunningReceiver:
-    """Both listeners of a started receiver."""
+    """The listeners of a started receiver, and its consumer of Kafka if it has one. Without OTLP there is no gRPC (port 0)."""
 
     def __init__(
-        self, config: Config, pipeline: Pipeline, grpc_server: grpc.aio.Server, http_server: _HttpServer, grpc_port: int
+        self,
+        config: Config,
+        pipeline: Pipeline,
+        grpc_server: grpc.aio.Server | None,
+        http_server: _HttpServer,
+        grpc_port: int,
+        *,
+        consumer: Consumer | None,
     ) -> None:
         self.grpc_port = grpc_port
         self.http_port: int = http_server.port
         self.pipeline = pipeline
+        self.consumer = consumer
         self._config = config
         self._grpc = grpc_server
         self._http = http_server
@@ -70,9 +82,11 @@ class RunningReceiver:
     async def _stop(self) -> None:
         commit_s = max(self._config.drain_s - 2 * MARGIN_S, 0.0)
         http = asyncio.create_task(self._http.stop())
-        grpc_stop = asyncio.create_task(self._grpc.stop(commit_s + MARGIN_S))
+        stops = [http] if self._grpc is None else [http, asyncio.create_task(self._grpc.stop(commit_s + MARGIN_S))]
+        if self.consumer is not None:
+            stops.append(asyncio.create_task(self.consumer.stop(commit_s)))
         await self.pipeline.drain(commit_s)
-        await asyncio.gather(http, grpc_stop)
+        await asyncio.gather(*stops)
 
 
 class _HttpServer(uvicorn.Server):
@@ -155,25 +169,44 @@ async def start(storage: Storage, config: Config) -> RunningReceiver:
     budget = Budget(config.queue_bytes, pipeline.retry_s)
 
     async def ready() -> str | None:
-        return await _trouble(storage, pipeline)
+        return await _trouble(storage, pipeline, None if config.otlp else consumer)
 
+    consumer = _consumer(config, pipeline, storage, telemetry)
     listening = _listen(config.http_address)
+    grpc_server, grpc_port = None, 0
     try:
-        service = otlp_grpc.Service(config, budget, pipeline, telemetry)
-        grpc_server, grpc_port = await otlp_grpc.listen(config, service)
+        if config.otlp:
+            service = otlp_grpc.Service(config, budget, pipeline, telemetry)
+            grpc_server, grpc_port = await otlp_grpc.listen(config, service)
     except AddressRejected:
         listening.close()
         raise
     http_server = _HttpServer(otlp_http.Application(config, budget, pipeline, telemetry, ready), listening, config.drain_s)
     pipeline.start()
     await http_server.begin()
-    return RunningReceiver(config, pipeline, grpc_server, http_server, grpc_port)
+    if consumer is not None:
+        consumer.start()
+    return RunningReceiver(config, pipeline, grpc_server, http_server, grpc_port, consumer=consumer)
 
 
-async def _trouble(storage: Storage, pipeline: Pipeline) -> str | None:
-    """Why a sender should rather go elsewhere, or None. Says nothing of the store but that it does not answer."""
+def _consumer(config: Config, pipeline: Pipeline, storage: Storage, telemetry: Telemetry) -> Consumer | None:
+    """Kafka as a way in, where brokers are named; its client library is imported only then."""
+    if not config.kafka:
+        return None
+    from wafermonitor.receiver.kafka.consumer import Consumer
+
+    return Consumer(config, config.max_request_bytes, pipeline.submit, storage.writer, telemetry)
+
+
+async def _trouble(storage: Storage, pipeline: Pipeline, only: Consumer | None) -> str | None:
+    """Why a sender should rather go elsewhere, or None. Says nothing of the store but that it does not answer.
+
+    Kafka counts where it is the only way in; a receiver that takes OTLP can still be sent to.
+    """
     if pipeline.draining:
         return "stopping"
+    if only is not None and only.state.trouble is not None:
+        return "Kafka does not answer"
     try:
         async with asyncio.timeout(READY_TIMEOUT_S):
             await storage.reader.health()
