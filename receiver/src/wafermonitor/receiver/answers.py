@@ -15,8 +15,11 @@ from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
-from wafermonitor.receiver.errors import ReceiverError
+from wafermonitor.receiver.errors import ReceiverError, RequestRejected
 from wafermonitor.receiver.transcode.protocol import Encoding, Signal
+
+BODY = "body"
+"""The field that a BadRequest names: which one inside it is wrong stands in the text."""
 
 
 class Answer(NamedTuple):
@@ -56,12 +59,14 @@ def response(signal: Signal, answer: Answer, encoding: Encoding = Encoding.PROTO
 
 
 def status(error: ReceiverError) -> status_pb2.Status:
-    """The error as gRPC names it, with RetryInfo exactly when another try can succeed."""
+    """The error as gRPC names it, with RetryInfo exactly when another try can succeed, BadRequest when the body is wrong."""
     message = status_pb2.Status(code=error.code, message=str(error))
     if error.retry_s is not None:
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromMilliseconds(math.ceil(error.retry_s * 1000))
         message.details.add().Pack(retry)
+    if isinstance(error, RequestRejected):
+        message.details.add().Pack(error_details_pb2.BadRequest(field_violations=[{"field": BODY, "description": str(error)}]))
     return message
 
 
@@ -73,6 +78,9 @@ def status_body(error: ReceiverError, encoding: Encoding) -> bytes:
     if error.retry_s is not None:
         delay = f"{math.ceil(error.retry_s * 1000) / 1000:g}s"
         shown["details"] = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay}]
+    if isinstance(error, RequestRejected):
+        violations = [{"field": BODY, "description": str(error)}]
+        shown["details"] = [{"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": violations}]
     return msgspec.json.encode(shown)
 
 
