@@ -44,6 +44,7 @@ class Server:
     """One receiver. `otlp_grpc` and `otlp_http` are `host:port`."""
 
     def __init__(self, dsn: str, arguments: tuple[str, ...], environ: Mapping[str, str]) -> None:
+        self.dsn = dsn
         self.home = Path(tempfile.mkdtemp(prefix="wafer-receiver-"))
         self.log = self.home / "stderr"
         grpc, http = free_ports(2)

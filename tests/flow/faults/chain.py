@@ -8,6 +8,7 @@ chain.stop()
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Self
@@ -75,3 +76,8 @@ def arrived(load: Load, dsn: str, *, within_s: float) -> None:
     name, sent = load.corpus.name, stored.count_sent(load.taken)
     until(lambda: (stored.count_stored(dsn, name) or (-1,)) >= sent, f"{sent} of {name} are stored", within_s)
     assert stored.differences(load.taken, dsn, name) == []
+
+
+def last(seconds: float) -> None:
+    """How long a fault lasts: nothing is waited for."""
+    threading.Event().wait(seconds)

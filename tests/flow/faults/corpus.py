@@ -40,9 +40,9 @@ class Sent(NamedTuple):
 
 
 class Corpus:
-    """The requests of one load. `job_every`: every so many-th span is a run's."""
+    """The requests of one load. `job_every`: every so many-th span is a run's; None: none is."""
 
-    def __init__(self, name: str, *, job_every: int = 10) -> None:
+    def __init__(self, name: str, *, job_every: int | None = 10) -> None:
         self.name = name
         self._dice = random.Random(name)
         self._job_every = job_every
@@ -113,7 +113,7 @@ class Corpus:
                 span.status.code = dice.randrange(3)
                 span.status.message = "no contact" if span.status.code == 2 else ""
                 span.attributes.extend(self._attributes())
-                if index % self._job_every == 1:
+                if self._job_every and index % self._job_every == 1:
                     span.attributes.append(pair("wafer.job.name", f"job {index}"))
                 for event in range(dice.randrange(3)):
                     made = span.events.add(time_unix_nano=start_ns + event, name=f"event {event}")

@@ -24,7 +24,8 @@ from typing import NamedTuple, Protocol
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 
-from tests.flow.faults.corpus import Corpus, Sent
+from tests.flow.faults.corpus import Corpus, Sent, decoded
+from tests.receiver.otlp import as_json
 from tests.servers.otlp_relay import METHODS
 
 ANSWER_S = 60.0
@@ -60,13 +61,14 @@ class Sender(Protocol):
 class Http:
     """OTLP/HTTP with protobuf."""
 
+    media = "application/x-protobuf"
+
     def __init__(self, address: str) -> None:
         self._connection = http.client.HTTPConnection(address, timeout=ANSWER_S)
 
     def send(self, sent: Sent) -> Answer:
         try:
-            headers = {"content-type": "application/x-protobuf"}
-            self._connection.request("POST", f"/v1/{sent.signal}", sent.body, headers)
+            self._connection.request("POST", f"/v1/{sent.signal}", self.encode(sent), {"content-type": self.media})
             answer = self._connection.getresponse()
             answer.read()
         except (OSError, http.client.HTTPException):
@@ -74,8 +76,21 @@ class Http:
             return Answer(GONE)
         return Answer(answer.status, answer.headers["retry-after"] is not None, answer.status == 200)
 
+    def encode(self, sent: Sent) -> bytes:
+        """The body as this transport has it."""
+        return sent.body
+
     def close(self) -> None:
         self._connection.close()
+
+
+class HttpJson(Http):
+    """OTLP/HTTP with JSON."""
+
+    media = "application/json"
+
+    def encode(self, sent: Sent) -> bytes:
+        return as_json(decoded(sent))
 
 
 class Grpc:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
+
+from tests.flow.faults.chain import last
 
 pytestmark = [pytest.mark.postgres, pytest.mark.collector, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -19,7 +19,7 @@ def test_r11_what_is_refused_is_sent_again_until_it_is_stored(chain_of, soak):
     with load.running():
         load.take(20)
         chain.relay.refuse(REFUSED_SHARE)
-        threading.Event().wait(refusing_s)  # the fault's own length, not a wait for anything
+        last(refusing_s)
         chain.relay.refuse(0.0)
         load.take(20)
     chain.arrived(load, within_s=120)
