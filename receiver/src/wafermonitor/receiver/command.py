@@ -71,8 +71,10 @@ async def _serve(config: Config, storage_config: StorageConfig, *, ready_json: b
                 "pid": os.getpid(),
                 "engine": health.engine,
             } | ({"kafka": config.kafka} if config.kafka else {})
+            ready |= {"legacy": running.legacy_address} if running.legacy_address else {}
             ways = [f"OTLP/gRPC on {running.grpc_address}", f"OTLP/HTTP on {running.http_address}"]
             ways = ways if config.otlp else [f"pages on {running.http_address}"]
+            ways += [f"older routes on {running.legacy_address}"] if running.legacy_address else []
             ways += [f"Kafka from {config.kafka}"] if config.kafka else []
             text = f"ready: {', '.join(ways)} (store: {health.engine})"
             click.echo(json.dumps(ready) if ready_json else text)

@@ -18,6 +18,12 @@ class Config(KafkaConfig, component="receiver"):
 
     grpc_address: str = Field("127.0.0.1:14317", description="Where OTLP/gRPC listens, host:port; port 0 takes a free one")
     http_address: str = Field("127.0.0.1:14318", description="Where OTLP/HTTP listens, host:port; port 0 takes a free one")
+    legacy_port: int | None = Field(
+        None,
+        ge=0,
+        lt=len(PORTS),
+        description="Second port of the HTTP pages, on the host of http_address; the older sidecar had 17000",
+    )
     token: SecretStr | None = Field(
         None, description="Bearer token that every sender must present; none lets everyone in who reaches the address"
     )

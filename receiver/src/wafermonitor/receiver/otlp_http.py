@@ -1,7 +1,8 @@
 """OTLP/HTTP and the receiver's own pages, as a bare ASGI application.
 
-In: POST /v1/traces, /v1/logs, /v1/metrics with protobuf or JSON, plain or gzip; GET /healthz, /readyz, /metrics.
-Out: export responses or `google.rpc.Status`, both in the request's content type. Called by: `server` (uvicorn).
+In: POST /v1/traces, /v1/logs, /v1/metrics with protobuf or JSON, plain or gzip; the older routes (`legacy`); GET /healthz,
+/readyz, /metrics. Out: export responses or `google.rpc.Status`, both in the request's content type; JSON on older routes.
+Called by: `server` (uvicorn).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from wafermonitor.receiver import answers
+from wafermonitor.receiver import answers, legacy
 from wafermonitor.receiver.admission import Budget, Hold, authorize, inflate, too_large
 from wafermonitor.receiver.config import Config
 from wafermonitor.receiver.errors import (
@@ -33,7 +34,7 @@ from wafermonitor.receiver.transcode.protocol import Encoding, Request, Signal
 LOG = logging.getLogger(__name__)
 ROUTES = {f"/v1/{signal.value}": signal for signal in Signal}
 ENCODINGS = {"application/x-protobuf": Encoding.PROTOBUF, "application/json": Encoding.JSON}
-MEDIA = {encoding: media for media, encoding in ENCODINGS.items()}
+MEDIA = {encoding: media for media, encoding in ENCODINGS.items()} | {Encoding.EVENTS: "application/json"}
 HTTP_OK = 200
 HTTP_UNAVAILABLE = 503
 
@@ -64,7 +65,8 @@ class Application:
         self._pipeline = pipeline
         self._telemetry = telemetry
         self._ready = ready
-        self._routes = ROUTES if config.otlp else {}
+        self._routes = ROUTES | dict.fromkeys(legacy.PATHS, Signal.LOGS) if config.otlp else {}
+        self._older = legacy.Routes(pipeline.submit)
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -81,21 +83,30 @@ class Application:
             return None
         if path == "/healthz":
             return _Reply(HTTP_OK, "application/json", b'{"status":"ok"}')
-        if path == "/readyz":
-            trouble = await self._ready()
-            if trouble is None:
-                return _Reply(HTTP_OK, "application/json", b'{"status":"ready"}')
-            return _Reply(HTTP_UNAVAILABLE, "application/json", b'{"status":"not ready","reason":"%s"}' % trouble.encode())
+        if path == "/readyz" or path in legacy.HEALTH_PATHS:
+            return self._readiness(path, await self._ready())
         if path == "/metrics":
             return _Reply(HTTP_OK, CONTENT_TYPE_LATEST, self._telemetry.text())
         return None
 
+    @staticmethod
+    def _readiness(path: str, trouble: str | None) -> _Reply:
+        status = HTTP_OK if trouble is None else HTTP_UNAVAILABLE
+        if path in legacy.HEALTH_PATHS:
+            return _Reply(status, "application/json", legacy.health(trouble))
+        if trouble is None:
+            return _Reply(status, "application/json", b'{"status":"ready"}')
+        return _Reply(status, "application/json", b'{"status":"not ready","reason":"%s"}' % trouble.encode())
+
     async def _export(self, method: str, path: str, headers: Mapping[str, str], receive: Receive) -> _Reply:
         encoding = ENCODINGS.get(headers.get("content-type", "").partition(";")[0].strip().lower())
         signal = self._routes.get(path)
+        older = signal is not None and path in legacy.PATHS
+        if older:
+            encoding = Encoding.EVENTS if encoding is Encoding.JSON else None
         incoming = _Incoming(receive, headers, self._limit)
         try:
-            answer = await self._accept(method, signal, encoding, headers, incoming)
+            return await self._accept(method, signal, encoding, headers, incoming)
         except ReceiverError as error:
             refusal = error
         except SenderGone:
@@ -103,21 +114,17 @@ class Application:
         except Exception:
             LOG.exception("an HTTP request failed in the receiver itself")
             refusal = ReceiverUnavailable("the receiver could not do it; try again")
-        else:
-            assert signal is not None
-            assert encoding is not None
-            self._telemetry.answered("http", signal.value, None)
-            return _Reply(HTTP_OK, MEDIA[encoding], answers.response(signal, answer, encoding))
-        self._telemetry.answered("http", signal.value if signal else "none", refusal)
+        label = Encoding.EVENTS.value if older else signal.value if signal else "none"
+        self._telemetry.answered("http", label, refusal)
         if not isinstance(refusal, TooSlow):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._receive_s):
                     await incoming.discard()
-        return _refuse(refusal, encoding or Encoding.JSON, keep=incoming.complete)
+        return _refuse(refusal, Encoding.EVENTS if older else encoding or Encoding.JSON, keep=incoming.complete)
 
     async def _accept(
         self, method: str, signal: Signal | None, encoding: Encoding | None, headers: Mapping[str, str], incoming: _Incoming
-    ) -> answers.Answer:
+    ) -> _Reply:
         if signal is None:
             raise RouteRejected(f"no such path; OTLP/HTTP is POST {', '.join(ROUTES)}")
         if method != "POST":
@@ -135,7 +142,18 @@ class Application:
             if body is not sent:
                 share.add(len(body))
                 share.drop(len(sent))
-            return await self._pipeline.submit(Request(signal, encoding, body, time.time_ns()))
+            return await self._store(Request(signal, encoding, body, time.time_ns()))
+
+    async def _store(self, request: Request) -> _Reply:
+        if request.encoding is Encoding.EVENTS:
+            done = await self._older.handle(request)
+            self._telemetry.answered("http", request.encoding.value, done.error)
+            if done.error is not None:
+                return _refuse(done.error, request.encoding, keep=True, body=done.body)
+            return _Reply(done.status, MEDIA[request.encoding], done.body)
+        answer = await self._pipeline.submit(request)
+        self._telemetry.answered("http", request.signal.value, None)
+        return _Reply(HTTP_OK, MEDIA[request.encoding], answers.response(request.signal, answer, request.encoding))
 
 
 class _Incoming:
@@ -180,7 +198,8 @@ class _Incoming:
         return piece
 
 
-def _refuse(error: ReceiverError, encoding: Encoding, *, keep: bool) -> _Reply:
+def _refuse(error: ReceiverError, encoding: Encoding, *, keep: bool, body: bytes | None = None) -> _Reply:
+    """`body` is what an older route says; None for what every route says."""
     headers: list[tuple[str, str]] = []
     after = answers.retry_after(error)
     if after is not None:
@@ -194,7 +213,9 @@ def _refuse(error: ReceiverError, encoding: Encoding, *, keep: bool) -> _Reply:
     if not keep:
         # The body was not read to its end, so the next request could not be found in the stream.
         headers.append(("connection", "close"))
-    return _Reply(error.http_status, MEDIA[encoding], answers.status_body(error, encoding), tuple(headers))
+    if body is None:
+        body = legacy.refusal_body(error) if encoding is Encoding.EVENTS else answers.status_body(error, encoding)
+    return _Reply(error.http_status, MEDIA[encoding], body, tuple(headers))
 
 
 async def _write(send: Send, reply: _Reply, *, body: bool) -> None:

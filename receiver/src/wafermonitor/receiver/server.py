@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING
 import grpc.aio
 import uvicorn
 
-from wafermonitor.receiver import otlp_grpc, otlp_http
+from wafermonitor.receiver import legacy, otlp_grpc, otlp_http
 from wafermonitor.receiver.admission import Budget
 from wafermonitor.receiver.config import Config
 from wafermonitor.receiver.errors import AddressRejected
 from wafermonitor.receiver.pipeline import Pipeline
 from wafermonitor.receiver.telemetry import Telemetry
 from wafermonitor.receiver.transcode import json, python
-from wafermonitor.receiver.transcode.protocol import Encoding
+from wafermonitor.receiver.transcode.protocol import Encoding, Lane
 from wafermonitor.storage.errors import StorageError
 from wafermonitor.storage.protocol import Storage
 
@@ -53,6 +53,7 @@ class RunningReceiver:
         grpc_port: int,
         *,
         consumer: Consumer | None,
+        older: _HttpServer | None = None,
     ) -> None:
         self.grpc_port = grpc_port
         self.http_port: int = http_server.port
@@ -61,6 +62,7 @@ class RunningReceiver:
         self._config = config
         self._grpc = grpc_server
         self._http = http_server
+        self._older = older
         self._stopped: asyncio.Task[None] | None = None
 
     @property
@@ -73,6 +75,11 @@ class RunningReceiver:
         """host:port of OTLP/HTTP."""
         return f"{self._config.http_address.rpartition(':')[0]}:{self.http_port}"
 
+    @property
+    def legacy_address(self) -> str | None:
+        """host:port of the second HTTP listener, where there is one."""
+        return None if self._older is None else f"{self._config.http_address.rpartition(':')[0]}:{self._older.port}"
+
     async def stop(self) -> None:
         """Refuse what is new, commit and answer what was accepted, within `drain_s`. May be called twice."""
         if self._stopped is None:
@@ -83,6 +90,8 @@ class RunningReceiver:
         commit_s = max(self._config.drain_s - 2 * MARGIN_S, 0.0)
         http = asyncio.create_task(self._http.stop())
         stops = [http] if self._grpc is None else [http, asyncio.create_task(self._grpc.stop(commit_s + MARGIN_S))]
+        if self._older is not None:
+            stops.append(asyncio.create_task(self._older.stop()))
         if self.consumer is not None:
             stops.append(asyncio.create_task(self.consumer.stop(commit_s)))
         await self.pipeline.drain(commit_s)
@@ -165,28 +174,33 @@ async def start(storage: Storage, config: Config) -> RunningReceiver:
     """Listen on both addresses. Raises AddressRejected when one cannot be had."""
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     telemetry = Telemetry(lambda: float(budget.held_bytes))
-    pipeline = Pipeline(storage.writer, {Encoding.PROTOBUF: python.Lane(), Encoding.JSON: json.Lane()}, config, telemetry)
+    lanes: dict[Encoding, Lane] = {Encoding.PROTOBUF: python.Lane(), Encoding.JSON: json.Lane(), Encoding.EVENTS: legacy.Lane()}
+    pipeline = Pipeline(storage.writer, lanes, config, telemetry)
     budget = Budget(config.queue_bytes, pipeline.retry_s)
 
     async def ready() -> str | None:
         return await _trouble(storage, pipeline, None if config.otlp else consumer)
 
     consumer = _consumer(config, pipeline, storage, telemetry)
-    listening = _listen(config.http_address)
+    sockets = _sockets(config)
     grpc_server, grpc_port = None, 0
     try:
         if config.otlp:
             service = otlp_grpc.Service(config, budget, pipeline, telemetry)
             grpc_server, grpc_port = await otlp_grpc.listen(config, service)
     except AddressRejected:
-        listening.close()
+        for listening in sockets:
+            listening.close()
         raise
-    http_server = _HttpServer(otlp_http.Application(config, budget, pipeline, telemetry, ready), listening, config.drain_s)
+    application = otlp_http.Application(config, budget, pipeline, telemetry, ready)
+    http_server, *older = [_HttpServer(application, listening, config.drain_s) for listening in sockets]
     pipeline.start()
-    await http_server.begin()
+    await asyncio.gather(*(server.begin() for server in (http_server, *older)))
     if consumer is not None:
         consumer.start()
-    return RunningReceiver(config, pipeline, grpc_server, http_server, grpc_port, consumer=consumer)
+    return RunningReceiver(
+        config, pipeline, grpc_server, http_server, grpc_port, consumer=consumer, older=next(iter(older), None)
+    )
 
 
 def _consumer(config: Config, pipeline: Pipeline, storage: Storage, telemetry: Telemetry) -> Consumer | None:
@@ -215,12 +229,24 @@ async def _trouble(storage: Storage, pipeline: Pipeline, only: Consumer | None) 
     return None
 
 
-def _listen(address: str) -> socket.socket:
+def _sockets(config: Config) -> list[socket.socket]:
+    """The HTTP listener, and the one where older programs look for it."""
+    first = _listen(config.http_address, "http_address")
+    if config.legacy_port is None:
+        return [first]
+    try:
+        return [first, _listen(f"{config.http_address.rpartition(':')[0]}:{config.legacy_port}", "legacy_port")]
+    except AddressRejected:
+        first.close()
+        raise
+
+
+def _listen(address: str, option: str) -> socket.socket:
     host, _, port = address.rpartition(":")
     try:
         family, _, _, _, place = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
         return socket.create_server(place[:2], family=family, backlog=BACKLOG)
     except OSError:
         raise AddressRejected(
-            f"http_address = {address!r} cannot be listened on: is it taken? Set WAFER_RECEIVER_HTTP_ADDRESS"
+            f"{option}: {address} cannot be listened on: is it taken? Set WAFER_RECEIVER_{option.upper()}"
         ) from None

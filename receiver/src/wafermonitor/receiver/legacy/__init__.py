@@ -6,7 +6,7 @@ Called by: `otlp_http` (routes), `server` (the lane). Source: design/2 §2.6; `d
 
 from __future__ import annotations
 
-__all__ = ["HEALTH_PATHS", "PATHS", "Lane", "Reply", "Routes"]
+__all__ = ["HEALTH_PATHS", "PATHS", "Lane", "Reply", "Routes", "health", "refusal_body"]
 
 from wafermonitor.receiver.legacy.lane import Lane
-from wafermonitor.receiver.legacy.routes import HEALTH_PATHS, PATHS, Reply, Routes
+from wafermonitor.receiver.legacy.routes import HEALTH_PATHS, PATHS, Reply, Routes, health, refusal_body

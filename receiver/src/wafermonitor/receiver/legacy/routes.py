@@ -1,6 +1,6 @@
 """The older routes: which paths, and what is answered for each event.
 
-In: a path and an inflated body. Out: a `Reply`, after the commit. Called by: `otlp_http`, which has admitted the request.
+In: an admitted `Request` of the encoding `events`. Out: a `Reply`, after the commit. Called by: `otlp_http`.
 
 An event is `stored` (committed, or already there), `rejected` (never will be: it is a dead letter) or `retry` (the store could
 not commit now: the same body again). 200 when something was stored, 400 when nothing was and nothing ever will be.
@@ -19,7 +19,7 @@ from wafermonitor.receiver.errors import ReceiverError, RequestRejected
 from wafermonitor.receiver.legacy import bodies
 from wafermonitor.receiver.legacy.bodies import Submission
 from wafermonitor.receiver.legacy.translation import translate
-from wafermonitor.receiver.transcode.protocol import Encoding, Request, Signal
+from wafermonitor.receiver.transcode.protocol import Request
 
 PATHS = frozenset(
     {"/v1/ingest/managed", "/v1/event", "/v1/events/batch", "/v1/ingest/events", "/v1/ingest/events:batch", "/v1/ingest/batch"}
@@ -27,11 +27,10 @@ PATHS = frozenset(
 """POST. Each takes each of the three shapes of a body."""
 HEALTH_PATHS = frozenset({"/v1/health", "/v1/healthz", "/health"})
 """GET, where the older sidecar and API were asked."""
-MEDIA = "application/json"
 SERVICE = "wafer-receiver"
 INLINE_BYTES = 32 * 1024
 """Bodies up to this size are read in the loop; a thread costs more than they do."""
-HTTP_OK, HTTP_BAD, HTTP_UNAVAILABLE = 200, 400, 503
+HTTP_OK, HTTP_BAD = 200, 400
 
 Submit = Callable[[Request], Awaitable[Answer]]
 
@@ -50,35 +49,35 @@ class Routes:
     def __init__(self, submit: Submit) -> None:
         self._submit = submit
 
-    async def handle(self, body: bytes, received_ns: int) -> Reply:
+    async def handle(self, request: Request) -> Reply:
         """Store what is good in a body. Whatever is wrong is in the reply; nothing is raised but what is a defect."""
         try:
-            submission = await _apart(body, bodies.read, body)
+            submission = await _apart(request, bodies.read, request.body)
         except RequestRejected as error:
             return refuse(error)
         try:
-            refused = await self._store(submission, body, received_ns)
+            refused = await self._store(submission, request)
         except ReceiverError as error:
-            return await self._failed(submission, body, error)
+            return await self._failed(submission, request, error)
         return _done(submission, refused)
 
-    async def _store(self, submission: Submission, body: bytes, received_ns: int) -> dict[int, str]:
+    async def _store(self, submission: Submission, request: Request) -> dict[int, str]:
         """Commit; the events that are refused for good, by place, with the reason."""
-        answer = await self._submit(Request(Signal.LOGS, Encoding.EVENTS, body, received_ns))
+        answer = await self._submit(request)
         if not answer.rejected:
             return {}
-        refused = await self._refusals(submission, body)
+        refused = await _refusals(submission, request)
         if answer.rejected > len(refused):
             # The store refused rows that nobody foresaw. Sending halves again finds them; what is stored is not stored twice.
             places = [place for place in range(len(submission.items)) if place not in refused]
-            for place in await self._guilty(submission, places, received_ns):
+            for place in await self._guilty(submission, places, request):
                 refused[place] = "the store refuses this event for good"
         return refused
 
-    async def _guilty(self, submission: Submission, places: Sequence[int], received_ns: int) -> list[int]:
+    async def _guilty(self, submission: Submission, places: Sequence[int], request: Request) -> list[int]:
         body = submission.body([submission.items[place] for place in places])
         try:
-            rejected = (await self._submit(Request(Signal.LOGS, Encoding.EVENTS, body, received_ns))).rejected
+            rejected = (await self._submit(request._replace(body=body))).rejected
         except RequestRejected:
             rejected = len(places)
         if not rejected:
@@ -87,23 +86,18 @@ class Routes:
             return list(places)
         middle = len(places) // 2
         halves = places[:middle], places[middle:]
-        return [place for half in halves for place in await self._guilty(submission, half, received_ns)]
+        return [place for half in halves for place in await self._guilty(submission, half, request)]
 
-    async def _failed(self, submission: Submission, body: bytes, error: ReceiverError) -> Reply:
+    async def _failed(self, submission: Submission, request: Request, error: ReceiverError) -> Reply:
         """The whole body could not be committed: which of its events are worth another try."""
         if error.retry_s is None:
             return refuse(error, [_result(place, "rejected", str(error)) for place in range(len(submission.items))])
-        refused = await self._refusals(submission, body)
+        refused = await _refusals(submission, request)
         results = [
             _result(place, "rejected", refused[place]) if place in refused else _result(place, "retry", str(error))
             for place in range(len(submission.items))
         ]
         return refuse(error, results)
-
-    @staticmethod
-    async def _refusals(submission: Submission, body: bytes) -> dict[int, str]:
-        translated = await _apart(body, translate, submission)
-        return {place: refusal.reason for place, refusal in translated.refusals.items()}
 
 
 def refuse(error: ReceiverError, results: Collection[dict[str, Any]] = ()) -> Reply:
@@ -117,14 +111,10 @@ def refusal_body(error: ReceiverError, results: Collection[dict[str, Any]] = ())
     return msgspec.json.encode(shown | ({"results": results} if results else {}))
 
 
-def health(trouble: str | None) -> Reply:
-    """Whether events can be stored now."""
-    shown = (
-        {"status": "ok", "service": SERVICE}
-        if trouble is None
-        else {"status": "degraded", "service": SERVICE, "reason": trouble}
-    )
-    return Reply(HTTP_OK if trouble is None else HTTP_UNAVAILABLE, msgspec.json.encode(shown))
+def health(trouble: str | None) -> bytes:
+    """Whether events can be stored now, as the older services said it."""
+    shown = {"status": "ok" if trouble is None else "degraded", "service": SERVICE}
+    return msgspec.json.encode(shown | ({"reason": trouble} if trouble else {}))
 
 
 def _done(submission: Submission, refused: dict[int, str]) -> Reply:
@@ -155,8 +145,13 @@ def _result(place: int, status: str, error: str | None = None) -> dict[str, Any]
     return found | ({"error": error} if error else {})
 
 
-async def _apart(body: bytes, function: Callable[..., Any], *arguments: Any) -> Any:
+async def _refusals(submission: Submission, request: Request) -> dict[int, str]:
+    translated = await _apart(request, translate, submission)
+    return {place: refusal.reason for place, refusal in translated.refusals.items()}
+
+
+async def _apart(request: Request, function: Callable[..., Any], *arguments: Any) -> Any:
     """Call a function that takes as long as the body is."""
-    if len(body) <= INLINE_BYTES:
+    if len(request.body) <= INLINE_BYTES:
         return function(*arguments)
     return await asyncio.to_thread(function, *arguments)
