@@ -17,6 +17,7 @@ import click
 from wafermonitor.instrumentation import service, settings
 from wafermonitor.instrumentation.errors import ConfigRejected
 from wafermonitor.receiver.config import Config
+from wafermonitor.receiver.dead_letters.command import dead_letters
 from wafermonitor.storage.config import MEMORY
 from wafermonitor.storage.config import Config as StorageConfig
 from wafermonitor.storage.errors import StorageError
@@ -27,15 +28,20 @@ LONG_GARBAGE_CYCLES = 50_000
 """Objects of a request die with it by their counts; looking for cycles among them at every 700th costs a tenth of the time."""
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @settings.options(Config)
 @click.option("--ready-json", is_flag=True, help="Print the ready line as one JSON object.")
-def receiver(*, ready_json: bool, **flags: Any) -> None:
+@click.pass_context
+def receiver(context: click.Context, *, ready_json: bool, **flags: Any) -> None:
     """Take OTLP in by gRPC and HTTP; answer when it is committed.
 
     The store is the one of WAFER_STORAGE_DSN, or the embedded PostgreSQL. Exit codes: 0 stopped in order, 1 an address or the
     store cannot be used, 2 a setting is wrong.
     """
+    if context.invoked_subcommand is not None:
+        if ready_json or any(value is not None for value in flags.values()):
+            raise click.UsageError(f"`{context.invoked_subcommand}` takes its own options only, behind its name")
+        return
     service.configure_logging(SERVICE)
     try:
         config, storage_config = Config.load(**flags), StorageConfig.load()
@@ -48,6 +54,9 @@ def receiver(*, ready_json: bool, **flags: Any) -> None:
         asyncio.run(_serve(config, storage_config, ready_json=ready_json))
     except (AddressRejected, KafkaRejected, StorageError) as error:
         raise click.ClickException(str(error)) from None
+
+
+receiver.add_command(dead_letters)
 
 
 async def _serve(config: Config, storage_config: StorageConfig, *, ready_json: bool) -> None:

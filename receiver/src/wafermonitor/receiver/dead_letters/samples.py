@@ -1,0 +1,136 @@
+"""The sample of a dead letter as what it was: a request that a lane can decode again, or something to look at.
+
+A sample is a request with one item (OTLP, or a body of the older routes), or that item alone; then its resource is lost but for
+the site. In: a `DeadLetter`. Out: a `Request`, or JSON values. Called by: `retry`, `command`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.unknown_fields import UnknownFieldSet
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from wafermonitor.instrumentation.otlp_json import request_from_proto
+from wafermonitor.receiver.errors import RequestRejected
+from wafermonitor.receiver.legacy.lane import SIGNAL as OLDER
+from wafermonitor.receiver.transcode.policies import MAX_SAMPLE_BYTES
+from wafermonitor.receiver.transcode.protocol import Encoding, Request, Signal
+from wafermonitor.runs.records import UNSET_SITE, DeadLetter
+from wafermonitor.semconv import attributes as names
+
+CUT = f"the sample was cut at {MAX_SAMPLE_BYTES} bytes; send the item again from where it came"
+UNREADABLE = "the sample is no request or item that can be decoded"
+SHOWN_BYTES = 2048
+"""Of a sample that cannot be decoded."""
+_JSON_STARTS = b"{["
+
+
+class _Shape(NamedTuple):
+    request: type[Message]
+    item: type[Message]
+    groups: str
+    scopes: str
+    items: str
+
+
+_SHAPES = {
+    Signal.TRACES: _Shape(ExportTraceServiceRequest, Span, "resourceSpans", "scopeSpans", "spans"),
+    Signal.LOGS: _Shape(ExportLogsServiceRequest, LogRecord, "resourceLogs", "scopeLogs", "logRecords"),
+    Signal.METRICS: _Shape(ExportMetricsServiceRequest, Metric, "resourceMetrics", "scopeMetrics", "metrics"),
+}
+_OBJECT: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def request_of(letter: DeadLetter) -> Request:
+    """The sample as a request. RequestRejected when it was cut, or is nothing that a lane reads."""
+    if len(letter.sample) >= MAX_SAMPLE_BYTES:
+        raise RequestRejected(CUT)
+    if letter.signal == OLDER:
+        return Request(Signal.LOGS, Encoding.EVENTS, letter.sample, letter.received_ns)
+    try:
+        signal = Signal(letter.signal)
+    except ValueError:
+        raise RequestRejected(UNREADABLE) from None
+    if letter.sample[:1] in _JSON_STARTS:
+        encoding, body = _json(signal, letter)
+    else:
+        encoding, body = Encoding.PROTOBUF, _protobuf(signal, letter)
+    return Request(signal, encoding, body, letter.received_ns)
+
+
+def view(letter: DeadLetter) -> Any:
+    """What the sample says, as JSON values; of one that cannot be decoded the first bytes, as text with U+FFFD."""
+    try:
+        if letter.sample[:1] in _JSON_STARTS:
+            return msgspec.json.decode(letter.sample)
+        signal = Signal(letter.signal)
+        shape = _SHAPES[signal]
+        whole = shape.request.FromString(letter.sample)
+        return request_from_proto(whole if _is_whole(whole) else shape.item.FromString(letter.sample))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, DecodeError, ValueError):
+        return letter.sample[:SHOWN_BYTES].decode("utf-8", "replace")
+
+
+def _json(signal: Signal, letter: DeadLetter) -> tuple[Encoding, bytes]:
+    shape = _SHAPES[signal]
+    try:
+        found = _OBJECT.decode(letter.sample)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        # An array, or broken JSON: the lane of the older bodies knows the one, and refuses the other.
+        return Encoding.EVENTS, letter.sample
+    if shape.groups in found:
+        return Encoding.JSON, letter.sample
+    if signal is Signal.LOGS and ("events" in found or "entity" in found):
+        return Encoding.EVENTS, letter.sample
+    resource = (
+        {"attributes": [{"key": names.WAFER_SITE_ID, "value": {"stringValue": letter.site}}]} if _has_site(letter) else {}
+    )
+    group = {"resource": resource, shape.scopes: [{shape.items: [msgspec.Raw(letter.sample)]}]}
+    return Encoding.JSON, msgspec.json.encode({shape.groups: [group]})
+
+
+def _protobuf(signal: Signal, letter: DeadLetter) -> bytes:
+    if _is_whole(_parsed(_SHAPES[signal].request, letter.sample)):
+        return letter.sample
+    item = _field(2, letter.sample)
+    resource = _field(1, _site(letter.site)) if _has_site(letter) else b""
+    return _field(1, resource + _field(2, item))
+
+
+def _parsed(kind: type[Message], sample: bytes) -> Message | None:
+    try:
+        return kind.FromString(sample)
+    except DecodeError:
+        return None
+
+
+def _is_whole(message: Message | None) -> bool:
+    """A request has its groups and nothing else; an item read as one has fields that a request does not know."""
+    return message is not None and bool(message.ListFields()) and not len(UnknownFieldSet(message))
+
+
+def _has_site(letter: DeadLetter) -> bool:
+    return letter.site != UNSET_SITE
+
+
+def _site(site: str) -> bytes:
+    """A resource with the site alone: Resource{attributes = 1: KeyValue{key = 1, value = 2: AnyValue{string_value = 1}}}."""
+    return _field(1, _field(1, names.WAFER_SITE_ID.encode()) + _field(2, _field(1, site.encode())))
+
+
+def _field(number: int, value: bytes) -> bytes:
+    """A length-delimited field on the wire."""
+    length, size = bytearray(), len(value)
+    while size > 0x7F:  # noqa: PLR2004 - a varint has seven bits in a byte
+        length.append(size & 0x7F | 0x80)
+        size >>= 7
+    length.append(size)
+    return bytes([number << 3 | 2]) + bytes(length) + value
