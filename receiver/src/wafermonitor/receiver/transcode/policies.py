@@ -50,12 +50,24 @@ class Repair(StrEnum):
     NO_TIME = "time_missing"
 
 
-_encoder = msgspec.json.Encoder(order="sorted")
+SMALL_BYTES = 4096
+"""msgspec's own sort takes quadratic time, with the GIL held, for keys in an unlucky order: it gets what fits in here."""
+_encoder = msgspec.json.Encoder()
+_sorting_encoder = msgspec.json.Encoder(order="sorted")
 
 
 def canonical(value: Any) -> str:
     """JSON text with keys in order of code points at every level, no white space, UTF-8 as it is, integers exact."""
-    return _encoder.encode(value).decode()
+    if len(_encoder.encode(value)) <= SMALL_BYTES:
+        return _sorting_encoder.encode(value).decode()
+    return _encoder.encode(_ordered(value)).decode()
+
+
+def _ordered(value: Any) -> Any:
+    """The same value, with the keys of each object put in order. Code points and UTF-8 have the same order."""
+    if isinstance(value, dict):
+        return {key: _ordered(value[key]) for key in sorted(value)}
+    return [_ordered(item) for item in value] if isinstance(value, list) else value
 
 
 def digest(*parts: bytes) -> bytes:
