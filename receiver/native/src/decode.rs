@@ -1,0 +1,308 @@
+//! A list of requests → one block: request by request, resource by resource, scope by scope, item by item.
+//!
+//! In: bodies of OTLP requests, each read within its own bounds. Out: `Block`. Whatever is wrong with an item stays with the item.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
+
+use crate::encoder::RowEncoder;
+use crate::marks::Marks;
+use crate::records::{Block, DeadLetter, Ends, Outcome, Scope, Signal, keep};
+use crate::reject::Reject;
+use crate::request::{Group, groups};
+use crate::sender::{self, Sender, UNSET_SITE};
+use crate::value::Attributes;
+
+/// One span, log record or metric point as it came.
+pub const MAX_ITEM_BYTES: usize = 16 * 1024 * 1024;
+/// What a dead letter keeps of a rejected item.
+pub const MAX_SAMPLE_BYTES: usize = 64 * 1024;
+/// How many different reasons the sender is told.
+const MAX_REASONS: usize = 5;
+
+/// One request to decode.
+#[derive(Debug, Clone, Copy)]
+#[allow(missing_docs)] // named as in `transcode.protocol.Request`
+pub struct Request<'a> {
+    pub signal: Signal,
+    pub body: &'a [u8],
+    pub received_ns: i64,
+}
+
+/// Decode requests to rows in `encoder`'s format.
+pub fn decode<E: RowEncoder>(requests: &[Request<'_>], encoder: &E) -> Block {
+    let mut decoder = Decoder::new(encoder);
+    decoder.block.ends.push(Ends::default());
+    decoder.block.arena.reserve(requests.iter().map(|request| request.body.len()).sum::<usize>() * 5 / 4);
+    for request in requests {
+        decoder.request(*request);
+    }
+    decoder.block
+}
+
+/// Where an item stands.
+#[derive(Clone, Copy)]
+#[allow(missing_docs)] // positions in `Decoder::senders` and `Decoder::scopes`
+pub struct Stand {
+    pub sender: usize,
+    pub scope: usize,
+    pub received_ns: i64,
+}
+
+/// What is used again from item to item.
+#[derive(Default)]
+#[allow(missing_docs)] // named as what they hold
+pub struct Scratch<'a> {
+    pub item: Attributes<'a>,
+    pub inner: Attributes<'a>,
+    pub attributes: Vec<u8>,
+    pub events: Vec<u8>,
+    pub links: Vec<u8>,
+    pub event_messages: Vec<&'a [u8]>,
+    pub link_messages: Vec<&'a [u8]>,
+}
+
+/// A scope that was read.
+pub struct KnownScope {
+    pub(crate) key: [u8; 32],
+    /// Kept until an item needs it; then it gets a number.
+    scope: Option<Scope>,
+    number: u32,
+}
+
+type Map<K, V> = HashMap<K, V, RandomState>;
+
+/// The block while it grows.
+pub struct Decoder<'a, 'e, E> {
+    pub(crate) encoder: &'e E,
+    pub(crate) block: Block,
+    pub(crate) scratch: Scratch<'a>,
+    pub(crate) senders: Vec<Sender>,
+    pub(crate) scopes: Vec<KnownScope>,
+    pub(crate) series_of: Map<[u8; 32], u32>,
+    sender_of: Map<Cow<'a, [u8]>, Result<usize, Reject>>,
+    scope_of: Map<Cow<'a, [u8]>, Result<usize, Reject>>,
+    site_of: Map<String, u32>,
+    resource_of: Map<[u8; 32], u32>,
+    scope_number_of: Map<[u8; 32], u32>,
+    reasons: Vec<(String, usize)>,
+    reason_of: Map<String, usize>,
+    repaired: usize,
+    signal: Signal,
+}
+
+impl<'a, 'e, E: RowEncoder> Decoder<'a, 'e, E> {
+    fn new(encoder: &'e E) -> Self {
+        Self {
+            encoder,
+            block: Block::default(),
+            scratch: Scratch::default(),
+            senders: Vec::new(),
+            scopes: Vec::new(),
+            series_of: Map::default(),
+            sender_of: Map::default(),
+            scope_of: Map::default(),
+            site_of: Map::default(),
+            resource_of: Map::default(),
+            scope_number_of: Map::default(),
+            reasons: Vec::new(),
+            reason_of: Map::default(),
+            repaired: 0,
+            signal: Signal::Traces,
+        }
+    }
+
+    fn request(&mut self, request: Request<'a>) {
+        let before = self.block.end();
+        self.signal = request.signal;
+        self.repaired = 0;
+        self.reasons.clear();
+        self.reason_of.clear();
+        let mut outcome = Outcome::default();
+        match groups(request.body) {
+            Err(_) => outcome.error = Some(format!("the body is no protobuf export request for {}", request.signal.name())),
+            Ok(groups) => {
+                for group in groups {
+                    self.group(group, request.received_ns);
+                }
+                self.tell(before, &mut outcome);
+            }
+        }
+        self.block.outcomes.push(outcome);
+        let ends = self.block.end();
+        self.block.ends.push(ends);
+    }
+
+    fn group(&mut self, group: Group<'a>, received_ns: i64) {
+        let sender = match self.sender(group.resource) {
+            Ok(sender) => sender,
+            Err(Reject(reason)) => {
+                let reason = format!("resource: {reason}");
+                for item in group.scoped.iter().flat_map(|scoped| &scoped.items) {
+                    self.reject(UNSET_SITE, &reason, item, received_ns);
+                }
+                return;
+            }
+        };
+        for scoped in group.scoped {
+            match self.scope(scoped.scope) {
+                Ok(scope) => {
+                    let group = Stand { sender, scope, received_ns };
+                    for item in scoped.items {
+                        self.item(item, group);
+                    }
+                }
+                Err(Reject(reason)) => {
+                    let (reason, site) = (format!("scope: {reason}"), self.senders[sender].site.clone());
+                    for item in &scoped.items {
+                        self.reject(&site, &reason, item, received_ns);
+                    }
+                }
+            }
+        }
+    }
+
+    fn item(&mut self, item: &'a [u8], group: Stand) {
+        let add = match self.signal {
+            Signal::Traces => Self::add_span,
+            Signal::Logs => Self::add_log,
+            Signal::Metrics => Self::add_metric,
+        };
+        self.isolate(item, group, |decoder, item, group| add(decoder, item, group));
+    }
+
+    /// Add one item; whatever is wrong with it stays with it.
+    pub(crate) fn isolate(
+        &mut self,
+        item: &'a [u8],
+        group: Stand,
+        add: impl FnOnce(&mut Self, &'a [u8], Stand) -> Result<Marks, Reject>,
+    ) {
+        let added = if item.len() > MAX_ITEM_BYTES {
+            Err(format!("item is larger than {MAX_ITEM_BYTES} bytes").into())
+        } else {
+            add(self, item, group)
+        };
+        match added {
+            Ok(marks) => self.repaired += usize::from(!marks.is_empty()),
+            Err(Reject(reason)) => {
+                let site = self.senders[group.sender].site.clone();
+                self.reject(&site, &reason, item, group.received_ns);
+            }
+        }
+    }
+
+    #[cold]
+    fn reject(&mut self, site: &str, reason: &str, item: &[u8], received_ns: i64) {
+        if let Some(&index) = self.reason_of.get(reason) {
+            self.reasons[index].1 += 1;
+        } else {
+            self.reason_of.insert(reason.to_owned(), self.reasons.len());
+            self.reasons.push((reason.to_owned(), 1));
+        }
+        let sample = keep(&item[..item.len().min(MAX_SAMPLE_BYTES)], &mut self.block.arena);
+        let site = self.site(site);
+        self.block.dead.push(DeadLetter { site, signal: self.signal, reason: reason.to_owned(), sample, received_ns });
+    }
+
+    fn sender(&mut self, resource: Cow<'a, [u8]>) -> Result<usize, Reject> {
+        if let Some(known) = self.sender_of.get(&resource) {
+            return known.clone();
+        }
+        let made = sender::sender(&resource, &mut self.block.arena).map(|sender| {
+            self.senders.push(sender);
+            self.senders.len() - 1
+        });
+        self.sender_of.insert(resource, made.clone());
+        made
+    }
+
+    fn scope(&mut self, scope: Cow<'a, [u8]>) -> Result<usize, Reject> {
+        if let Some(known) = self.scope_of.get(&scope) {
+            return known.clone();
+        }
+        let made = sender::scope(&scope).map(|scope| {
+            self.scopes.push(KnownScope { key: scope.key, scope: Some(scope), number: 0 });
+            self.scopes.len() - 1
+        });
+        self.scope_of.insert(scope, made.clone());
+        made
+    }
+
+    fn site(&mut self, name: &str) -> u32 {
+        if let Some(&number) = self.site_of.get(name) {
+            return number;
+        }
+        let number = position(self.block.sites.len());
+        self.block.sites.push(name.to_owned());
+        self.site_of.insert(name.to_owned(), number);
+        number
+    }
+
+    /// The numbers of a stored item's resource, scope and site in the block; they get one now if they have none yet.
+    #[inline]
+    pub(crate) fn numbers(&mut self, group: Stand) -> (u32, u32, u32) {
+        let resource = match self.senders[group.sender].number {
+            Some(number) => number,
+            None => self.number_resource(group.sender),
+        };
+        let heard_since = self.block.ends.last().map_or(0, |ends| ends.heard);
+        // Neighbours mostly have one sender, so the newest entry is the one; doubles cost nothing but a row of four numbers.
+        if self.block.heard.len() == heard_since || self.block.heard.last() != Some(&(resource, group.received_ns)) {
+            self.block.heard.push((resource, group.received_ns));
+        }
+        let known = &self.scopes[group.scope];
+        let scope = if known.scope.is_none() { known.number } else { self.number_scope(group.scope) };
+        (resource, scope, self.block.resources[resource as usize].site)
+    }
+
+    #[cold]
+    fn number_resource(&mut self, sender: usize) -> u32 {
+        let site = self.senders[sender].site.clone();
+        let site = self.site(&site);
+        let number = match self.senders[sender].resource.take() {
+            None => 0,
+            Some(mut resource) => *self.resource_of.entry(resource.key).or_insert_with(|| {
+                resource.site = site;
+                self.block.resources.push(resource);
+                position(self.block.resources.len() - 1)
+            }),
+        };
+        self.senders[sender].number = Some(number);
+        number
+    }
+
+    #[cold]
+    fn number_scope(&mut self, scope: usize) -> u32 {
+        let known = &mut self.scopes[scope];
+        if let Some(found) = known.scope.take() {
+            known.number = *self.scope_number_of.entry(found.key).or_insert_with(|| {
+                self.block.scopes.push(found);
+                position(self.block.scopes.len() - 1)
+            });
+        }
+        known.number
+    }
+
+    fn tell(&mut self, before: Ends, outcome: &mut Outcome) {
+        let after = self.block.end();
+        outcome.items = after.spans - before.spans + after.logs - before.logs + after.points - before.points;
+        outcome.rows = outcome.items + after.runs - before.runs + after.processes - before.processes + after.feeds - before.feeds
+            + after.dead
+            - before.dead;
+        outcome.repaired = self.repaired;
+        outcome.rejected = self.reasons.iter().map(|(_, number)| number).sum();
+        if outcome.rejected > 0 {
+            self.reasons.sort_by_key(|(_, number)| std::cmp::Reverse(*number));
+            let told: Vec<_> = self.reasons.iter().take(MAX_REASONS).map(|(reason, number)| format!("{reason} ({number})")).collect();
+            outcome.message = format!("{} {} rejected for good: {}", outcome.rejected, self.signal.noun(), told.join("; "));
+        }
+    }
+}
+
+/// A position as a number; a block of 64 MiB of requests has far fewer names.
+pub(crate) fn position(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,197 @@
+//! The module as Python sees it: `decode` and `Block`. The types are in `wafermonitor/native.pyi`.
+
+use pyo3::exceptions::{PyIndexError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList, PyTuple};
+
+use crate::copy::CopyBinary;
+use crate::decode::{Request, decode as decode_requests};
+use crate::part::{self, Chosen, Mark, Numbers, Unnumbered};
+use crate::records::{self, Ends, Place, Signal};
+
+const ENCODER: CopyBinary = CopyBinary;
+
+/// What a list of requests became; the rows are written when their numbers are known.
+#[pyclass(frozen, module = "wafermonitor.native")]
+struct Block(records::Block);
+
+/// Decode requests: (signal, body, when it was received in ns). Never fails for a body, however broken.
+#[pyfunction]
+fn decode(py: Python<'_>, requests: Vec<(String, Bound<'_, PyBytes>, i64)>) -> PyResult<Block> {
+    let requests = requests
+        .iter()
+        .map(|(signal, body, received_ns)| {
+            let signal = Signal::named(signal).ok_or_else(|| PyValueError::new_err(format!("{signal:?} is no signal")))?;
+            Ok(Request { signal, body: body.as_bytes(), received_ns: *received_ns })
+        })
+        .collect::<PyResult<Vec<_>>>()?;
+    Ok(Block(py.detach(|| decode_requests(&requests, &ENCODER))))
+}
+
+type NumbersArgument = (Vec<i16>, Vec<i32>, Vec<i32>, Vec<i32>, Vec<i32>);
+type Streams<'py> = (Bound<'py, PyBytes>, usize, Bound<'py, PyBytes>, usize);
+
+fn numbers_of((sites, apps, resources, scopes, series): NumbersArgument) -> Numbers {
+    Numbers { sites, apps, resources, scopes, series }
+}
+
+fn unnumbered(_: Unnumbered) -> PyErr {
+    PyValueError::new_err("a name of the block has no number")
+}
+
+impl Block {
+    fn between(&self, first: usize, last: usize) -> PyResult<(Ends, Ends)> {
+        let found = self.0.between(first, last);
+        found.ok_or_else(|| PyIndexError::new_err(format!("a block of {} requests has no [{first}, {last})", self.0.outcomes.len())))
+    }
+
+    fn text(&self, place: Place) -> &str {
+        place.of(&self.0.arena).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default()
+    }
+
+    fn site(&self, number: u32) -> &str {
+        self.0.sites.get(number as usize).map_or("", String::as_str)
+    }
+
+    fn streams<'py, M: Mark + Sync>(
+        &self,
+        py: Python<'py>,
+        marks: &[M],
+        range: std::ops::Range<usize>,
+        numbers: &Numbers,
+        hot_us: std::ops::Range<i64>,
+    ) -> PyResult<Streams<'py>> {
+        let (hot, late) = py.detach(|| part::choose(marks, range, &self.0, hot_us));
+        let stream = |chosen: &Chosen| {
+            PyBytes::new_with(py, chosen.stream_len::<CopyBinary>(), |out| {
+                py.detach(|| part::write(chosen, marks, &self.0, numbers, &ENCODER, out)).map_err(unnumbered)
+            })
+        };
+        Ok((stream(&hot)?, hot.len(), stream(&late)?, late.len()))
+    }
+}
+
+#[pymethods]
+impl Block {
+    #[getter]
+    fn outcomes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let rows = self.0.outcomes.iter().map(|outcome| {
+            (outcome.items, outcome.rows, outcome.rejected, &outcome.message, outcome.repaired, &outcome.error)
+        });
+        PyList::new(py, rows.collect::<Vec<_>>())
+    }
+
+    #[getter]
+    fn sites(&self) -> &[String] {
+        &self.0.sites
+    }
+
+    #[getter]
+    fn resources<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        list(py, &self.0.resources, |one| {
+            let process_key = one.process_key.as_ref().map(|key| PyBytes::new(py, key));
+            let (key, site) = (PyBytes::new(py, &one.key), self.site(one.site));
+            (key, site, &one.feed, &one.service, &one.service_version, process_key, &one.attributes).into_pyobject(py)
+        })
+    }
+
+    #[getter]
+    fn scopes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        list(py, &self.0.scopes, |one| (PyBytes::new(py, &one.key), &one.name, &one.version, &one.attributes).into_pyobject(py))
+    }
+
+    #[getter]
+    fn series<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        list(py, &self.0.series, |one| {
+            let key = PyBytes::new(py, &one.key);
+            let described = (key, one.resource, one.scope, &one.name, &one.unit, one.kind, one.temporality, one.monotonic, &one.attributes);
+            described.into_pyobject(py)
+        })
+    }
+
+    #[pyo3(signature = (table, first, last, numbers, oldest_us, newest_us))]
+    #[allow(clippy::too_many_arguments)] // the Block protocol of wafermonitor.storage has them
+    fn rows<'py>(
+        &self,
+        py: Python<'py>,
+        table: &str,
+        first: usize,
+        last: usize,
+        numbers: NumbersArgument,
+        oldest_us: i64,
+        newest_us: i64,
+    ) -> PyResult<Streams<'py>> {
+        let (from, to) = self.between(first, last)?;
+        let (numbers, hot_us) = (numbers_of(numbers), oldest_us..newest_us);
+        match table {
+            "span" => self.streams(py, &self.0.spans, from.spans..to.spans, &numbers, hot_us),
+            "log_record" => self.streams(py, &self.0.logs, from.logs..to.logs, &numbers, hot_us),
+            "metric_point" => self.streams(py, &self.0.points, from.points..to.points, &numbers, hot_us),
+            _ => Err(PyValueError::new_err(format!("{table:?} is no table of rows"))),
+        }
+    }
+
+    #[pyo3(signature = (first, last, numbers))]
+    fn runs<'py>(&self, py: Python<'py>, first: usize, last: usize, numbers: NumbersArgument) -> PyResult<(Bound<'py, PyBytes>, usize)> {
+        let (from, to) = self.between(first, last)?;
+        let sites = numbers.0;
+        let (stream, rows) = py.detach(|| part::runs(&self.0, from.runs..to.runs, &sites, &ENCODER)).map_err(unnumbered)?;
+        Ok((PyBytes::new(py, &stream), rows))
+    }
+
+    #[pyo3(signature = (first, last))]
+    fn processes<'py>(&self, py: Python<'py>, first: usize, last: usize) -> PyResult<Bound<'py, PyList>> {
+        let (from, to) = self.between(first, last)?;
+        list(py, &self.0.processes[from.processes..to.processes], |beat| {
+            let (key, host, instance) = (PyBytes::new(py, &beat.key), self.text(beat.host), self.text(beat.instance_id));
+            (key, self.site(beat.site), host, beat.pid, instance, beat.beat_ns, beat.interval_s).into_pyobject(py)
+        })
+    }
+
+    #[pyo3(signature = (first, last))]
+    fn feeds<'py>(&self, py: Python<'py>, first: usize, last: usize) -> PyResult<Bound<'py, PyList>> {
+        let (from, to) = self.between(first, last)?;
+        list(py, &self.0.feeds[from.feeds..to.feeds], |beat| {
+            (self.site(beat.site), self.text(beat.feed), beat.beat_ns, beat.received_ns, beat.skew_ns).into_pyobject(py)
+        })
+    }
+
+    #[pyo3(signature = (first, last))]
+    fn dead<'py>(&self, py: Python<'py>, first: usize, last: usize) -> PyResult<Bound<'py, PyList>> {
+        let (from, to) = self.between(first, last)?;
+        list(py, &self.0.dead[from.dead..to.dead], |letter| {
+            let sample = PyBytes::new(py, letter.sample.of(&self.0.arena).unwrap_or_default());
+            (self.site(letter.site), letter.signal.name(), &letter.reason, sample, letter.received_ns).into_pyobject(py)
+        })
+    }
+
+    #[pyo3(signature = (first, last))]
+    fn apps(&self, first: usize, last: usize) -> PyResult<Vec<(u32, i64)>> {
+        let (from, to) = self.between(first, last)?;
+        let mut newest: Vec<(u32, i64)> = Vec::new();
+        let mut heard = self.0.heard[from.heard..to.heard].to_vec();
+        heard.sort_unstable();
+        for (resource, received_ns) in heard {
+            match newest.last_mut() {
+                Some(last) if last.0 == resource => last.1 = received_ns,
+                _ => newest.push((resource, received_ns)),
+            }
+        }
+        Ok(newest)
+    }
+}
+
+fn list<'py, T>(
+    py: Python<'py>,
+    items: &[T],
+    show: impl Fn(&T) -> PyResult<Bound<'py, PyTuple>>,
+) -> PyResult<Bound<'py, PyList>> {
+    PyList::new(py, items.iter().map(show).collect::<PyResult<Vec<_>>>()?)
+}
+
+/// `wafermonitor.native`
+#[pymodule]
+fn native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Block>()?;
+    module.add_function(wrap_pyfunction!(decode, module)?)
+}

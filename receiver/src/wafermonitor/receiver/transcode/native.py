@@ -1,0 +1,34 @@
+"""The compiled lane: protobuf requests → one `Block` of rows that are ready to be copied, all in one call.
+
+In: admitted `Request`s with protobuf bodies. Out: a `storage.protocol.Block`. Called by: `pipeline`, in a worker thread (the GIL
+is released). Source of the extension: receiver/native; where it is not installed, `load` says so once and the Python lane decodes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from wafermonitor.receiver.transcode.protocol import Encoding, Request
+from wafermonitor.storage.protocol import Block
+
+LOG = logging.getLogger(__name__)
+
+Decode = Callable[[Sequence[Request]], Block]
+"""Decodes protobuf requests; one outcome for each, in the same order. Thread-safe, and no body makes it fail."""
+
+
+def load() -> Decode | None:
+    """The compiled lane, or None where the wheel `wafermonitor-native` is not installed."""
+    try:
+        from wafermonitor import native
+    except ImportError as error:
+        LOG.info("the compiled lane is not installed; the Python lane decodes (%s)", error)
+        return None
+
+    def decode(requests: Sequence[Request]) -> Block:
+        if any(request.encoding is not Encoding.PROTOBUF for request in requests):
+            raise ValueError("the compiled lane reads protobuf only")
+        return native.decode([(request.signal.value, request.body, request.received_ns) for request in requests])
+
+    return decode
