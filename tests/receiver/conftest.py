@@ -26,6 +26,7 @@ class Store:
 
     def __init__(self) -> None:
         self.inner = memory.Storage()
+        self.takes_rows = False
         self.reader = self.inner.reader
         self.writer = self
         self.fail: Callable[[Sequence[Batch]], BaseException | None] = lambda _: None

@@ -9,6 +9,7 @@ import pytest
 from tests.receiver.otlp import spans
 from wafermonitor.receiver.config import Config
 from wafermonitor.receiver.errors import Draining, ReceiverUnavailable, RequestRejected, StoreUnavailable
+from wafermonitor.receiver.lanes import Lanes
 from wafermonitor.receiver.pipeline import LONGEST_RETRY_S, SHORTEST_RETRY_S, Pipeline
 from wafermonitor.receiver.telemetry import Telemetry
 from wafermonitor.receiver.transcode import json, python
@@ -27,7 +28,7 @@ async def begin(store):
     started = []
 
     def begin(lanes=LANES, **options) -> Pipeline:
-        pipeline = Pipeline(store, lanes, Config(**({"writers": 1} | options)), Telemetry(lambda: 0.0))
+        pipeline = Pipeline(store, Lanes(lanes), Config(**({"writers": 1} | options)), Telemetry(lambda: 0.0))
         pipeline.start()
         started.append(pipeline)
         return pipeline
@@ -209,11 +210,10 @@ async def test_the_hint_follows_the_rate_within_bounds(begin, store):
     pipeline = begin()
     assert pipeline.retry_s() == SHORTEST_RETRY_S
     await pipeline.submit(request(10))
-    pipeline._bytes_per_s, pipeline._waiting_bytes = 10.0, 50
+    pipeline._bytes_per_s, pipeline._open_bytes = 10.0, 50
     assert pipeline.retry_s() == 5
-    pipeline._waiting_bytes = 10**9
+    pipeline._open_bytes = 10**9
     assert pipeline.retry_s() == LONGEST_RETRY_S
-    pipeline._waiting_bytes = 0
 
 
 async def test_a_store_error_is_told_without_its_words(begin, store):

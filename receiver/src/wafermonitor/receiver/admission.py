@@ -1,17 +1,23 @@
 """Who may send, how much of it may be held, and how much it may be after decompression.
 
 In: headers and bytes of a request. Out: nothing or an error, inflated bytes, a share of the byte budget.
-Called by: `otlp_grpc`, `otlp_http`, before `pipeline`.
+Called by: `otlp_grpc`, `otlp_http`, before `pipeline`, which says whose share it is.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hmac
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from isal import isal_zlib
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 from wafermonitor.receiver.errors import MediaRejected, QueueFull, RequestRejected, RequestTooLarge, TokenRejected
 
@@ -20,13 +26,22 @@ MAX_GZIP_MEMBERS = 64
 """Concatenated gzip members of one body; nobody needs more, and each costs the sender 20 bytes only."""
 INLINE_BYTES = 32 * 1024
 """Compressed bodies up to this size are inflated in the loop; a thread costs more than they do."""
+ZSTD_WINDOW_LOG = 23
+"""8 MiB, the window that RFC 9659 asks of HTTP receivers; a larger one is memory that the sender chooses."""
+ENCODINGS = ("gzip", "zstd", "identity")
+GZIP_MAGIC = b"\x1f\x8b"
+SITE_SHARE = 3
+"""One site alone may fill three quarters of the queue; two together six sevenths."""
 
 
 class Hold:
     """The bytes that one request occupies until it is answered."""
 
+    __slots__ = ("_budget", "_site", "held_bytes")
+
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
+        self._site: str | None = None
         self.held_bytes = 0
 
     def add(self, number: int) -> None:
@@ -39,20 +54,63 @@ class Hold:
         self._budget.held_bytes -= number
         self.held_bytes -= number
 
+    def assign(self, site: str) -> None:
+        """What is held counts for `site` from now on; QueueFull when the site holds more than its share already."""
+        self._budget.assign(site, self.held_bytes)
+        self._site = site
+
+    def release(self) -> None:
+        """Give everything back; once is enough, twice does no harm."""
+        if self._site is not None:
+            self._budget.unassign(self._site, self.held_bytes)
+            self._site = None
+        self._budget.held_bytes -= self.held_bytes
+        self.held_bytes = 0
+
 
 class Budget:
-    """At most `limit_bytes` of requests that are not yet answered, wherever they are: arriving, waiting, or being written."""
+    """At most `limit_bytes` of requests that are not yet answered, wherever they are: arriving, waiting, or being written.
+
+    One site may hold SITE_SHARE times what is free, so that there is room for others however much it sends (dynamic
+    thresholds; Choudhury and Hahne, 1998). `crowded` is set while the process itself has no room, whatever is counted here.
+    """
 
     def __init__(self, limit_bytes: int, retry_s: Callable[[], float]) -> None:
         self.limit_bytes = limit_bytes
         self.held_bytes = 0
+        self.crowded = False
+        self._of_site: dict[str, int] = {}
         self._retry_s = retry_s
+
+    def check(self, number: int = 0) -> None:
+        """QueueFull, with a hint, when `number` bytes more would be too many."""
+        if self.crowded or self.held_bytes + number > self.limit_bytes:
+            raise self.full()
+
+    def full(self) -> QueueFull:
+        """The refusal when there is no room."""
+        return QueueFull(f"{self.limit_bytes} bytes of requests wait for the store; try again", self._retry_s())
 
     def take(self, number: int) -> None:
         """Count `number` bytes, or QueueFull with a hint when they would be too many."""
         if self.held_bytes + number > self.limit_bytes:
-            raise QueueFull(f"{self.limit_bytes} bytes of requests wait for the store; try again", self._retry_s())
+            raise self.full()
         self.held_bytes += number
+
+    def assign(self, site: str, number: int) -> None:
+        """Count `number` of the held bytes for `site`, or QueueFull when that is more than its share."""
+        mine = self._of_site.get(site, 0)
+        if mine and mine + number > SITE_SHARE * (self.limit_bytes - self.held_bytes + number):
+            raise QueueFull("this site's requests fill its share of the queue; try again", self._retry_s())
+        self._of_site[site] = mine + number
+
+    def unassign(self, site: str, number: int) -> None:
+        """They are answered."""
+        left = self._of_site[site] - number
+        if left:
+            self._of_site[site] = left
+        else:
+            del self._of_site[site]
 
     @contextmanager
     def hold(self) -> Iterator[Hold]:
@@ -61,7 +119,7 @@ class Budget:
         try:
             yield share
         finally:
-            share.drop(share.held_bytes)
+            share.release()
 
 
 def authorize(token: str | None, header: str | None) -> None:
@@ -80,13 +138,20 @@ def too_large(limit_bytes: int) -> RequestTooLarge:
 
 async def inflate(body: bytes, encoding: str, limit_bytes: int) -> bytes:
     """The body as its Content-Encoding says, at most `limit_bytes` long."""
+    if len(body) <= INLINE_BYTES:
+        return inflated(body, encoding, limit_bytes)
+    return await asyncio.to_thread(inflated, body, encoding, limit_bytes)
+
+
+def inflated(body: bytes, encoding: str, limit_bytes: int) -> bytes:
+    """As `inflate`, here and now."""
     if encoding in ("", "identity"):
         return body
-    if encoding != "gzip":
-        raise MediaRejected("content-encoding must be gzip or identity")
-    if len(body) <= INLINE_BYTES:
+    if encoding == "gzip":
         return gunzip(body, limit_bytes)
-    return await asyncio.to_thread(gunzip, body, limit_bytes)
+    if encoding == "zstd":
+        return unzstd(body, limit_bytes)
+    raise MediaRejected(f"content-encoding must be one of {', '.join(ENCODINGS)}")
 
 
 def gunzip(body: bytes, limit_bytes: int) -> bytes:
@@ -109,3 +174,25 @@ def gunzip(body: bytes, limit_bytes: int) -> bytes:
         if not body:
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
     raise RequestRejected(f"the gzip body has more than {MAX_GZIP_MEMBERS} members")
+
+
+def unzstd(body: bytes, limit_bytes: int) -> bytes:
+    """Inflate one or several zstd frames. RequestTooLarge beyond the limit, RequestRejected for what is no zstd."""
+    pieces: list[bytes] = []
+    room = limit_bytes
+    for _ in range(MAX_GZIP_MEMBERS):
+        frame = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: ZSTD_WINDOW_LOG})
+        try:
+            piece = frame.decompress(body, max_length=room + 1)
+        except zstd.ZstdError:
+            raise RequestRejected("the body is not valid zstd, or needs a window above 8 MiB") from None
+        room -= len(piece)
+        if room < 0:
+            raise too_large(limit_bytes)
+        if not frame.eof:
+            raise RequestRejected("the zstd body ends in the middle")
+        pieces.append(piece)
+        body = frame.unused_data
+        if not body:
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    raise RequestRejected(f"the zstd body has more than {MAX_GZIP_MEMBERS} frames")

@@ -79,13 +79,14 @@ async def _serve(config: Config, storage_config: StorageConfig, *, ready_json: b
                 "http": running.http_address,
                 "pid": os.getpid(),
                 "engine": health.engine,
+                "lane": running.pipeline.lanes.name,
             } | ({"kafka": config.kafka} if config.kafka else {})
             ready |= {"legacy": running.legacy_address} if running.legacy_address else {}
             ways = [f"OTLP/gRPC on {running.grpc_address}", f"OTLP/HTTP on {running.http_address}"]
             ways = ways if config.otlp else [f"pages on {running.http_address}"]
             ways += [f"older routes on {running.legacy_address}"] if running.legacy_address else []
             ways += [f"Kafka from {config.kafka}"] if config.kafka else []
-            text = f"ready: {', '.join(ways)} (store: {health.engine})"
+            text = f"ready: {', '.join(ways)} (store: {health.engine}, lane: {running.pipeline.lanes.name})"
             click.echo(json.dumps(ready) if ready_json else text)
             await stop.wait()
         finally:

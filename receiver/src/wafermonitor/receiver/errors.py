@@ -7,6 +7,7 @@ ReceiverError
 ├── ReceiverUnavailable        retry: UNAVAILABLE / 503, with a hint when
 │   ├── QueueFull              as many bytes wait for the store as may wait
 │   ├── TooSlow                a body does not arrive in time
+│   ├── Throttled              RESOURCE_EXHAUSTED / 429: the site sends more than its quota
 │   ├── Draining               this process is stopping
 │   └── StoreUnavailable       the store cannot commit now
 └── ReceiverRejected           permanent: INVALID_ARGUMENT / 400 unless said otherwise
@@ -17,7 +18,8 @@ ReceiverError
     ├── RouteRejected          UNIMPLEMENTED / 404: no such path
     ├── MethodRejected         UNIMPLEMENTED / 405: the paths take POST
     ├── MediaRejected          INVALID_ARGUMENT / 415: content type or encoding
-    └── AddressRejected        a listening address that cannot be had; stops the start
+    ├── AddressRejected        a listening address that cannot be had; stops the start
+    └── LaneRejected           a lane that is demanded and cannot be had; stops the start
 
 Source: opentelemetry-proto docs/specification.md, "Failures"; a Collector drops whatever is not retryable there.
 """
@@ -60,6 +62,13 @@ class QueueFull(ReceiverUnavailable):
 
 class TooSlow(ReceiverUnavailable):
     """The body holds a share of the queue for too long while it arrives."""
+
+
+class Throttled(ReceiverUnavailable):
+    """The site is over its quota; with the hint in it a Collector tries again, as OTLP wants it."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    http_status = 429
 
 
 class Draining(ReceiverUnavailable):
@@ -121,3 +130,7 @@ class MediaRejected(ReceiverRejected):
 
 class AddressRejected(ReceiverRejected):
     """An address that the receiver cannot listen on."""
+
+
+class LaneRejected(ReceiverRejected):
+    """The native lane is demanded, and is not installed or of no use to the store."""

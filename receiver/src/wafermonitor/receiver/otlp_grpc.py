@@ -1,7 +1,8 @@
 """OTLP/gRPC: the `Export` methods of the three services, as raw bytes.
 
 Generated deserializers are not used: they decode in the event loop, and answer a body they cannot read with UNKNOWN, and a
-Collector then drops the data.
+Collector then drops the data. The methods are served as streams of one message, which is the same on the wire: so a call can
+be refused before its message is read, and the message has a deadline.
 
 In: gRPC calls. Out: response bytes, or a status with `google.rpc.Status` in `grpc-status-details-bin`.
 Called by: `server`. Calls: `admission`, `pipeline`.
@@ -9,6 +10,7 @@ Called by: `server`. Calls: `admission`, `pipeline`.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -17,10 +19,10 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from wafermonitor.receiver import answers
-from wafermonitor.receiver.admission import Budget, authorize
+from wafermonitor.receiver import answers, memory
+from wafermonitor.receiver.admission import GZIP_MAGIC, Budget, Hold, authorize, inflate
 from wafermonitor.receiver.config import Config
-from wafermonitor.receiver.errors import AddressRejected, ReceiverError, ReceiverUnavailable
+from wafermonitor.receiver.errors import AddressRejected, Draining, ReceiverError, ReceiverUnavailable, RequestRejected, TooSlow
 from wafermonitor.receiver.pipeline import Pipeline
 from wafermonitor.receiver.telemetry import Telemetry
 from wafermonitor.receiver.transcode.protocol import Encoding, Request, Signal
@@ -32,9 +34,61 @@ SERVICES = {
     "opentelemetry.proto.collector.logs.v1.LogsService": Signal.LOGS,
     "opentelemetry.proto.collector.metrics.v1.MetricsService": Signal.METRICS,
 }
+LOOK_S = 0.02
+MAX_STREAMS = 256
+"""Calls of one connection at once; each may have sent one window of bytes before we let it in."""
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
-Export = Callable[[bytes, Any], Awaitable[bytes]]
+Export = Callable[[Any, Any], Awaitable[bytes]]
+
+
+class Readers:
+    """Messages that are being read. Nobody is told how large they are, so the memory they take is watched.
+
+    As long as more than `limit_bytes` are in use, the youngest is refused and nothing new is let in.
+    """
+
+    def __init__(self, limit_bytes: int, budget: Budget) -> None:
+        self._limit = limit_bytes
+        self._budget = budget
+        self._reading: dict[asyncio.Task[Any], None] = {}
+        self._watch: asyncio.TimerHandle | None = None
+        self._crowded: set[asyncio.Task[Any]] = set()
+
+    async def read(self, context: Any, timeout_s: float) -> Any:
+        """The message, or grpc.aio.EOF. Raises TooSlow, or QueueFull when there is no memory for it."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._reading[task] = None
+        if self._watch is None:
+            self._watch = asyncio.get_running_loop().call_later(LOOK_S, self._look)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await context.read()
+        except TimeoutError:
+            raise TooSlow(f"the message did not arrive within {timeout_s:g} s; try again") from None
+        except asyncio.CancelledError:
+            if task in self._crowded:
+                self._crowded.discard(task)
+                task.uncancel()
+                raise self._budget.full() from None
+            raise
+        finally:
+            self._reading.pop(task, None)
+
+    def _look(self) -> None:
+        """Runs while anything is being read for longer than LOOK_S."""
+        self._watch = None
+        self._budget.crowded = False
+        if not self._reading:
+            return
+        if memory.used_bytes() > self._limit:
+            self._budget.crowded = True
+            task = next(reversed(self._reading))
+            del self._reading[task]
+            self._crowded.add(task)
+            task.cancel()
+        self._watch = asyncio.get_running_loop().call_later(LOOK_S, self._look)
 
 
 class Service:
@@ -42,21 +96,25 @@ class Service:
 
     def __init__(self, config: Config, budget: Budget, pipeline: Pipeline, telemetry: Telemetry) -> None:
         self._token = config.token.get_secret_value() if config.token else None
+        self._limit = config.max_request_bytes
+        self._receive_s = config.receive_s
         self._budget = budget
         self._pipeline = pipeline
         self._telemetry = telemetry
+        self._readers = Readers(config.memory_bytes, budget)
 
     def handlers(self) -> list[grpc.GenericRpcHandler[Any, Any]]:
         """One generic handler for each service."""
         return [
-            grpc.method_handlers_generic_handler(name, {"Export": grpc.unary_unary_rpc_method_handler(self._method(signal))})
+            grpc.method_handlers_generic_handler(name, {"Export": grpc.stream_unary_rpc_method_handler(self._method(signal))})
             for name, signal in SERVICES.items()
         ]
 
     def _method(self, signal: Signal) -> Export:
-        async def export(body: bytes, context: Any) -> bytes:
+        async def export(messages: Any, context: Any) -> bytes:
+            del messages
             try:
-                answer = await self._export(signal, body, context)
+                answer = await self._export(signal, context)
             except ReceiverError as error:
                 refusal = error
             except Exception:
@@ -72,25 +130,60 @@ class Service:
 
         return export
 
-    async def _export(self, signal: Signal, body: bytes, context: Any) -> answers.Answer:
+    async def _export(self, signal: Signal, context: Any) -> answers.Answer:
         if self._token is not None:
             headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
             authorize(self._token, headers.get("authorization"))
+        if self._pipeline.draining:
+            raise Draining("this receiver is stopping; try again")
+        self._budget.check()
+        message = await self._readers.read(context, self._receive_s)
+        if message is grpc.aio.EOF:  # type: ignore[attr-defined]  # the stubs do not know it
+            raise RequestRejected("the call ended without a message")
         with self._budget.hold() as share:
-            share.add(len(body))
-            return await self._pipeline.submit(Request(signal, Encoding.PROTOBUF, body, time.time_ns()))
+            body = await self._inflated(message, share)
+            del message
+            return await self._pipeline.submit(Request(signal, Encoding.PROTOBUF, body, time.time_ns()), share)
+
+    async def _inflated(self, message: bytes, share: Hold) -> bytes:
+        """GRPC hands compressed messages on as they are; no OTLP message begins as gzip does (field 3, wire type 7)."""
+        share.add(len(message))
+        if not message.startswith(GZIP_MAGIC):
+            return message
+        body = await inflate(message, "gzip", self._limit)
+        share.add(len(body))
+        share.drop(len(message))
+        return body
+
+
+def _options(config: Config) -> tuple[tuple[str, int], ...]:
+    """GRPC's channel arguments. Source: grpc/impl/channel_arg_names.h."""
+    receive_ms, age_ms = int(config.receive_s * 1000), int(config.connection_age_s * 1000)
+    return (
+        # gRPC's own default is 4 MiB; over the limit it answers RESOURCE_EXHAUSTED without RetryInfo, as OTLP wants it.
+        ("grpc.max_receive_message_length", config.max_request_bytes),
+        # isal inflates six times as fast as gRPC does, and in a thread.
+        ("grpc.per_message_decompression", 0),
+        # Unless it is wanted: two receivers on one port share its connections without a word.
+        ("grpc.so_reuseport", int(config.share_port)),
+        ("grpc.max_concurrent_streams", MAX_STREAMS),
+        ("grpc.max_allowed_incoming_connections", config.max_connections),
+        ("grpc.server_handshake_timeout_ms", receive_ms),
+        ("grpc.max_connection_idle_ms", int(config.idle_s * 1000)),
+        ("grpc.max_connection_age_ms", age_ms),
+        ("grpc.max_connection_age_grace_ms", int(config.drain_s * 1000)),
+        # A peer that is gone without a word is noticed within 40 s; a Collector may ping us as often as every 10 s.
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", receive_ms),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    )
 
 
 async def listen(config: Config, service: Service) -> tuple[grpc.aio.Server, int]:
     """A started server and its port. AddressRejected when the address cannot be had."""
-    server = grpc.aio.server(
-        options=(
-            # gRPC's own default is 4 MiB; over the limit it answers RESOURCE_EXHAUSTED without RetryInfo, as OTLP wants it.
-            ("grpc.max_receive_message_length", config.max_request_bytes),
-            # Two receivers on one port would share its connections without a word.
-            ("grpc.so_reuseport", 0),
-        )
-    )
+    server = grpc.aio.server(options=_options(config))
     server.add_generic_rpc_handlers(service.handlers())
     try:
         port = server.add_insecure_port(config.grpc_address)

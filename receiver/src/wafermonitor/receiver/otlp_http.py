@@ -1,230 +1,270 @@
-"""OTLP/HTTP and the receiver's own pages, as a bare ASGI application.
+"""OTLP/HTTP and every other route of the receiver: who is let in, what a body may be, and what is answered.
 
-In: POST /v1/traces, /v1/logs, /v1/metrics with protobuf or JSON, plain or gzip; the older routes (`legacy`); GET /healthz,
-/readyz, /metrics. Out: export responses or `google.rpc.Status`, both in the request's content type; JSON on older routes.
-Called by: `server` (uvicorn).
+In: exchanges of `http1`: POST /v1/traces, /v1/logs, /v1/metrics with protobuf or JSON, plain, gzip or zstd; the older routes
+(`legacy`); other routes as they are given. Out: export responses or `google.rpc.Status`, both in the request's content type;
+JSON on older routes. Called by: `http1.connection`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import functools
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NamedTuple
-
-from prometheus_client import CONTENT_TYPE_LATEST
 
 from wafermonitor.receiver import answers, legacy
-from wafermonitor.receiver.admission import Budget, Hold, authorize, inflate, too_large
+from wafermonitor.receiver.admission import ENCODINGS, INLINE_BYTES, Budget, Hold, authorize, inflate, inflated, too_large
+from wafermonitor.receiver.answers import Answer
 from wafermonitor.receiver.config import Config
 from wafermonitor.receiver.errors import (
     MediaRejected,
     MethodRejected,
     ReceiverError,
     ReceiverUnavailable,
+    RequestRejected,
     RouteRejected,
     TooSlow,
 )
+from wafermonitor.receiver.fair_queue import Waiting
+from wafermonitor.receiver.http1.body import Body
+from wafermonitor.receiver.http1.connection import Exchange
+from wafermonitor.receiver.http1.exchange import Call, Handler, Head, Reply, Routes
 from wafermonitor.receiver.pipeline import Pipeline
 from wafermonitor.receiver.telemetry import Telemetry
 from wafermonitor.receiver.transcode.protocol import Encoding, Request, Signal
 
 LOG = logging.getLogger(__name__)
-ROUTES = {f"/v1/{signal.value}": signal for signal in Signal}
-ENCODINGS = {"application/x-protobuf": Encoding.PROTOBUF, "application/json": Encoding.JSON}
-MEDIA = {encoding: media for media, encoding in ENCODINGS.items()} | {Encoding.EVENTS: "application/json"}
+PATHS = {f"/v1/{signal.value}": signal for signal in Signal}
+MEDIA = {"application/x-protobuf": Encoding.PROTOBUF, "application/json": Encoding.JSON}
+MEDIA_OF = {encoding: media for media, encoding in MEDIA.items()} | {Encoding.EVENTS: "application/json"}
 HTTP_OK = 200
-HTTP_UNAVAILABLE = 503
-
-Receive = Callable[[], Awaitable[Any]]
-Send = Callable[[Any], Awaitable[None]]
-Ready = Callable[[], Awaitable[str | None]]
+HTTP_UNAUTHORIZED = 401
+_PLAIN = ("", "identity")
 
 
-class _Reply(NamedTuple):
-    status: int
-    media: str
-    body: bytes
-    headers: tuple[tuple[str, str], ...] = ()
+class _Intake:
+    """What becomes of an exchange's body: an export request of `signal`, or the call of a route."""
 
+    __slots__ = ("encoding", "handler", "share", "signal", "task", "waiting")
 
-class SenderGone(Exception):  # noqa: N818 - nobody did anything wrong
-    """The sender closed the connection before its request was complete: nobody is left to answer."""
+    def __init__(self, share: Hold, signal: Signal, encoding: Encoding, handler: Handler | None) -> None:
+        self.share = share
+        self.signal = signal
+        self.encoding = encoding
+        self.handler = handler
+        self.waiting: Waiting | None = None
+        self.task: asyncio.Task[None] | None = None
 
 
 class Application:
-    """The ASGI application. `ready` says what keeps the receiver from being ready, or None."""
+    """The routes of one port. Without `takes_otlp` only the given routes are served."""
 
-    def __init__(self, config: Config, budget: Budget, pipeline: Pipeline, telemetry: Telemetry, ready: Ready) -> None:
+    def __init__(
+        self,
+        config: Config,
+        budget: Budget,
+        pipeline: Pipeline,
+        telemetry: Telemetry,
+        routes: Routes,
+        *,
+        takes_otlp: bool = True,
+    ) -> None:
         self._limit = config.max_request_bytes
         self._receive_s = config.receive_s
         self._token = config.token.get_secret_value() if config.token else None
         self._budget = budget
         self._pipeline = pipeline
         self._telemetry = telemetry
-        self._ready = ready
-        self._routes = ROUTES | dict.fromkeys(legacy.PATHS, Signal.LOGS) if config.otlp else {}
+        self._routes = routes
+        self._signals = PATHS | dict.fromkeys(legacy.PATHS, Signal.LOGS) if takes_otlp else {}
         self._older = legacy.Routes(pipeline.submit)
+        self._whole = {
+            (signal, encoding): Reply(HTTP_OK, media, answers.response(signal, Answer(), encoding))
+            for signal in Signal
+            for media, encoding in MEDIA.items()
+        }
 
-    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        headers = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in scope["headers"]}
-        path, method = scope["path"], scope["method"]
+    # What the connection calls.
+
+    def begin(self, exchange: Exchange) -> None:
+        """The head is there: let the body in, or refuse it before it comes."""
         try:
-            reply = await self._page(method, path) or await self._export(method, path, headers, receive)
-        except SenderGone:
+            exchange.state = intake = self._admit(exchange.head)
+        except ReceiverError as error:
+            self._refuse(exchange, error)
             return
-        await _write(send, reply, body=method != "HEAD")
+        exchange.body = Body(functools.partial(self._count, exchange, intake))
 
-    async def _page(self, method: str, path: str) -> _Reply | None:
-        if method not in ("GET", "HEAD"):
-            return None
-        if path == "/healthz":
-            return _Reply(HTTP_OK, "application/json", b'{"status":"ok"}')
-        if path == "/readyz" or path in legacy.HEALTH_PATHS:
-            return self._readiness(path, await self._ready())
-        if path == "/metrics":
-            return _Reply(HTTP_OK, CONTENT_TYPE_LATEST, self._telemetry.text())
-        return None
+    def finish(self, exchange: Exchange) -> None:
+        """The body is there."""
+        intake: _Intake = exchange.state
+        assert exchange.body is not None
+        body = exchange.body.whole()
+        exchange.body = None
+        coding = exchange.head.headers.get("content-encoding", "").strip().lower()
+        if (
+            intake.handler is not None
+            or intake.encoding is Encoding.EVENTS
+            or (coding not in _PLAIN and len(body) > INLINE_BYTES)
+        ):
+            intake.task = asyncio.create_task(self._finish_later(exchange, intake, body, coding))
+            return
+        try:
+            self._export(
+                exchange, intake, body if coding in _PLAIN else self._swap(intake, body, inflated(body, coding, self._limit))
+            )
+        except ReceiverError as error:
+            self._refuse(exchange, error)
+
+    def malformed(self, status: int, words: str) -> Reply:
+        """Bytes that are no HTTP request."""
+        error = RequestRejected(words)
+        self._telemetry.answered("http", "none", error)
+        return Reply(status, MEDIA_OF[Encoding.JSON], answers.status_body(error, Encoding.JSON))
+
+    def late(self, exchange: Exchange) -> None:
+        """The body stalls."""
+        self._refuse(exchange, TooSlow(f"the body stalled for {self._receive_s:g} s; try again"))
+
+    def gone(self, exchange: Exchange) -> None:
+        """Nobody is left to answer."""
+        intake: _Intake | None = exchange.state
+        if intake is None:
+            return
+        if intake.waiting is not None:
+            self._pipeline.leave(intake.waiting)
+        if intake.task is not None:
+            intake.task.cancel()
+        intake.share.release()
+
+    # In the order in which a request meets them.
+
+    def _admit(self, head: Head) -> _Intake:
+        """What the head alone allows or forbids."""
+        handler = self._routes.get(("GET" if head.method == "HEAD" else head.method, head.path))
+        if handler is not None:
+            return _Intake(Hold(self._budget), Signal.LOGS, Encoding.JSON, handler)
+        signal = self._signals.get(head.path)
+        if signal is None:
+            raise self._unknown(head)
+        if head.method != "POST":
+            raise MethodRejected("use POST")
+        authorize(self._token, head.headers.get("authorization"))
+        encoding = self._encoding(head)
+        if encoding is None:
+            raise MediaRejected(f"content-type must be {' or '.join(MEDIA)}")
+        if head.headers.get("content-encoding", "").strip().lower() not in (*ENCODINGS, ""):
+            raise MediaRejected(f"content-encoding must be one of {', '.join(ENCODINGS)}")
+        length = head.length or 0
+        if length > self._limit:
+            raise too_large(self._limit)
+        self._budget.check(length)
+        return _Intake(Hold(self._budget), signal, encoding, None)
 
     @staticmethod
-    def _readiness(path: str, trouble: str | None) -> _Reply:
-        status = HTTP_OK if trouble is None else HTTP_UNAVAILABLE
-        if path in legacy.HEALTH_PATHS:
-            return _Reply(status, "application/json", legacy.health(trouble))
-        if trouble is None:
-            return _Reply(status, "application/json", b'{"status":"ready"}')
-        return _Reply(status, "application/json", b'{"status":"not ready","reason":"%s"}' % trouble.encode())
+    def _encoding(head: Head) -> Encoding | None:
+        encoding = MEDIA.get(head.headers.get("content-type", "").partition(";")[0].strip().lower())
+        if head.path in legacy.PATHS:
+            return Encoding.EVENTS if encoding is Encoding.JSON else None
+        return encoding
 
-    async def _export(self, method: str, path: str, headers: Mapping[str, str], receive: Receive) -> _Reply:
-        encoding = ENCODINGS.get(headers.get("content-type", "").partition(";")[0].strip().lower())
-        signal = self._routes.get(path)
-        older = signal is not None and path in legacy.PATHS
-        if older:
-            encoding = Encoding.EVENTS if encoding is Encoding.JSON else None
-        incoming = _Incoming(receive, headers, self._limit)
+    def _unknown(self, head: Head) -> ReceiverError:
+        if any(path == head.path for _, path in self._routes):
+            return MethodRejected(f"{head.path} does not take {head.method}")
+        return RouteRejected(f"no such path; OTLP/HTTP is POST {', '.join(PATHS)}")
+
+    def _count(self, exchange: Exchange, intake: _Intake, number: int) -> bool:
+        """Whether a piece of the body may be kept: no wrong Content-Length makes more of it than there may be."""
+        assert exchange.body is not None
         try:
-            return await self._accept(method, signal, encoding, headers, incoming)
+            if exchange.body.seen > self._limit:
+                raise too_large(self._limit)
+            intake.share.add(number)
         except ReceiverError as error:
-            refusal = error
-        except SenderGone:
-            raise
+            self._refuse(exchange, error)
+            return False
+        return True
+
+    @staticmethod
+    def _swap(intake: _Intake, sent: bytes, body: bytes) -> bytes:
+        """Hold the inflated body instead of the one that was sent."""
+        intake.share.add(len(body))
+        intake.share.drop(len(sent))
+        return body
+
+    def _export(self, exchange: Exchange, intake: _Intake, body: bytes) -> None:
+        request = Request(intake.signal, intake.encoding, body, time.time_ns())
+        intake.waiting = self._pipeline.enqueue(request, functools.partial(self._answered, exchange, intake), intake.share)
+
+    def _answered(self, exchange: Exchange, intake: _Intake, outcome: Answer | ReceiverError) -> None:
+        """Called by the pipeline after the commit."""
+        if isinstance(outcome, ReceiverError):
+            self._refuse(exchange, outcome)
+            return
+        signal, encoding = intake.signal, intake.encoding
+        intake.share.release()
+        self._telemetry.answered("http", signal.value, None)
+        if outcome.rejected:
+            exchange.reply(Reply(HTTP_OK, MEDIA_OF[encoding], answers.response(signal, outcome, encoding)))
+        else:
+            exchange.reply(self._whole[signal, encoding])
+
+    async def _finish_later(self, exchange: Exchange, intake: _Intake, body: bytes, coding: str) -> None:
+        """What takes a thread or is the call of a route."""
+        try:
+            if coding not in _PLAIN:
+                body = self._swap(intake, body, await inflate(body, coding, self._limit))
+            if intake.handler is not None:
+                reply = await intake.handler(Call(exchange.head, body, time.time_ns()))
+            elif intake.encoding is Encoding.EVENTS:
+                reply = await self._older_reply(Request(intake.signal, intake.encoding, body, time.time_ns()))
+            else:
+                self._export(exchange, intake, body)
+                return
+        except ReceiverError as error:
+            self._refuse(exchange, error)
         except Exception:
             LOG.exception("an HTTP request failed in the receiver itself")
-            refusal = ReceiverUnavailable("the receiver could not do it; try again")
-        label = Encoding.EVENTS.value if older else signal.value if signal else "none"
-        self._telemetry.answered("http", label, refusal)
-        if not isinstance(refusal, TooSlow):
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._receive_s):
-                    await incoming.discard()
-        return _refuse(refusal, Encoding.EVENTS if older else encoding or Encoding.JSON, keep=incoming.complete)
+            self._refuse(exchange, ReceiverUnavailable("the receiver could not do it; try again"))
+        else:
+            intake.share.release()
+            exchange.reply(reply)
 
-    async def _accept(
-        self, method: str, signal: Signal | None, encoding: Encoding | None, headers: Mapping[str, str], incoming: _Incoming
-    ) -> _Reply:
-        if signal is None:
-            raise RouteRejected(f"no such path; OTLP/HTTP is POST {', '.join(ROUTES)}")
-        if method != "POST":
-            raise MethodRejected("use POST")
-        authorize(self._token, headers.get("authorization"))
-        if encoding is None:
-            raise MediaRejected(f"content-type must be {' or '.join(ENCODINGS)}")
-        with self._budget.hold() as share:
-            try:
-                async with asyncio.timeout(self._receive_s):
-                    sent = await incoming.read(share)
-            except TimeoutError:
-                raise TooSlow(f"the body did not arrive within {self._receive_s:g} s; try again") from None
-            body = await inflate(sent, headers.get("content-encoding", "").strip().lower(), self._limit)
-            if body is not sent:
-                share.add(len(body))
-                share.drop(len(sent))
-            return await self._store(Request(signal, encoding, body, time.time_ns()))
+    async def _older_reply(self, request: Request) -> Reply:
+        done = await self._older.handle(request)
+        self._telemetry.answered("http", request.encoding.value, done.error)
+        if done.error is None:
+            return Reply(done.status, MEDIA_OF[request.encoding], done.body)
+        return refusal(done.error, request.encoding, body=done.body)
 
-    async def _store(self, request: Request) -> _Reply:
-        if request.encoding is Encoding.EVENTS:
-            done = await self._older.handle(request)
-            self._telemetry.answered("http", request.encoding.value, done.error)
-            if done.error is not None:
-                return _refuse(done.error, request.encoding, keep=True, body=done.body)
-            return _Reply(done.status, MEDIA[request.encoding], done.body)
-        answer = await self._pipeline.submit(request)
-        self._telemetry.answered("http", request.signal.value, None)
-        return _Reply(HTTP_OK, MEDIA[request.encoding], answers.response(request.signal, answer, request.encoding))
+    def _refuse(self, exchange: Exchange, error: ReceiverError) -> None:
+        intake: _Intake | None = exchange.state
+        if intake is not None:
+            intake.share.release()
+        head = exchange.head
+        signal = self._signals.get(head.path)
+        older = signal is not None and head.path in legacy.PATHS
+        encoding = Encoding.EVENTS if older else self._encoding(head) or Encoding.JSON
+        label = encoding.value if older else signal.value if signal else "none"
+        self._telemetry.answered("http", label, error)
+        exchange.reply(refusal(error, encoding, allow="POST" if signal else "GET, HEAD"))
 
 
-class _Incoming:
-    """A request's body while it arrives."""
+def refusal(error: ReceiverError, encoding: Encoding, *, body: bytes | None = None, allow: str = "POST") -> Reply:
+    """The answer to a request that is not accepted, with the headers that belong to it.
 
-    def __init__(self, receive: Receive, headers: Mapping[str, str], limit_bytes: int) -> None:
-        announced = headers.get("content-length", "")
-        self._receive = receive
-        self._limit = limit_bytes
-        self._announced = int(announced) if announced.isdecimal() else 0
-        self._waits_for_us = "expect" in headers
-        self._seen = 0
-        self.complete = False
-
-    async def read(self, share: Hold) -> bytes:
-        """The whole body as sent, counted piece by piece: no wrong Content-Length makes more of it than there may be."""
-        if self._announced > self._limit:
-            raise too_large(self._limit)
-        pieces: list[bytes] = []
-        while not self.complete:
-            piece = await self._piece()
-            if self._seen > self._limit:
-                raise too_large(self._limit)
-            share.add(len(piece))
-            pieces.append(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    async def discard(self) -> None:
-        """Read the rest of a refused body, within bounds: many clients look for an answer only after they sent everything."""
-        if self._waits_for_us or self._announced > 2 * self._limit:
-            return
-        while not self.complete and self._seen <= 2 * self._limit:
-            await self._piece()
-
-    async def _piece(self) -> bytes:
-        message = await self._receive()
-        if message["type"] == "http.disconnect":
-            raise SenderGone
-        self.complete = not message.get("more_body", False)
-        piece: bytes = message.get("body", b"")
-        self._seen += len(piece)
-        return piece
-
-
-def _refuse(error: ReceiverError, encoding: Encoding, *, keep: bool, body: bytes | None = None) -> _Reply:
-    """`body` is what an older route says; None for what every route says."""
+    `body` is what an older route says; None is `Status` in the request's encoding, or the older routes' words for it.
+    """
     headers: list[tuple[str, str]] = []
     after = answers.retry_after(error)
     if after is not None:
         headers.append(("retry-after", after))
     if isinstance(error, MethodRejected):
-        headers.append(("allow", "POST"))
+        headers.append(("allow", allow))
     if isinstance(error, MediaRejected):
-        headers.append(("accept-encoding", "gzip, identity"))
-    if error.http_status == 401:  # noqa: PLR2004 - RFC 9110 11.6.1 asks for the challenge with this status
+        headers.append(("accept-encoding", ", ".join(ENCODINGS)))
+    if error.http_status == HTTP_UNAUTHORIZED:  # RFC 9110 11.6.1 asks for the challenge with this status
         headers.append(("www-authenticate", "Bearer"))
-    if not keep:
-        # The body was not read to its end, so the next request could not be found in the stream.
-        headers.append(("connection", "close"))
     if body is None:
         body = legacy.refusal_body(error) if encoding is Encoding.EVENTS else answers.status_body(error, encoding)
-    return _Reply(error.http_status, MEDIA[encoding], body, tuple(headers))
-
-
-async def _write(send: Send, reply: _Reply, *, body: bool) -> None:
-    headers = (("content-type", reply.media), ("content-length", str(len(reply.body))), *reply.headers)
-    await send(
-        {
-            "type": "http.response.start",
-            "status": reply.status,
-            "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers],
-        }
-    )
-    await send({"type": "http.response.body", "body": reply.body if body else b""})
+    return Reply(error.http_status, MEDIA_OF[encoding], body, tuple(headers))

@@ -1,7 +1,7 @@
 """The one way in: requests wait, go as a group, are committed in one transaction, and are answered after it.
 
 In: admitted `Request`s of every transport. Out: an `Answer` each, or the error to answer.
-Called by: `otlp_grpc`, `otlp_http`; `server` starts and drains it. Calls: the lanes (in threads), `storage`'s Writer.
+Called by: `otlp_grpc`, `otlp_http`, `kafka`; `server` starts and drains it. Calls: `lanes` (in threads), `storage`'s Writer.
 
 Whatever waited while the last group was written is the next group: no timer, so an idle receiver answers at once and a busy
 one writes large groups. A group is a list of requests, each decoded within its own bounds. When the store rejects a group its
@@ -13,62 +13,66 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
 
 from opentelemetry import trace
 
-from wafermonitor.receiver import culprits
+from wafermonitor.receiver import culprits, sites
+from wafermonitor.receiver.admission import Hold
 from wafermonitor.receiver.answers import Answer
 from wafermonitor.receiver.config import Config
 from wafermonitor.receiver.errors import Draining, ReceiverError, ReceiverUnavailable, RequestRejected, StoreUnavailable
+from wafermonitor.receiver.fair_queue import Done, FairQueue, Waiting
+from wafermonitor.receiver.group import Member, Place, contents, transactions
+from wafermonitor.receiver.lanes import Lanes
+from wafermonitor.receiver.quota import Quotas
 from wafermonitor.receiver.telemetry import Telemetry
-from wafermonitor.receiver.transcode.protocol import Encoding, Lane, Request, Transcoded
+from wafermonitor.receiver.transcode.protocol import Request
+from wafermonitor.runs.records import Batch
 from wafermonitor.storage.errors import SchemaTooOld, StorageRejected, StorageUnavailable
 from wafermonitor.storage.protocol import Writer
 
 LOG = logging.getLogger(__name__)
 SHORTEST_RETRY_S = 1.0
 LONGEST_RETRY_S = 30.0
-RATE_MEMORY = 0.8
-"""How much of the drain rate's old value stays when a new group has been written."""
-
-
-class _Waiting(NamedTuple):
-    request: Request
-    answer: asyncio.Future[Answer]
-
-
-class _Member(NamedTuple):
-    """A request of the group, decoded."""
-
-    waiting: _Waiting
-    transcoded: Transcoded
+MEMORY = 0.8
+"""How much of a rate's old value stays when a new group has been written."""
+EAGER_BYTES = 64 * 1024
+"""Beside a group that is being written another one begins only with so much: a commit costs as much as hundreds of spans."""
+OWN_SERVICE = b"wafer-receiver"
+OWN_PEEK_BYTES = 1024
 
 
 class Pipeline:
-    """The queue and the tasks that empty it. `lanes` has one lane for each encoding."""
+    """The queue and the groups on their way, at most `config.writers` at once."""
 
-    def __init__(self, writer: Writer, lanes: Mapping[Encoding, Lane], config: Config, telemetry: Telemetry) -> None:
+    def __init__(self, writer: Writer, lanes: Lanes, config: Config, telemetry: Telemetry) -> None:
+        self.lanes = lanes
         self._writer = writer
-        self._lanes = lanes
         self._config = config
         self._telemetry = telemetry
-        self._waiting: deque[_Waiting] = deque()
-        self._waiting_bytes = 0
-        self._arrived = asyncio.Event()
-        self._open: set[asyncio.Future[Answer]] = set()
+        self._quotas = Quotas(config.quota, config.quota_by_site)
+        self._queue = FairQueue()
+        self._open: set[Waiting] = set()
+        self._open_bytes = 0
+        self._empty = asyncio.Event()
+        self._started = False
         self._draining = False
+        self._busy = 0
+        self._measured = 0.0
+        self._committed_bytes = 0
         self._bytes_per_s = 0.0
+        self._bytes_per_item = 0.0
         self._threads = ThreadPoolExecutor(config.writers, thread_name_prefix="transcode")
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
         self._tracer = trace.get_tracer(__name__)
 
     def start(self) -> None:
         """Begin to take groups."""
-        self._tasks = [asyncio.create_task(self._work(), name=f"writer-{number}") for number in range(self._config.writers)]
+        self._started = True
+        self._begin()
 
     @property
     def draining(self) -> bool:
@@ -78,113 +82,140 @@ class Pipeline:
     @property
     def waiting(self) -> int:
         """How many requests wait for a group."""
-        return len(self._waiting)
+        return len(self._queue)
 
-    async def submit(self, request: Request) -> Answer:
-        """Wait until the rows of `request` are committed. Raises ReceiverUnavailable or ReceiverRejected."""
+    def enqueue(self, request: Request, done: Done, share: Hold | None = None) -> Waiting:
+        """Have `done` called once, with an Answer after the rows of `request` are committed, or with the error to answer.
+
+        `share` is what holds the body's bytes; they count for the site from now on. Raises Draining, Throttled or QueueFull
+        at once; then `done` is not called.
+        """
         if self._draining:
             raise Draining("this receiver is stopping; try again", SHORTEST_RETRY_S)
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._open.add(answer)
-        answer.add_done_callback(self._open.discard)
-        self._waiting.append(_Waiting(request, answer))
-        self._waiting_bytes += len(request.body)
-        self._arrived.set()
-        return await answer
+        site = sites.peek(request)
+        if self._quotas.enabled:
+            self._quotas.take(site, len(request.body))
+        if share is not None:
+            share.assign(site)
+        waiting = Waiting(request, site, done)
+        self._open.add(waiting)
+        self._open_bytes += waiting.size
+        self._queue.push(waiting)
+        self._begin()
+        return waiting
+
+    async def submit(self, request: Request, share: Hold | None = None) -> Answer:
+        """Wait until the rows of `request` are committed. Raises ReceiverUnavailable or ReceiverRejected."""
+        future: asyncio.Future[Answer | ReceiverError] = asyncio.get_running_loop().create_future()
+        waiting = self.enqueue(request, future.set_result, share)
+        try:
+            outcome = await future
+        except asyncio.CancelledError:
+            self.leave(waiting)
+            raise
+        if isinstance(outcome, ReceiverError):
+            raise outcome
+        return outcome
+
+    def leave(self, waiting: Waiting) -> None:
+        """The sender of `waiting` went away: it is not served if it still waits, and not answered."""
+        waiting.leave()
+        self._close(waiting)
 
     def retry_s(self) -> float:
-        """When there should be room again: what waits, at the rate of the last groups."""
+        """When there should be room again: what is accepted and not answered, at the rate of the last commits."""
         if not self._bytes_per_s:
             return SHORTEST_RETRY_S
-        return min(max(self._waiting_bytes / self._bytes_per_s, SHORTEST_RETRY_S), LONGEST_RETRY_S)
+        return min(max(self._open_bytes / self._bytes_per_s, SHORTEST_RETRY_S), LONGEST_RETRY_S)
+
+    def refuse_new(self) -> None:
+        """Take nothing new from now on."""
+        self._draining = True
+        if not self._open:
+            self._empty.set()
 
     async def drain(self, timeout_s: float) -> None:
         """Take nothing new, commit what was accepted, and end. What is not committed in time is answered with Draining."""
-        self._draining = True
-        if self._open:
-            await asyncio.wait(set(self._open), timeout=timeout_s)
-        for task in self._tasks:
+        self.refuse_new()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._empty.wait()
+        except TimeoutError:
+            LOG.warning("%d requests are not committed in time; their senders try again", len(self._open))
+        tasks = set(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for answer in set(self._open):
-            _fail(answer, Draining("this receiver stopped before the store had committed; try again", SHORTEST_RETRY_S))
+        await asyncio.gather(*tasks, return_exceptions=True)
+        error = Draining("this receiver stopped before the store had committed; try again", SHORTEST_RETRY_S)
+        for waiting in list(self._open):
+            self._finish(waiting, error)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _work(self) -> None:
-        while True:
-            await self._arrived.wait()
-            group = self._take()
-            if not group:
-                continue
-            began = time.monotonic()
-            try:
-                await self._process(group)
-            except Exception:
-                LOG.exception("a group failed in the receiver itself")
-                self._fail_all(group, ReceiverUnavailable("the receiver could not do it; try again", self.retry_s()))
-            self._measure(group, time.monotonic() - began)
-
-    def _take(self) -> list[_Waiting]:
-        """What waits, up to `group_bytes`, at least one. A sender that went away is not served."""
-        group: list[_Waiting] = []
-        size = 0
-        while self._waiting and (not group or size + len(self._waiting[0].request.body) <= self._config.group_bytes):
-            waiting = self._waiting.popleft()
-            self._waiting_bytes -= len(waiting.request.body)
-            if not waiting.answer.done():
-                group.append(waiting)
-                size += len(waiting.request.body)
-        if not self._waiting:
-            self._arrived.clear()
-        return group
-
-    def _put_back(self, group: Sequence[_Waiting]) -> None:
-        self._waiting.extendleft(reversed(group))
-        self._waiting_bytes += sum(len(waiting.request.body) for waiting in group)
-        if self._waiting:
-            self._arrived.set()
-
-    async def _process(self, group: list[_Waiting]) -> None:
-        with self._tracer.start_as_current_span("receiver.group"):
-            decoded = await asyncio.get_running_loop().run_in_executor(self._threads, self._transcode, group)
-            self._put_back(group[len(decoded) :])
-            del group[len(decoded) :]
-            members = []
-            for waiting, result in zip(group, decoded, strict=True):
-                if isinstance(result, ReceiverError):
-                    _fail(waiting.answer, result)
-                else:
-                    members.append(_Member(waiting, result))
-            await self._write(members)
-
-    def _transcode(self, group: Sequence[_Waiting]) -> list[Transcoded | ReceiverError]:
-        """Decode from the front until the group has `group_spans` items; runs in a thread."""
-        results: list[Transcoded | ReceiverError] = []
-        items = 0
-        for waiting in group:
-            if results and items >= self._config.group_spans:
-                break
-            try:
-                result = self._lanes[waiting.request.encoding].transcode(waiting.request)
-            except ReceiverError as error:
-                results.append(error)
-            except Exception:
-                LOG.exception("a request could not be decoded for a reason of our own")
-                results.append(ReceiverUnavailable("the receiver could not read the request; try again", LONGEST_RETRY_S))
-            else:
-                results.append(result)
-                items += result.batch.items
-        return results
-
-    async def _write(self, members: list[_Member]) -> None:
-        """Write `members` in one transaction; halve them when the store rejects some row."""
-        if not members:
+    def _begin(self) -> None:
+        """One more group if there is something to do, and either nothing is being written or enough waits for a second one."""
+        if not self._started or not len(self._queue) or self._busy >= self._config.writers:
             return
-        batches = [member.transcoded.batch for member in members if _has_rows(member.transcoded)]
+        if self._busy and self._queue.bytes < EAGER_BYTES:
+            return
+        self._busy += 1
+        task = asyncio.create_task(self._serve(), name="group")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self) -> None:
+        """Take a group and see it through."""
+        group = self._queue.take(self._group_bytes())
         began = time.monotonic()
         try:
-            if batches:
-                await self._writer.write(batches)
+            if group:
+                await self._trace(group)
+        except Exception:
+            LOG.exception("a group failed in the receiver itself")
+            error = ReceiverUnavailable("the receiver could not do it; try again", self.retry_s())
+            for waiting in group:
+                self._finish(waiting, error)
+        finally:
+            self._busy -= 1
+        self._measure(began)
+        self._begin()
+
+    def _group_bytes(self) -> int:
+        """As much as should have `group_spans` items, after what the last groups had; twice that, since it is a guess."""
+        if not self._bytes_per_item:
+            return self._config.group_bytes
+        return min(self._config.group_bytes, int(2 * self._config.group_spans * self._bytes_per_item) + 1)
+
+    async def _trace(self, group: list[Waiting]) -> None:
+        """A span for each group, but none for one of nothing but our own spans: each would make the next."""
+        if all(OWN_SERVICE in waiting.request.body[:OWN_PEEK_BYTES] for waiting in group):
+            await self._process(group)
+            return
+        with self._tracer.start_as_current_span("receiver.group"):
+            await self._process(group)
+
+    async def _process(self, group: list[Waiting]) -> None:
+        decoded = await asyncio.get_running_loop().run_in_executor(
+            self._threads, self.lanes.decode, group, self._config.group_spans
+        )
+        if decoded.rest:
+            self._queue.put_back(decoded.rest)
+            rest = set(decoded.rest)
+            group[:] = [waiting for waiting in group if waiting not in rest]
+        for waiting, error in decoded.refused:
+            self._finish(waiting, error)
+        if self._quotas.enabled:
+            for member in decoded.members:
+                self._quotas.charge_items(member.waiting.site, member.items)
+        for members in transactions(decoded.members, self._config.group_spans):
+            await self._write(members)
+
+    async def _write(self, members: Sequence[Member]) -> None:
+        """Write `members` in one transaction; halve them when the store rejects some row."""
+        rows = contents(members)
+        began = time.monotonic()
+        try:
+            if rows:
+                await self._writer.write(rows)
         except SchemaTooOld as error:
             self._postpone(members, error)
         except StorageRejected:
@@ -194,7 +225,7 @@ class Pipeline:
         else:
             self._committed(members, time.monotonic() - began)
 
-    async def _isolate(self, members: list[_Member]) -> None:
+    async def _isolate(self, members: Sequence[Member]) -> None:
         if len(members) == 1:
             await self._write_apart(members[0])
             return
@@ -202,27 +233,37 @@ class Pipeline:
         await self._write(members[:middle])
         await self._write(members[middle:])
 
-    async def _write_apart(self, member: _Member) -> None:
+    async def _write_apart(self, member: Member) -> None:
         """Write the rows of one request apart; those that the store refuses become dead letters."""
-        waiting, transcoded = member
         began = time.monotonic()
         try:
-            taken, refused = await culprits.write_apart(self._writer, waiting.request, transcoded.batch)
+            member, batch = await self._as_records(member)
+            taken, refused = await culprits.write_apart(self._writer, member.waiting.request, batch)
         except (RequestRejected, StorageRejected) as error:
             if isinstance(error, SchemaTooOld):
                 self._postpone([member], error)
                 return
-            LOG.error("the store rejects a request for good: %d items", transcoded.batch.items)  # noqa: TRY400 - no fault of ours
-            _fail(waiting.answer, RequestRejected("the store will never accept the rows of this request"))
+            LOG.error("the store rejects a request for good: %d items", member.items)  # noqa: TRY400 - no fault of ours
+            self._finish(member.waiting, RequestRejected("the store will never accept the rows of this request"))
+        except ReceiverError as error:
+            self._finish(member.waiting, error)
         except Exception as error:  # noqa: BLE001 - it is logged there
             self._postpone([member], error)
         else:
             LOG.error("the store refuses %d rows for good; they are dead letters", refused)
-            message = "; ".join(filter(None, (transcoded.message, f"{refused} refused by the store")))
-            rest = transcoded._replace(batch=taken, rejected=transcoded.rejected + refused, message=message)
-            self._committed([_Member(waiting, rest)], time.monotonic() - began)
+            message = "; ".join(filter(None, (member.message, f"{refused} refused by the store")))
+            rest = member._replace(items=taken.items, rejected=member.rejected + refused, message=message)
+            self._committed([rest], time.monotonic() - began)
 
-    def _postpone(self, members: Sequence[_Member], error: Exception) -> None:
+    async def _as_records(self, member: Member) -> tuple[Member, Batch]:
+        """A member whose rows can be taken apart: what the native lane decoded is decoded again in Python."""
+        if isinstance(member.content, Place):
+            loop = asyncio.get_running_loop()
+            member = await loop.run_in_executor(self._threads, self.lanes.decode_one, member.waiting)
+        assert isinstance(member.content, Batch)
+        return member, member.content
+
+    def _postpone(self, members: Sequence[Member], error: Exception) -> None:
         """Nothing is wrong with the rows: their senders try again."""
         if isinstance(error, SchemaTooOld):
             # Permanent for the store, not for the data: the operator migrates and the sender's next try succeeds.
@@ -231,39 +272,52 @@ class Pipeline:
             LOG.warning("the store is unavailable: %s", error)
         else:
             LOG.error("the store failed in an unexpected way", exc_info=error)
-        self._fail_all(
-            [member.waiting for member in members],
-            StoreUnavailable("the store cannot commit now; try again", max(self.retry_s(), SHORTEST_RETRY_S)),
-        )
+        refusal = StoreUnavailable("the store cannot commit now; try again", self.retry_s())
+        for member in members:
+            self._finish(member.waiting, refusal)
 
-    def _fail_all(self, group: Sequence[_Waiting], error: ReceiverError) -> None:
-        for waiting in group:
-            _fail(waiting.answer, error)
-
-    def _committed(self, members: Sequence[_Member], took_s: float) -> None:
-        for waiting, transcoded in members:
-            if not waiting.answer.done():
-                waiting.answer.set_result(Answer(transcoded.rejected, transcoded.message))
-        self._telemetry.commit_s.observe(took_s)
-        self._telemetry.group_requests.observe(len(members))
-        self._telemetry.group_items.observe(sum(member.transcoded.batch.items for member in members))
-        for waiting, transcoded in members:
+    def _committed(self, members: Sequence[Member], took_s: float) -> None:
+        fates: Counter[tuple[str, str]] = Counter()
+        sizes: Counter[str] = Counter()
+        for member in members:
+            waiting = member.waiting
             signal = waiting.request.signal.value
-            self._telemetry.bytes.labels(signal).inc(len(waiting.request.body))
-            self._telemetry.items.labels(signal, "stored").inc(transcoded.batch.items)
-            self._telemetry.items.labels(signal, "repaired").inc(transcoded.repaired)
-            self._telemetry.items.labels(signal, "rejected").inc(transcoded.rejected)
+            sizes[signal] += waiting.size
+            fates[signal, "stored"] += member.items
+            if member.repaired or member.rejected:
+                fates[signal, "repaired"] += member.repaired
+                fates[signal, "rejected"] += member.rejected
+            self._finish(waiting, Answer(member.rejected, member.message) if member.rejected else _WHOLE)
+        self._telemetry.committed(took_s, len(members), fates, sizes)
+        self._count(sum(sizes.values()), sum(member.items for member in members))
 
-    def _measure(self, group: Sequence[_Waiting], took_s: float) -> None:
-        rate = sum(len(waiting.request.body) for waiting in group) / max(took_s, 1e-6) * self._config.writers
-        self._bytes_per_s = RATE_MEMORY * self._bytes_per_s + (1 - RATE_MEMORY) * rate if self._bytes_per_s else rate
+    def _count(self, size: int, items: int) -> None:
+        """What was committed, for the rate; and how many bytes an item has, for the size of the next groups."""
+        self._committed_bytes += size
+        if items:
+            seen = size / items
+            self._bytes_per_item = MEMORY * self._bytes_per_item + (1 - MEMORY) * seen if self._bytes_per_item else seen
+
+    def _measure(self, began: float) -> None:
+        """The rate of commits, over all groups that were on their way at once, and without the time in which none was."""
+        now = time.monotonic()
+        passed_s = now - max(began, self._measured)
+        self._measured = now
+        if self._committed_bytes:
+            rate = self._committed_bytes / max(passed_s, 1e-6)
+            self._committed_bytes = 0
+            self._bytes_per_s = MEMORY * self._bytes_per_s + (1 - MEMORY) * rate if self._bytes_per_s else rate
+
+    def _finish(self, waiting: Waiting, outcome: Answer | ReceiverError) -> None:
+        self._close(waiting)
+        waiting.finish(outcome)
+
+    def _close(self, waiting: Waiting) -> None:
+        if waiting in self._open:
+            self._open.discard(waiting)
+            self._open_bytes -= waiting.size
+            if self._draining and not self._open:
+                self._empty.set()
 
 
-def _has_rows(transcoded: Transcoded) -> bool:
-    batch = transcoded.batch
-    return bool(batch.items or batch.runs or batch.processes or batch.feeds or batch.dead)
-
-
-def _fail(answer: asyncio.Future[Answer], error: ReceiverError) -> None:
-    if not answer.done():
-        answer.set_exception(error)
+_WHOLE = Answer()

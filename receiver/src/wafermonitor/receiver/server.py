@@ -1,4 +1,4 @@
-"""The receiver as one object: both listeners, the queue, and the way to stop without losing anything.
+"""The receiver as one object: its listeners, the queue, and the way to stop without losing anything.
 
 In: an opened store and a `Config`. Out: a `RunningReceiver` with the real ports. The store stays the caller's: `stop()` does
 not close it. Called by: `command`, and any test that wants a receiver in its own process.
@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-import socket
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import grpc.aio
-import uvicorn
 
-from wafermonitor.receiver import legacy, otlp_grpc, otlp_http
+from wafermonitor.receiver import lanes, legacy, otlp_grpc, otlp_http, pages
 from wafermonitor.receiver.admission import Budget
 from wafermonitor.receiver.config import Config
-from wafermonitor.receiver.errors import AddressRejected
+from wafermonitor.receiver.http1.exchange import Routes
+from wafermonitor.receiver.http1.listener import Limits, Listener, listening_socket
 from wafermonitor.receiver.pipeline import Pipeline
 from wafermonitor.receiver.telemetry import Telemetry
 from wafermonitor.receiver.transcode import json, python
@@ -31,14 +29,15 @@ if TYPE_CHECKING:
     from wafermonitor.receiver.kafka.consumer import Consumer
 
 READY_TIMEOUT_S = 2.0
-KEEP_ALIVE_S = 75
-BACKLOG = 1024
-TICK_S = 0.1
-TICKS_A_DAY = 864_000
-CLOSE_POLL_S = 0.005
-"""uvicorn says of its connections that they are there, not when they go."""
 MARGIN_S = 0.5
 """Of the drain: what is left for answers to leave after the last commit."""
+LANES: dict[Encoding, Lane] = {
+    Encoding.PROTOBUF: python.Lane(),
+    Encoding.JSON: json.Lane(),
+    Encoding.EVENTS: legacy.Lane(),
+}
+OTLP, OLDER, METRICS = "http_address", "legacy_port", "metrics_address"
+"""The HTTP ports, by the option that says where each is."""
 
 
 class RunningReceiver:
@@ -48,37 +47,42 @@ class RunningReceiver:
         self,
         config: Config,
         pipeline: Pipeline,
-        grpc_server: grpc.aio.Server | None,
-        http_server: _HttpServer,
-        grpc_port: int,
+        budget: Budget,
+        grpc_server: tuple[grpc.aio.Server | None, int],
+        http: Mapping[str, Listener],
         *,
         consumer: Consumer | None,
-        older: _HttpServer | None = None,
     ) -> None:
-        self.grpc_port = grpc_port
-        self.http_port: int = http_server.port
         self.pipeline = pipeline
+        self.budget = budget
         self.consumer = consumer
+        self.http_port = http[OTLP].port
         self._config = config
-        self._grpc = grpc_server
-        self._http = http_server
-        self._older = older
+        self._grpc, self.grpc_port = grpc_server
+        self._http = http
         self._stopped: asyncio.Task[None] | None = None
 
     @property
     def grpc_address(self) -> str:
         """host:port of OTLP/gRPC."""
-        return f"{self._config.grpc_address.rpartition(':')[0]}:{self.grpc_port}"
+        return f"{_host(self._config.grpc_address)}:{self.grpc_port}"
 
     @property
     def http_address(self) -> str:
         """host:port of OTLP/HTTP."""
-        return f"{self._config.http_address.rpartition(':')[0]}:{self.http_port}"
+        return f"{_host(self._config.http_address)}:{self.http_port}"
 
     @property
     def legacy_address(self) -> str | None:
         """host:port of the second HTTP listener, where there is one."""
-        return None if self._older is None else f"{self._config.http_address.rpartition(':')[0]}:{self._older.port}"
+        return f"{_host(self._config.http_address)}:{self._http[OLDER].port}" if OLDER in self._http else None
+
+    @property
+    def metrics_address(self) -> str:
+        """host:port of this process's own /metrics: that of OTLP/HTTP, unless it has one for itself."""
+        if self._config.metrics_address is None:
+            return self.http_address
+        return f"{_host(self._config.metrics_address)}:{self._http[METRICS].port}"
 
     async def stop(self) -> None:
         """Refuse what is new, commit and answer what was accepted, within `drain_s`. May be called twice."""
@@ -88,119 +92,68 @@ class RunningReceiver:
 
     async def _stop(self) -> None:
         commit_s = max(self._config.drain_s - 2 * MARGIN_S, 0.0)
-        http = asyncio.create_task(self._http.stop())
-        stops = [http] if self._grpc is None else [http, asyncio.create_task(self._grpc.stop(commit_s + MARGIN_S))]
-        if self._older is not None:
-            stops.append(asyncio.create_task(self._older.stop()))
+        self.pipeline.refuse_new()
+        stops = [asyncio.create_task(listener.stop(commit_s + MARGIN_S)) for listener in self._http.values()]
+        if self._grpc is not None:
+            stops.append(asyncio.create_task(self._grpc.stop(commit_s + MARGIN_S)))
         if self.consumer is not None:
             stops.append(asyncio.create_task(self.consumer.stop(commit_s)))
         await self.pipeline.drain(commit_s)
         await asyncio.gather(*stops)
 
 
-class _HttpServer(uvicorn.Server):
-    """uvicorn in a loop that is not its own: signals are the caller's business, readiness can be awaited."""
-
-    def __init__(self, application: otlp_http.Application, listening: socket.socket, drain_s: float) -> None:
-        super().__init__(
-            uvicorn.Config(
-                application,
-                log_config=None,
-                access_log=False,
-                lifespan="off",
-                ws="none",
-                interface="asgi3",
-                server_header=False,
-                timeout_keep_alive=KEEP_ALIVE_S,
-            )
-        )
-        self.port: int = listening.getsockname()[1]
-        self._listening = listening
-        self._ready = asyncio.Event()
-        self._stopping = asyncio.Event()
-        self._drain_s = drain_s - MARGIN_S
-        self._task: asyncio.Task[None] | None = None
-
-    async def begin(self) -> None:
-        """Listen."""
-        self._task = asyncio.create_task(self.serve(sockets=[self._listening]), name="otlp-http")
-        ready = asyncio.create_task(self._ready.wait())
-        await asyncio.wait([ready, self._task], return_when=asyncio.FIRST_COMPLETED)
-        ready.cancel()
-        if self._task.done():
-            self._task.result()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's; then ready."""
-        await super().startup(sockets)
-        self._ready.set()
-
-    async def main_loop(self) -> None:
-        """As uvicorn's (it keeps the Date header), but a stop is noticed at once."""
-        ticks = 0
-        while not await self.on_tick(ticks):
-            ticks = (ticks + 1) % TICKS_A_DAY
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), TICK_S)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close the listener and what is idle; give the rest until the end of the drain."""
-        del sockets  # the servers own them
-        for listener in self.servers:
-            listener.close()
-        for connection in list(self.server_state.connections):
-            connection.shutdown()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._drain_s):
-                while self.server_state.connections:  # noqa: ASYNC110 - uvicorn has no event for it
-                    await asyncio.sleep(CLOSE_POLL_S)
-        for task in self.server_state.tasks:
-            task.cancel()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """None of them."""
-        yield
-
-    async def stop(self) -> None:
-        """Close idle connections, let the others finish."""
-        self.should_exit = True
-        self._stopping.set()
-        if self._task is not None:
-            await self._task
-
-
 async def start(storage: Storage, config: Config) -> RunningReceiver:
-    """Listen on both addresses. Raises AddressRejected when one cannot be had."""
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    """Listen on every address. Raises AddressRejected when one cannot be had, LaneRejected when the lane cannot."""
     telemetry = Telemetry(lambda: float(budget.held_bytes))
-    lanes: dict[Encoding, Lane] = {Encoding.PROTOBUF: python.Lane(), Encoding.JSON: json.Lane(), Encoding.EVENTS: legacy.Lane()}
-    pipeline = Pipeline(storage.writer, lanes, config, telemetry)
+    chosen = lanes.choose(config.lane, LANES, takes_rows=storage.writer.takes_rows)
+    pipeline = Pipeline(storage.writer, chosen, config, telemetry)
     budget = Budget(config.queue_bytes, pipeline.retry_s)
 
-    async def ready() -> str | None:
+    async def trouble() -> str | None:
         return await _trouble(storage, pipeline, None if config.otlp else consumer)
 
     consumer = _consumer(config, pipeline, storage, telemetry)
-    sockets = _sockets(config)
-    grpc_server, grpc_port = None, 0
-    try:
+    own = pages.routes(telemetry, trouble)
+    with contextlib.ExitStack() as opened:
+        listening = {
+            option: opened.enter_context(listening_socket(address, option, share=config.share_port and option != METRICS))
+            for option, address in _addresses(config).items()
+        }
+        grpc_server: tuple[grpc.aio.Server | None, int] = (None, 0)
         if config.otlp:
-            service = otlp_grpc.Service(config, budget, pipeline, telemetry)
-            grpc_server, grpc_port = await otlp_grpc.listen(config, service)
-    except AddressRejected:
-        for listening in sockets:
-            listening.close()
-        raise
-    application = otlp_http.Application(config, budget, pipeline, telemetry, ready)
-    http_server, *older = [_HttpServer(application, listening, config.drain_s) for listening in sockets]
+            grpc_server = await otlp_grpc.listen(config, otlp_grpc.Service(config, budget, pipeline, telemetry))
+        opened.pop_all()  # the listeners own the sockets from here on
+    http = {option: _listener(option, config, budget, pipeline, telemetry=telemetry, own=own) for option in listening}
+    telemetry.gauge("queue_requests", "Requests that wait for a transaction", lambda: pipeline.waiting)
+    telemetry.gauge("http_connections", "Open HTTP connections", lambda: sum(len(one.connections) for one in http.values()))
+    telemetry.info("lane", "1 for the lane that decodes protobuf", lane=chosen.name)
     pipeline.start()
-    await asyncio.gather(*(server.begin() for server in (http_server, *older)))
+    for option, listener in http.items():
+        await listener.start(listening[option])
     if consumer is not None:
         consumer.start()
-    return RunningReceiver(
-        config, pipeline, grpc_server, http_server, grpc_port, consumer=consumer, older=next(iter(older), None)
+    return RunningReceiver(config, pipeline, budget, grpc_server, http, consumer=consumer)
+
+
+def _addresses(config: Config) -> dict[str, str]:
+    """Where HTTP is served, by the option that says so."""
+    found = {OTLP: config.http_address}
+    if config.legacy_port is not None:
+        found[OLDER] = f"{_host(config.http_address)}:{config.legacy_port}"
+    if config.metrics_address is not None:
+        found[METRICS] = config.metrics_address
+    return found
+
+
+def _listener(
+    option: str, config: Config, budget: Budget, pipeline: Pipeline, *, telemetry: Telemetry, own: Routes
+) -> Listener:
+    limits = Limits(
+        config.receive_s, config.idle_s, config.connection_age_s, config.max_connections, 2 * config.max_request_bytes
     )
+    takes = config.otlp and option != METRICS
+    application = otlp_http.Application(config, budget, pipeline, telemetry, own, takes_otlp=takes)
+    return Listener(application, limits, lambda why: telemetry.connections.labels(why).inc())
 
 
 def _consumer(config: Config, pipeline: Pipeline, storage: Storage, telemetry: Telemetry) -> Consumer | None:
@@ -229,24 +182,5 @@ async def _trouble(storage: Storage, pipeline: Pipeline, only: Consumer | None) 
     return None
 
 
-def _sockets(config: Config) -> list[socket.socket]:
-    """The HTTP listener, and the one where older programs look for it."""
-    first = _listen(config.http_address, "http_address")
-    if config.legacy_port is None:
-        return [first]
-    try:
-        return [first, _listen(f"{config.http_address.rpartition(':')[0]}:{config.legacy_port}", "legacy_port")]
-    except AddressRejected:
-        first.close()
-        raise
-
-
-def _listen(address: str, option: str) -> socket.socket:
-    host, _, port = address.rpartition(":")
-    try:
-        family, _, _, _, place = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
-        return socket.create_server(place[:2], family=family, backlog=BACKLOG)
-    except OSError:
-        raise AddressRejected(
-            f"{option}: {address} cannot be listened on: is it taken? Set WAFER_RECEIVER_{option.upper()}"
-        ) from None
+def _host(address: str) -> str:
+    return address.rpartition(":")[0]

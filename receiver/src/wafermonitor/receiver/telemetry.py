@@ -5,7 +5,7 @@ In: what the other modules observe. Out: the text of `/metrics`. Called by: `ser
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -43,15 +43,46 @@ class Telemetry:
         self.commit_s = Histogram(
             "wafer_receiver_commit_seconds", "From the first row sent to the commit", buckets=_SECONDS, registry=registry
         )
-        queue = Gauge("wafer_receiver_queue_bytes", "Bytes of requests that are not yet answered", registry=registry)
-        queue.set_function(held_bytes)
+        self.gauge("queue_bytes", "Bytes of requests that are not yet answered", held_bytes)
+        self.connections = Counter(
+            "wafer_receiver_connections_closed",
+            "HTTP connections that the receiver closed, by reason",
+            ["reason"],
+            registry=registry,
+        )
+        # A label look-up for each request would cost as much as the answer.
+        self._ok: dict[tuple[str, str], Counter] = {}
+
+    def gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
+        """A measure that is read when it is asked for."""
+        Gauge(f"wafer_receiver_{name}", text, registry=self.registry).set_function(value)
+
+    def info(self, name: str, text: str, **labels: str) -> None:
+        """A fact that does not change while the receiver runs."""
+        Gauge(f"wafer_receiver_{name}", text, list(labels), registry=self.registry).labels(**labels).set(1)
+
+    def committed(self, took_s: float, requests: int, fates: Mapping[tuple[str, str], int], sizes: Mapping[str, int]) -> None:
+        """Count a transaction: items by (signal, fate), bytes by signal."""
+        self.commit_s.observe(took_s)
+        self.group_requests.observe(requests)
+        items = 0
+        for (signal, fate), number in fates.items():
+            self.items.labels(signal, fate).inc(number)
+            items += number if fate == "stored" else 0
+        self.group_items.observe(items)
+        for signal, number in sizes.items():
+            self.bytes.labels(signal).inc(number)
 
     def answered(self, transport: str, signal: str, error: ReceiverError | None) -> None:
         """Count one request; `error` is None for a success."""
-        answer = "ok" if error is None else ("retry" if error.retry_s is not None else "rejected")
-        self.requests.labels(transport, signal, answer).inc()
-        if error is not None:
-            self.refusals.labels(type(error).__name__).inc()
+        if error is None:
+            counter = self._ok.get((transport, signal))
+            if counter is None:
+                counter = self._ok[transport, signal] = self.requests.labels(transport, signal, "ok")
+            counter.inc()
+            return
+        self.requests.labels(transport, signal, "retry" if error.retry_s is not None else "rejected").inc()
+        self.refusals.labels(type(error).__name__).inc()
 
     def text(self) -> bytes:
         """The body of `/metrics`."""

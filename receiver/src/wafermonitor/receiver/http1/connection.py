@@ -1,0 +1,354 @@
+"""One HTTP/1.1 connection: reads requests, gives them to the application, writes the answers in order.
+
+In: bytes of a socket. Out: `Exchange`s to an `Application`, its replies to the socket. Called by: `listener`, the event loop.
+
+Not a general server: one that knows the size and the share of what arrives while it arrives, so that a sender that is slow,
+too large or too many is refused while its bytes are few. httptools (llhttp) does the parsing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, Any, Protocol
+
+import httptools
+
+from wafermonitor.receiver.http1.body import Body
+from wafermonitor.receiver.http1.exchange import Head, Reply
+
+if TYPE_CHECKING:
+    from wafermonitor.receiver.http1.listener import Listener
+
+LOG = logging.getLogger(__name__)
+MAX_HEAD_BYTES = 32 * 1024
+MAX_PIPELINED = 8
+"""Requests of one connection that wait for their answers; beyond that nothing is read."""
+SLOWEST_BYTES_PER_S = 64 * 1024
+"""A body that arrives faster may take as long as it takes."""
+REASONS = {
+    200: b"OK", 400: b"Bad Request", 401: b"Unauthorized", 404: b"Not Found", 405: b"Method Not Allowed",
+    413: b"Content Too Large", 415: b"Unsupported Media Type", 429: b"Too Many Requests", 431: b"Header Too Large",
+    503: b"Service Unavailable",
+}  # fmt: skip
+SLOW_BODY = "slow_body"
+LINGER_S = 2.0
+"""How long the rest of a refused body is thrown away after the answer."""
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Application(Protocol):
+    """What answers the requests of a connection."""
+
+    def begin(self, exchange: Exchange) -> None:
+        """The head is there: may set `exchange.body` to take the body, or reply already; then the rest is thrown away."""
+
+    def finish(self, exchange: Exchange) -> None:
+        """The body is there, unless it was replied to already. The reply may come later."""
+
+    def malformed(self, status: int, words: str) -> Reply:
+        """The answer to bytes that are no HTTP request."""
+
+    def late(self, exchange: Exchange) -> None:
+        """The body stalls: must reply."""
+
+    def gone(self, exchange: Exchange) -> None:
+        """The sender is gone before its answer: give back what the exchange holds."""
+
+
+class Exchange:
+    """A request and the place for its answer."""
+
+    __slots__ = ("body", "complete", "connection", "head", "keep", "output", "replied", "state")
+
+    def __init__(self, connection: Connection, head: Head) -> None:
+        self.connection = connection
+        self.head = head
+        self.body: Body | None = None
+        self.complete = False
+        self.keep = True
+        self.output: bytes | None = None
+        self.replied = False
+        self.state: Any = None
+        """The application's own."""
+
+    def reply(self, reply: Reply) -> None:
+        """Answer, once. Nothing happens when the sender is gone."""
+        if not self.replied:
+            self.replied = True
+            self.body = None
+            self.connection.send(self, reply)
+
+
+class Connection(asyncio.Protocol):
+    """A sender's connection. `listener` looks at `deadline` once in a while."""
+
+    __slots__ = (
+        "_application", "_exchanges", "_head_bytes", "_headers", "_listener", "_parser", "_paused", "_target", "_transport",
+        "born", "closing", "current", "deadline", "idle_since",
+    )  # fmt: skip
+
+    def __init__(self, listener: Listener, application: Application) -> None:
+        self._listener = listener
+        self._application = application
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpRequestParser(self)
+        self._exchanges: deque[Exchange] = deque()
+        self._headers: dict[str, str] = {}
+        self._target = b""
+        self._head_bytes = 0
+        self._paused = False
+        self.current: Exchange | None = None
+        self.closing = False
+        self.born = self.idle_since = listener.now
+        self.deadline = 0.0
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Counted by the listener, which may have no room for it."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self.deadline = self._listener.now + self._listener.limits.receive_s
+        self._listener.opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The sender is gone, or we closed."""
+        del exc
+        self._transport = None
+        self._listener.closed(self)
+        for exchange in self._exchanges:
+            if not exchange.replied:
+                exchange.replied = True
+                self._application.gone(exchange)
+        self._exchanges.clear()
+        self.current = None
+
+    def data_received(self, data: bytes) -> None:
+        """Parse; bytes after a refusal that ends the connection are thrown away."""
+        if self.closing:
+            return
+        if self.current is None:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            # Nobody is upgraded here; RFC 9110 7.8 lets a server answer in the old protocol. llhttp stops behind the request.
+            self._parser = httptools.HttpRequestParser(self)
+            rest = data[upgrade.args[0] :]
+            if rest:
+                self.data_received(rest)
+        except httptools.HttpParserCallbackError:
+            LOG.exception("an HTTP request failed in the receiver itself")
+            self.abort()
+            return
+        except httptools.HttpParserError:
+            if not self.closing:
+                self._refuse(400, "the bytes are no HTTP/1.1 request")
+            return
+        if self.current is None and self._head_bytes > MAX_HEAD_BYTES and not self.closing:
+            self._refuse(431, f"the header is larger than {MAX_HEAD_BYTES} bytes")
+
+    def pause_writing(self) -> None:
+        """The sender does not read its answers: nothing more is read of it, and the deadline runs."""
+        self._pause()
+        self.deadline = self._listener.now + self._listener.limits.receive_s
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        self._resume()
+
+    # What the parser calls.
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request."""
+        self._headers = {}
+        self._target = b""
+        self.deadline = self._listener.now + self._listener.limits.receive_s
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of the target."""
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header; of one that comes twice the values are joined, as RFC 9110 5.3 says."""
+        key = name.lower().decode("latin-1")
+        text = value.decode("latin-1")
+        self._headers[key] = f"{self._headers[key]}, {text}" if key in self._headers else text
+
+    def on_headers_complete(self) -> None:
+        """The head is there."""
+        path, _, query = self._target.partition(b"?")
+        length = self._headers.get("content-length")
+        head = Head(
+            self._parser.get_method().decode("latin-1"),
+            path.decode("latin-1"),
+            query.decode("latin-1"),
+            self._headers,
+            int(length) if length is not None and length.isdecimal() else None,
+        )
+        self.deadline = self._listener.now + self._listener.limits.receive_s
+        self.current = exchange = Exchange(self, head)
+        exchange.keep = self._parser.should_keep_alive()
+        self._exchanges.append(exchange)
+        self._application.begin(exchange)
+        if "expect" in self._headers and not exchange.replied and self._transport is not None:
+            self._transport.write(CONTINUE)
+
+    def on_body(self, data: bytes) -> None:
+        """A piece of the body; it is thrown away when the request is refused already."""
+        exchange = self.current
+        if exchange is not None and exchange.body is not None:
+            exchange.body.add(data)
+
+    def on_message_complete(self) -> None:
+        """The request is there."""
+        exchange, self.current = self.current, None
+        self._head_bytes = 0
+        self.deadline = 0.0
+        if exchange is None:
+            return
+        exchange.complete = True
+        if exchange.replied:
+            self._flush()
+            return
+        self._application.finish(exchange)
+        if len(self._exchanges) >= MAX_PIPELINED:
+            self._pause()
+
+    # What the application and the listener call.
+
+    def send(self, exchange: Exchange, reply: Reply) -> None:
+        """Write the reply when those before it are written."""
+        if self._transport is None:
+            return
+        exchange.output = self._encoded(exchange, reply)
+        self._flush()
+
+    def shutdown(self) -> None:
+        """Close when nothing is owed to the sender."""
+        if not self._exchanges:
+            self.close()
+
+    def close(self) -> None:
+        """Close after what is written has left."""
+        self.closing = True
+        self.deadline = self._listener.now + LINGER_S
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close now."""
+        self.closing = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    @property
+    def idle(self) -> bool:
+        """No request is being read or answered."""
+        return not self._exchanges
+
+    def overdue(self, now: float) -> str | None:
+        """Why the connection should end now: a header or a body that stalls, an answer that is not read, nothing to do."""
+        limits = self._listener.limits
+        if self.closing:
+            why, until = "lingers", self.deadline
+        elif self._paused and self._transport is not None and self._transport.get_write_buffer_size():
+            why, until = "answer_not_read", self.deadline
+        elif self.current is not None:
+            seen = self.current.body.seen if self.current.body is not None else 0
+            why, until = SLOW_BODY, self.deadline + seen / SLOWEST_BYTES_PER_S
+        elif self.deadline:
+            why, until = "slow_header", self.deadline
+        elif self.idle:
+            why, until = "idle", self.idle_since + limits.idle_s
+        else:
+            return None
+        return why if now > until else None
+
+    def late(self) -> None:
+        """The body stalls: answer and close."""
+        exchange = self.current
+        if exchange is None or exchange is not self._exchanges[0]:
+            self.abort()
+            return
+        exchange.keep = False
+        if not exchange.replied:
+            self._application.late(exchange)
+        else:
+            self._flush()
+
+    def _refuse(self, status: int, words: str) -> None:
+        """Answer bytes that are no request, after the answers that are owed, and close."""
+        for exchange in self._exchanges:
+            if not exchange.replied:
+                exchange.replied = True
+                self._application.gone(exchange)
+        self._exchanges.clear()
+        exchange = Exchange(self, Head("", "", "", {}, None))
+        exchange.keep, exchange.replied = False, True
+        self._exchanges.append(exchange)
+        self.send(exchange, self._application.malformed(status, words))
+
+    def _encoded(self, exchange: Exchange, reply: Reply) -> bytes:
+        if exchange.keep and (
+            (not exchange.complete and not self._may_discard(exchange))
+            or self._listener.stopping
+            or self._listener.now > self.born + self._listener.limits.connection_age_s
+        ):
+            exchange.keep = False
+        lines = [
+            b"HTTP/1.1 %d %b\r\ncontent-type: %b\r\ncontent-length: %d\r\ndate: %b\r\n"
+            % (reply.status, REASONS.get(reply.status, b""), reply.media.encode(), len(reply.body), self._listener.date)
+        ]
+        lines += [f"{name}: {value}\r\n".encode("latin-1") for name, value in reply.headers]
+        lines.append(b"\r\n" if exchange.keep else b"connection: close\r\n\r\n")
+        if exchange.head.method != "HEAD":
+            lines.append(reply.body)
+        return b"".join(lines)
+
+    def _may_discard(self, exchange: Exchange) -> bool:
+        """Whether the rest of a refused body is worth reading: many clients look for an answer only after they sent all."""
+        length = exchange.head.length
+        return "expect" not in exchange.head.headers and (length is None or length <= self._listener.limits.discard_bytes)
+
+    def _flush(self) -> None:
+        """Write every answer whose turn it is."""
+        transport = self._transport
+        while transport is not None and self._exchanges:
+            exchange = self._exchanges[0]
+            if exchange.output is None or not (exchange.complete or not exchange.keep):
+                break
+            transport.write(exchange.output)
+            self._exchanges.popleft()
+            if not exchange.keep:
+                self._end(transport, exchange)
+                return
+        if not self._exchanges:
+            self.idle_since = self._listener.now
+            if self._listener.stopping:
+                self.close()
+                return
+        if self._paused and len(self._exchanges) < MAX_PIPELINED and not self.closing:
+            self._resume()
+
+    def _end(self, transport: asyncio.Transport, exchange: Exchange) -> None:
+        self.closing = True
+        self.current = None
+        if not exchange.complete and transport.can_write_eof():
+            # To close with unread bytes resets the connection, and the sender may lose the answer: the listener closes later.
+            transport.write_eof()
+            self.deadline = self._listener.now + LINGER_S
+            return
+        self.close()
+
+    def _pause(self) -> None:
+        if not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def _resume(self) -> None:
+        if self._paused and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
