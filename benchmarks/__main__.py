@@ -1,54 +1,84 @@
-"""`python -m benchmarks [NAME] [--json]`: measure and print; `make bench` runs all.
+"""`python -m benchmarks [NAME …] [--quick | --full]`: measure; write `results/` and `docs/performance.md`; `make bench`: all.
 
-In: a benchmark's name. Out: a table, or JSON. Called by: people. Figures that are published stand in `benchmarks/README.md`.
+In: names of benchmarks. Out: JSON files and the page made of them; 1 when a benchmark failed or a goal of the SDK is missed.
+Called by: people.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
-import os
-import platform
 import sys
-from typing import Any
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-from benchmarks import instrumentation, visibility
-from wafermonitor.deploy.demo import collector_in_use
+from benchmarks import results
+from benchmarks.rounds import PLANS, Plan
 
 
-def machine() -> dict[str, Any]:
-    """What a figure is worth nothing without."""
-    return {
-        "cores": os.cpu_count(),
-        "load": " ".join(f"{load:.1f}" for load in os.getloadavg()),
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.release()}",
-    }
+class Benchmark(NamedTuple):
+    """Where a benchmark stands, and the name of its file of results."""
+
+    module: str
+    function: str
+    result: str
+
+
+BENCHMARKS = {
+    "p01": Benchmark("p01_ingest", "bench_p01_ingest", "p01_ingest"),
+    "p02": Benchmark("p02_beside", "bench_p02_beside", "p02_beside"),
+    "p03": Benchmark("p02_beside", "bench_p03_cpu", "p03_cpu"),
+    "p05": Benchmark("p05_small", "bench_p05_small", "p05_small"),
+    "p06": Benchmark("p06_lag", "bench_p06_lag", "p06_lag"),
+    "p07": Benchmark("p07_overload", "bench_p07_overload", "p07_overload"),
+    "lanes": Benchmark("lanes", "bench_lanes", "lanes"),
+    "visibility": Benchmark("visibility", "bench_visibility", "visibility"),
+    "instrumentation": Benchmark("instrumentation", "bench_instrumentation", "instrumentation"),
+}
 
 
 def main() -> int:
-    """Run the named benchmark, or all; 1 when a goal is missed."""
+    """Run the named benchmarks, or all; one that fails does not stop the others."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=main.__doc__)
-    parser.add_argument("name", nargs="?", choices=["visibility", "instrumentation"])
-    parser.add_argument("--stdf", help="visibility: an STDF file instead of a made-up lot")
-    parser.add_argument("--passes", type=int, default=5, help="visibility: how often (%(default)s)")
-    parser.add_argument("--json", action="store_true", dest="as_json", help="one JSON object for each benchmark")
+    parser.add_argument("names", nargs="*", choices=[[], *BENCHMARKS], metavar="NAME", help=", ".join(BENCHMARKS))
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--quick", action="store_const", dest="mode", const="quick", help="about a minute each, rough")
+    length.add_argument("--full", action="store_const", dest="mode", const="full", help="20 M rows, ten minutes of overload")
+    parser.add_argument("--dry", action="store_true", help="print the figures and write nothing")
     options = parser.parse_args()
-    reports, missed = [], False
-    if options.name in (None, "visibility"):
-        reports.append(machine() | visibility.measure(options.passes, options.stdf))
-    if options.name in (None, "instrumentation"):
-        figures = instrumentation.measure(str(collector_in_use().path))
-        reports.append(machine() | {figure.name: figure.shown() for figure in figures})
-        missed = any(figure.missed for figure in figures)
-    for report in reports:
-        print(json.dumps(report, ensure_ascii=False) if options.as_json else table(report))
-    return int(missed)
+    plan = PLANS[options.mode or "normal"]
+    failed = [name for name in options.names or BENCHMARKS if not attempt(name, plan, dry=options.dry)]
+    if not options.dry:
+        from benchmarks import page
+
+        page.write()
+    if failed:
+        print(f"failed, or missed a goal: {', '.join(failed)}", file=sys.stderr)
+    return int(bool(failed))
 
 
-def table(report: dict[str, Any]) -> str:
-    """A line for each figure."""
-    return "\n".join(f"{name:<42}{value}" for name, value in report.items())
+def attempt(name: str, plan: Plan, *, dry: bool) -> bool:
+    """Run one benchmark and keep its figures; a failure is told and leaves the figures of last time alone."""
+    chosen = BENCHMARKS[name]
+    print(f"{name}: measuring ({plan.mode})", flush=True)
+    began_s = time.monotonic()
+    before = results.machine()
+    try:
+        bench: Callable[[Plan], dict[str, Any]] = getattr(
+            importlib.import_module(f"benchmarks.{chosen.module}"), chosen.function
+        )
+        figures = {"mode": plan.mode, "machine": before} | bench(plan)
+    except (Exception, SystemExit):  # noqa: BLE001 - the other benchmarks go on
+        traceback.print_exc()
+        return False
+    figures["took_s"] = round(time.monotonic() - began_s)
+    print(json.dumps(figures, indent=1, ensure_ascii=False))
+    if not dry:
+        print(f"{name}: written to {results.save(chosen.result, figures)}", flush=True)
+    return not figures.get("missed")
 
 
 if __name__ == "__main__":

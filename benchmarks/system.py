@@ -1,0 +1,185 @@
+"""Our own part under test: the embedded PostgreSQL as shipped, receivers, the read API; each a process of its own.
+
+In: how many receivers, settings. Out: a `System` with addresses, process groups, and the truth about what is stored.
+Called by: the benchmarks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import asyncpg
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.corpus import unmix
+from benchmarks.load import Load
+from benchmarks.processes import Child, facts, wafer
+from wafermonitor.deploy.addresses import free_addresses
+from wafermonitor.deploy.demo import work_folder
+
+T = TypeVar("T")
+TABLES = "span, span_late, run, run_open, dead_letter, process, feed"
+_COPY_ROW_BYTES = 14
+
+
+class Truth(NamedTuple):
+    """What the store holds of one load."""
+
+    acked: int
+    stored: int
+    missing: int
+    doubled: int
+    strangers: int
+    """Stored, but neither acknowledged nor without an answer: refused, and there all the same."""
+
+    @property
+    def holds(self) -> bool:
+        """Everything acknowledged is there, once."""
+        return not self.missing and not self.doubled
+
+
+class System:
+    """Running processes; made by `running`."""
+
+    def __init__(self, work: Path, environment: Mapping[str, str], receivers: int, *, query: bool) -> None:
+        self.addresses = free_addresses()
+        self._receivers = receivers
+        self._query = query
+        self._environment = {
+            "WAFER_STORAGE_DATA_DIR": str(work / "store"),
+            "WAFER_SPOOL_DIR": str(work / "spool"),
+            **environment,
+        }
+        self.start()
+
+    def start(self) -> None:
+        """Start everything; also again, after `kill`."""
+        self._children = ExitStack()
+        store = self._children.enter_context(Child(wafer("storage", "serve", "--json"), self._environment))
+        self.dsn = Path(facts(store, "dsn_file")["dsn_file"]).read_text().strip()
+        environment = self._environment | {"WAFER_STORAGE_DSN": self.dsn}
+        places = ("--grpc-address", self.addresses.receiver_grpc, "--http-address", self.addresses.receiver_http)
+        self.receivers = []
+        for _ in range(self._receivers):
+            child = self._children.enter_context(Child(wafer("receiver", "--ready-json", *places), environment))
+            facts(child, "ready")
+            self.receivers.append(child)
+        self.store = store
+        self.groups: dict[str, Sequence[int]] = {
+            "receiver": [child.pid for child in self.receivers],
+            "database": [store.pid],
+        }
+        if self._query:
+            api = self._children.enter_context(Child(wafer("query", "--address", self.addresses.query), environment))
+            self.groups["query"] = [api.pid]
+            from benchmarks.processes import wait_for
+
+            wait_for(f"http://{self.addresses.query}/readyz")
+
+    def stop(self) -> None:
+        """End everything in order."""
+        self._children.close()
+
+    def kill(self) -> None:
+        """SIGKILL for the receivers and for every process of PostgreSQL, one right after the other."""
+        for child in (*self.receivers, self.store):
+            child.kill()
+        self._children.close()
+
+    def load(self, first: int, **more: Any) -> Load:
+        """A load for our receiver."""
+        transport = more.get("transport", "grpc")
+        address = self.addresses.receiver_grpc if transport == "grpc" else self.addresses.receiver_http
+        return Load(address=address, log="", first=first, **more)
+
+    def ask(self, question: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
+        """Ask the store itself."""
+
+        async def asked() -> T:
+            connection = await asyncpg.connect(self.dsn, timeout=60)
+            try:
+                return await question(connection)
+            finally:
+                await connection.close()
+
+        return asyncio.run(asked())
+
+    def empty(self) -> None:
+        """Remove all rows, and leave the server nothing to do from before."""
+
+        async def work(connection: asyncpg.Connection) -> None:
+            names = ", ".join(f"wafer_data.{name.strip()}" for name in TABLES.split(","))
+            await connection.execute(f"TRUNCATE {names}")
+            await connection.execute("CHECKPOINT")
+
+        self.ask(work)
+
+    def stored(self, oldest: int = 0, end: int = 2**63) -> NDArray[np.uint64]:
+        """The numbers of all stored spans that are in [oldest, end), as often as they are there."""
+
+        async def work(connection: asyncpg.Connection) -> bytes:
+            held = io.BytesIO()
+            query = "SELECT span_id FROM wafer_data.span UNION ALL SELECT span_id FROM wafer_data.span_late"
+            await connection.copy_from_query(query, output=held, format="binary", timeout=600)
+            return held.getvalue()
+
+        data = np.frombuffer(self.ask(work), dtype=np.uint8)
+        rows = (len(data) - 21) // _COPY_ROW_BYTES
+        ids = data[19 : 19 + rows * _COPY_ROW_BYTES].reshape(rows, _COPY_ROW_BYTES)[:, 6:].copy().view(">u8").ravel()
+        numbers = unmix(ids.astype(np.uint64))
+        return numbers[(numbers >= np.uint64(oldest)) & (numbers < np.uint64(end))]
+
+    def truth(self, acked: NDArray[np.uint64], maybe: NDArray[np.uint64] | None = None) -> Truth:
+        """Compare what was acknowledged with what is there; `maybe` may be there as well, once."""
+        numbers, times = np.unique(self.stored(), return_counts=True)
+        allowed = acked if maybe is None else np.concatenate([acked, maybe])
+        return Truth(
+            acked=len(acked),
+            stored=int(times.sum()),
+            missing=int(len(acked) - np.isin(acked, numbers).sum()),
+            doubled=int((times > 1).sum()),
+            strangers=int((~np.isin(numbers, allowed)).sum()),
+        )
+
+    def runs(self) -> int:
+        """How many runs are stored."""
+
+        async def work(connection: asyncpg.Connection) -> int:
+            return int(
+                await connection.fetchval(
+                    "SELECT (SELECT count(*) FROM wafer_data.run) + (SELECT count(*) FROM wafer_data.run_open)"
+                )
+            )
+
+        return self.ask(work)
+
+    def version(self) -> str:
+        """PostgreSQL's version."""
+
+        async def work(connection: asyncpg.Connection) -> str:
+            return str(await connection.fetchval("SHOW server_version"))
+
+        return self.ask(work)
+
+
+@contextmanager
+def running(environment: Mapping[str, str] | None = None, *, receivers: int = 1, query: bool = False) -> Iterator[System]:
+    """Everything started on free ports, its data in a folder that goes away."""
+    with work_folder("wafer-bench-") as (work, _):
+        system = System(work, environment or {}, receivers, query=query)
+        try:
+            yield system
+        finally:
+            system.stop()
+
+
+def settle(seconds: float = 1.0) -> None:
+    """A moment for what still runs in the background."""
+    time.sleep(seconds)
