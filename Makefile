@@ -61,8 +61,8 @@ lock: ## choose versions anew (needs uv on PATH)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 		--no-header --no-annotate --extra all --group dev pyproject.toml -o requirements.lock
 
-bench: setup ## the published figures
-	@$(BIN)/python -m benchmarks
+bench: setup collector ## the published figures (about 40 minutes): make bench BENCH="p01 p05" measures some of them
+	@$(BIN)/python -m benchmarks $(BENCH)
 
 soak: setup packages collector ## faults and fuzzing at full length
 	@WAFER_TEST_SOAK=1 $(PYTEST) -q -m "postgres or collector or servers"
