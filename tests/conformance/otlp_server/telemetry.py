@@ -20,6 +20,7 @@ from .wire import Client, to_json
 SECOND_NS = 1_000_000_000
 START_NS = (int(time.time()) - 600) * SECOND_NS
 """Not long ago: a server may call old telemetry late."""
+FILLER_BYTES = 1 << 20
 TRACE_ID = bytes(range(1, 17))
 SPAN_ID = bytes(range(1, 9))
 REQUESTS: dict[str, Any] = {
@@ -249,15 +250,15 @@ def spoil(signal: str, request: Any, index: int) -> None:
 
 
 def filled(client: Client, signal: str, size: int) -> bytes:
-    """A good request of exactly `size` bytes in the client's encoding: one attribute makes up the difference."""
-    request = good(signal)
-    attributes(signal, request).append(text("filler", "x"))
-    room = size - len(client.encode(request)) + 1
-    filler = attributes(signal, request)[-1].value
+    """A good request of exactly `size` bytes in the client's encoding: text in one item per MiB makes up the difference."""
+    request = good(signal, 1 + size // FILLER_BYTES)
+    for index in range(size // FILLER_BYTES):
+        attributes(signal, request, index).append(text("filler", "x" * (FILLER_BYTES - 2048)))
+    last = attributes(signal, request, -1)
+    last.append(text("filler", "x"))
     for _ in range(8):
-        filler.string_value = "x" * room
-        excess = len(client.encode(request)) - size
-        if not excess:
+        missing = size - len(client.encode(request))
+        if not missing:
             break
-        room -= excess
+        last[-1].value.string_value = "x" * (len(last[-1].value.string_value) + missing)
     return client.encode(request)

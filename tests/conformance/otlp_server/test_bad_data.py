@@ -27,6 +27,7 @@ BROKEN_JSON = {
     "list": b"[]",
     "number": b"1",
     "text": b"hello",
+    "binary": gzip.compress(bytes(range(256))),
     "wrong-type": b'{"NAME": 1}',
 }
 
@@ -69,7 +70,6 @@ def test_bytes_that_are_no_protobuf_are_invalid_argument(client, signal, form):
 )
 def test_bad_input_is_never_called_a_fault_of_the_server(client, signal):
     for form in BROKEN_JSON if client.is_json else BROKEN:
-        judge.refused(client.send(signal, wrong(client, signal, form)))
         judge.decided(client.send(signal, wrong(client, signal, form)))
 
 
@@ -196,15 +196,6 @@ def test_a_rejection_is_explained(client, signal):
     assert judge.LEAKS.search(message) is None, f"{answer}: {message!r}"
 
 
-@rule("partial-warning", Level.MUST, "A warning has rejected_… = 0 and MUST have a message.", PARTIAL)
-def test_a_warning_has_a_message(client, signal):
-    answer = client.export(signal, telemetry.rich(signal))
-    judge.accepted(answer)
-    if answer.response is None or not answer.response.HasField("partial_success"):
-        pytest.skip("the server gives no warning here")
-    assert answer.response.partial_success.error_message, "partial_success without rejected items and without message"  # type: ignore[attr-defined]
-
-
 @rule(
     "response-size",
     Level.MUST,
@@ -216,8 +207,8 @@ def test_a_response_about_many_bad_items_is_small(client, signal):
     for index in range(3000):
         telemetry.spoil(signal, request, index)
     answer = client.export(signal, request)
+    assert not answer.silent, f"{answer}"
     assert len(answer.body) <= 4 << 20, f"{len(answer.body)} bytes"
-    judge.decided(answer)
 
 
 ODD = {

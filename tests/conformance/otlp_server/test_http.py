@@ -54,10 +54,10 @@ def test_options_is_no_fault(client, signal):
 
 
 @rule("path", Level.STRICT, "Another path is 404.", "RFC 9110 §15.5.5", transports=(PROTOBUF, JSON), signals=("traces",))
-@pytest.mark.parametrize("target", ["/v1/nothing", "/v2/traces", "/v1/traces/more", "/v1", "/v1/../etc/passwd", "/v1/%00"])
+@pytest.mark.parametrize("target", ["/v1/nothing", "/v2/traces", "/v1/traces/more", "/v1", "/v1/%00"])
 def test_other_paths_are_404(client, signal, target):
     answer = client.exchange("POST", target, client.encode(telemetry.good(signal)), [("content-type", client.media)])
-    assert answer.http in (400, 404), f"{answer}"
+    assert answer.http == 404, f"{answer}"
     judge.discreet(answer)
 
 
@@ -131,7 +131,7 @@ def test_gzip_may_have_several_members(client, signal):
 
 @rule("coding-unknown", Level.STRICT, "An encoding that the server does not know is 415 (or 400): it is not read as it is.",
       "RFC 9110 §8.4", **ONLY_HTTP)  # fmt: skip
-@pytest.mark.parametrize("name", ["x-unknown", "gzip, x-unknown", "none"])
+@pytest.mark.parametrize("name", ["x-unknown", "gzip, x-unknown"])
 def test_unknown_encodings_are_refused(client, signal, name):
     answer = client.post(signal, client.encode(telemetry.good(signal)), [("content-encoding", name)])
     assert answer.http in (400, 415), f"{answer}"

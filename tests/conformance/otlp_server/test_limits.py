@@ -117,6 +117,7 @@ def bomb(size: int, *, whole: bool = True) -> bytes:
     return head + piece * (size // MIB + 1) + (b"\x03\x00" + bytes(8) if whole else b"")
 
 
+@cache
 def bombs() -> dict[str, bytes]:
     """1 GiB of blanks in several wrappings."""
     member = gzip.compress(b" " * 16 * MIB, 9)
@@ -131,24 +132,30 @@ def bombs() -> dict[str, bytes]:
 @rule(
     "bomb",
     Level.MUST,
-    "The server MUST limit the size after decompression: 1 GiB of blanks is not inflated.",
+    "The server MUST limit the size after decompression: 1 GiB of blanks is not taken.",
     REQUEST,
     **ONLY_HTTP,
 )
-@pytest.mark.parametrize("kind", ["single", "members", "many-members", "nested"])
+@pytest.mark.parametrize("kind", ["single", "members"])
 def test_a_bomb_is_refused(client, signal, kind):
-    answer = client.post(signal, bombs()[kind], [("content-encoding", "gzip")])
-    assert answer.http in ((413,) if kind in ("single", "members") else (400, 413, 415)), f"{answer}"
+    judge.refused(client.post(signal, bombs()[kind], [("content-encoding", "gzip")]))
 
 
-@rule("bomb-time", Level.STRICT, "A bomb is refused within a second.", REQUEST, signals=("traces",), **ONLY_HTTP)
+@rule(
+    "bomb-time",
+    Level.STRICT,
+    "A bomb is answered within a second, and not with 5xx.",
+    REQUEST,
+    signals=("traces",),
+    **ONLY_HTTP,
+)
 @pytest.mark.parametrize("kind", ["single", "members", "many-members", "nested"])
-def test_a_bomb_is_refused_at_once(client, signal, kind):
+def test_a_bomb_is_answered_at_once(client, signal, kind):
     data = bombs()[kind]
     spent_s = []
     for _ in range(TRIES):
         answer = client.post(signal, data, [("content-encoding", "gzip")])
-        judge.refused(answer)
+        judge.decided(answer)
         spent_s.append(answer.elapsed_s)
         if answer.elapsed_s <= BOMB_S:
             return
