@@ -13,7 +13,7 @@ from wafermonitor.collector.errors import BinaryRejected, ConfigRejected
 
 pytestmark = [pytest.mark.collector, pytest.mark.timeout(900)]
 
-BACKENDS = fragments.names("backends")
+BACKENDS = [name for name in fragments.names("backends") if name != "kafka"]  # the smallest Collector has no part for it
 RECEIVERS = fragments.names("receivers")
 EVERY_CHOICE = [
     (backends, receivers)

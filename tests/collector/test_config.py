@@ -34,6 +34,7 @@ def test_the_feed_is_the_host_unless_it_is_named():
             "collector.otlp_grpc = '4317': host:port, for example 127.0.0.1:4317 (set WAFER_OTLP_GRPC)",
         ),
         ("WAFER_OTLP_HTTP", "127.0.0.1:99999", "collector.otlp_http"),
+        ("WAFER_KAFKA_BROKERS", "kafka-1:9092, kafka-2", "collector.kafka_brokers = 'kafka-1:9092, kafka-2': host:port"),
         ("WAFER_METRICS_PORT", "all", "a port from 1 to 65535 (set WAFER_METRICS_PORT)"),
         ("WAFER_COLLECTOR_BEAT_S", "0", "a number above 0"),
         ("WAFER_COLLECTOR_QUEUE_BYTES", "1e9", "a whole number above 0"),
@@ -111,7 +112,7 @@ def test_a_backend_is_a_name_or_a_file(tmp_path):
         fragments.HERE / "backends" / "file.yaml",
         own,
     ]
-    with pytest.raises(ConfigRejected, match="'nope': known: file, managed, or the path of a YAML file"):
+    with pytest.raises(ConfigRejected, match="'nope': known: file, kafka, managed, or the path of a YAML file"):
         fragments.choose(Config.load({}, backends=("nope",)))
     with pytest.raises(ConfigRejected, match="no such file"):
         fragments.choose(Config.load({}, receivers=("./absent.yaml",)))

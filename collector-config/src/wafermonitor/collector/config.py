@@ -35,6 +35,10 @@ def _address(text: str) -> str:
     return text
 
 
+def _addresses(text: str) -> str:
+    return ",".join(_address(part) for part in _names(text)) or _address(text)
+
+
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) not in _PORTS:
         raise ValueError("a port from 1 to 65535")
@@ -88,6 +92,9 @@ class Config(EnvironmentConfig):
         str, "Certificates that sign the receiver's; empty: the system's.", "WAFER_CA_FILE", default="", yaml=True
     )
     token: str = option(str, "Bearer token for the receiver.", "WAFER_TOKEN", default="", secret=True, yaml=True)
+    kafka_brokers: str = option(
+        _addresses, "Brokers of the backend `kafka`, by commas.", "WAFER_KAFKA_BROKERS", default="127.0.0.1:9092", yaml=True
+    )
     file_dir: Path = option(  # noqa: RUF009 - makes a dataclass field, with a factory
         Path, "Folder of the backend `file`.", "WAFER_FILE_DIR", default=lambda: data_home() / "out", yaml=True
     )
