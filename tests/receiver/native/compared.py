@@ -1,0 +1,247 @@
+"""Both protobuf lanes on the same requests: what the Python lane's records become must be what the compiled lane copies.
+
+The streams of the compiled lane are taken apart here, column by column; the names' numbers are made up, the same for both.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from wafermonitor.receiver.errors import RequestRejected
+from wafermonitor.receiver.transcode import python as python_lane
+from wafermonitor.receiver.transcode.protocol import Encoding, Request, Signal, Transcoded
+from wafermonitor.runs.merge import merge_all
+from wafermonitor.runs.records import Batch, Run
+from wafermonitor.storage.protocol import Block, Numbers
+from wafermonitor.storage.timescale import rows
+
+SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+POSTGRES_EPOCH_US = 946_684_800_000_000
+NO_TIME = -(2**63) + POSTGRES_EPOCH_US
+TABLES = {
+    "span": (rows.SPAN_COLUMNS, rows.span_row, "spans", "start_time", "trace_id span_id start_time site_id start_ns"),
+    "log_record": (rows.LOG_COLUMNS, rows.log_row, "logs", "time", "time digest"),
+    "metric_point": (rows.POINT_COLUMNS, rows.point_row, "points", "time", "series_id time time_ns"),
+}
+_ELEMENTS: dict[int, Callable[[bytes], Any]] = {
+    20: lambda raw: struct.unpack(">q", raw)[0],
+    25: bytes.decode,
+    701: lambda raw: struct.unpack(">d", raw)[0],
+}
+_lane = python_lane.Lane()
+
+
+def integer(raw: bytes) -> int:
+    return int.from_bytes(raw, signed=True)
+
+
+def time_us(raw: bytes) -> int:
+    return integer(raw) + POSTGRES_EPOCH_US
+
+
+def double(raw: bytes) -> float:
+    return _ELEMENTS[701](raw)
+
+
+def array(raw: bytes) -> tuple[Any, ...]:
+    dimensions, nulls, kind = struct.unpack_from(">iiI", raw)
+    assert nulls == 0
+    if dimensions == 0:
+        assert len(raw) == 12
+        return ()
+    number, lowest = struct.unpack_from(">ii", raw, 12)
+    assert (dimensions, lowest) == (1, 1)
+    items, at = [], 20
+    for _ in range(number):
+        size = struct.unpack_from(">i", raw, at)[0]
+        items.append(_ELEMENTS[kind](raw[at + 4 : at + 4 + size]))
+        at += 4 + size
+    assert at == len(raw)
+    return tuple(items)
+
+
+def reader_of(column: str, table: str) -> Callable[[bytes], Any]:
+    """How a column's value is read; the types are those of the migrations."""
+    if column in ("start_time", "time", "observed_time", "received_time"):
+        return time_us
+    if column in ("trace_id", "digest", "process_key"):
+        return bytes
+    if column in ("bounds", "buckets", "quantile_values", "lot_ids", "substrate_ids"):
+        return array
+    if column == "inferred":
+        return lambda raw: raw == b"\1"
+    if column in ("value", "sum", "min", "max") or column.endswith("_s") or column in ("progress_ratio", "progress_completed", "progress_total"):
+        return double
+    texts = ("name status_message trace_state attributes events links severity_text event_name body job run_id parent_run_id feed_id service "
+             "service_version trigger owner equipment recipe product result error_type progress_unit progress_stage progress_message").split()
+    return bytes.decode if column in texts else integer
+
+
+SIZES = {"site_id": 2, "start_ns": 2, "received_ns": 2, "observed_ns": 2, "time_ns": 2, "kind": 2, "status": 2, "severity": 2, "end_rank": 2}
+SIZES |= {"app_id": 4, "scope_id": 4, "resource_id": 4, "series_id": 4, "inferred": 1, "trace_id": 16, "digest": 32, "process_key": 16}
+
+
+def taken_apart(stream: bytes, columns: Sequence[str], table: str) -> list[tuple[Any, ...]]:
+    """The rows of a COPY BINARY stream."""
+    if not stream:
+        return []
+    assert stream.startswith(SIGNATURE)
+    readers = [reader_of(column, table) for column in columns]
+    found, at = [], len(SIGNATURE)
+    while True:
+        (number,) = struct.unpack_from(">h", stream, at)
+        at += 2
+        if number == -1:
+            assert at == len(stream)
+            return found
+        assert number == len(columns)
+        row = []
+        for column, read in zip(columns, readers, strict=True):
+            (size,) = struct.unpack_from(">i", stream, at)
+            at += 4
+            if size < 0:
+                row.append(None)
+                continue
+            assert read not in (integer, time_us, double) or size == SIZES.get(column, 8), (column, size)
+            row.append(read(stream[at : at + size]))
+            at += size
+        found.append(tuple(row))
+
+
+def exact(value: Any) -> Any:
+    """Tells -0.0 from 0.0, and True from 1."""
+    if isinstance(value, float):
+        return struct.pack(">d", value)
+    return tuple(map(exact, value)) if isinstance(value, tuple | list) else value
+
+
+def python_outcome(request: Request) -> Transcoded | str:
+    try:
+        return _lane.transcode(request)
+    except RequestRejected as error:
+        return str(error)
+
+
+def shown(outcome: Transcoded | str) -> tuple[Any, ...]:
+    """As `Block.outcomes` has it."""
+    if isinstance(outcome, str):
+        return (0, 0, 0, "", 0, outcome)
+    batch = outcome.batch
+    number = batch.items + len(batch.runs) + len(batch.processes) + len(batch.feeds) + len(batch.dead)
+    return (batch.items, number, outcome.rejected, outcome.message, outcome.repaired, None)
+
+
+def numbers_of(block: Block) -> Numbers:
+    """Numbers that tell everything apart; services of one site share theirs."""
+    apps: dict[tuple[str, str], int] = {}
+    for resource in block.resources:
+        apps.setdefault((resource[1], resource[3]), 1000 + len(apps))
+    return Numbers(
+        sites=[10 + index for index in range(len(block.sites))],
+        apps=[apps[resource[1], resource[3]] for resource in block.resources],
+        resources=[2000 + index for index in range(len(block.resources))],
+        scopes=[300_000 + index for index in range(len(block.scopes))],
+        series=[4_000_000 + index for index in range(len(block.series))],
+    )
+
+
+def ids_of(block: Block, numbers: Numbers) -> rows.Ids:
+    return rows.Ids(
+        sites=dict(zip(block.sites, numbers.sites, strict=True)),
+        apps={(resource[1], resource[3]): app for resource, app in zip(block.resources, numbers.apps, strict=True)},
+        scopes={scope[0]: number for scope, number in zip(block.scopes, numbers.scopes, strict=True)},
+        resources={resource[0]: number for resource, number in zip(block.resources, numbers.resources, strict=True)},
+        series={series[0]: number for series, number in zip(block.series, numbers.series, strict=True)},
+    )
+
+
+def delta(run: Run, ids: rows.Ids) -> tuple[Any, ...]:
+    """A run as a row of deltas, from the words that the store's function is given."""
+    known = rows.run_delta(run, ids)
+    known |= {"trace_id": run.trace_id, "process_key": run.process_key}
+    known["start_time"] = NO_TIME if run.start_ns is None else run.start_ns // 1000
+    known |= {name: tuple(known[name]) for name in ("lot_ids", "substrate_ids") if name in known}
+    return tuple(known.get(column) for column in rows.DELTA_COLUMNS)
+
+
+def assert_agree(requests: Sequence[Request], decode: Callable[[Sequence[Request]], Block], parts: Iterable[tuple[int, int]] = ()) -> int:
+    """Compare everything about `requests`, whole and in `parts`; returns how many items were kept."""
+    assert all(request.encoding is Encoding.PROTOBUF for request in requests)
+    outcomes = [python_outcome(request) for request in requests]
+    block = decode(requests)
+    assert block.outcomes == [shown(outcome) for outcome in outcomes]
+    batches = [Batch() if isinstance(outcome, str) else outcome.batch for outcome in outcomes]
+    _compare_names(block, batches)
+    for first, last in [(0, len(requests)), *parts]:
+        _compare_part(block, batches, first, last)
+    return sum(batch.items for batch in batches)
+
+
+def _compare_names(block: Block, batches: Sequence[Batch]) -> None:
+    series = {point.series.key: point.series for batch in batches for point in batch.points}
+    items = [item for batch in batches for item in (*batch.spans, *batch.logs)] + list(series.values())
+    resources, scopes = {item.resource for item in items}, {item.scope for item in items}
+    others = [record for batch in batches for part in (batch.runs, batch.processes, batch.feeds, batch.dead) for record in part]
+    assert sorted(block.sites) == sorted({resource.site for resource in resources} | {record.site for record in others})
+    assert sorted(block.resources) == sorted(map(tuple, resources))
+    assert sorted(block.scopes) == sorted(map(tuple, scopes))
+    named = [
+        (key, block.resources[resource][0], block.scopes[scope][0], *rest) for key, resource, scope, *rest in block.series
+    ]
+    assert sorted(named) == sorted((one.key, one.resource.key, one.scope.key, *one[3:]) for one in series.values())
+
+
+def _compare_part(block: Block, batches: Sequence[Batch], first: int, last: int) -> None:
+    batches = batches[first:last]
+    numbers = numbers_of(block)
+    ids = ids_of(block, numbers)
+    for table, (columns, row_of, field, time, key) in TABLES.items():
+        expected: dict[Any, tuple[Any, ...]] = {}
+        for batch in batches:
+            for record in getattr(batch, field):
+                row = row_of(record, ids)
+                expected.setdefault(tuple(row[columns.index(name)] for name in key.split()), row)
+        times = sorted(row[columns.index(time)] for row in expected.values())
+        oldest, newest = (times[len(times) // 4], times[len(times) * 3 // 4]) if times else (0, 0)
+        hot, hot_rows, late, late_rows = block.rows(table, first, last, numbers, oldest, newest)
+        for stream, number, wanted in ((hot, hot_rows, True), (late, late_rows, False)):
+            rows_found = taken_apart(stream, columns, table)
+            rows_wanted = [row for row in expected.values() if (oldest <= row[columns.index(time)] < newest) is wanted]
+            assert number == len(rows_found)
+            _same_rows(rows_found, rows_wanted, columns)
+    stream, number = block.runs(first, last, numbers)
+    deltas = taken_apart(stream, rows.DELTA_COLUMNS, "delta")
+    assert number == len(deltas)
+    runs = merge_all([run for batch in batches for run in batch.runs])
+    _same_rows(deltas, [delta(run, ids) for run in runs], rows.DELTA_COLUMNS)
+    for name in ("processes", "feeds", "dead"):
+        assert getattr(block, name)(first, last) == [tuple(record) for batch in batches for record in getattr(batch, name)]
+    assert block.apps(first, last) == _apps(batches, ids)
+
+
+def _same_rows(found: list[tuple[Any, ...]], wanted: list[tuple[Any, ...]], columns: Sequence[str]) -> None:
+    if exact(found) == exact(wanted):
+        return
+    assert len(found) == len(wanted)
+    for one, other in zip(found, wanted, strict=True):
+        assert dict(zip(columns, exact(one), strict=True)) == dict(zip(columns, exact(other), strict=True))
+
+
+def _apps(batches: Sequence[Batch], ids: rows.Ids) -> list[tuple[int, int]]:
+    newest: dict[int, int] = {}
+    for batch in batches:
+        for item in (*batch.spans, *batch.logs, *batch.points):
+            resource = item.series.resource if hasattr(item, "series") else item.resource
+            place = ids.resources[resource.key] - 2000
+            newest[place] = max(newest.get(place, 0), item.received_ns)
+    return sorted(newest.items())
+
+
+def request(signal: Signal, body: bytes, received_ns: int) -> Request:
+    return Request(signal, Encoding.PROTOBUF, body, received_ns)
+
+
+FIELDS = tuple(field.name for field in dataclasses.fields(Batch))
