@@ -179,7 +179,7 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """The head is there."""
-        path, _, query = self._target.partition(b"?")
+        path, _, query = _origin_form(self._target).partition(b"?")
         length = self._headers.get("content-length")
         head = Head(
             self._parser.get_method().decode("latin-1"),
@@ -192,6 +192,11 @@ class Connection(asyncio.Protocol):
         self.current = exchange = Exchange(self, head)
         exchange.keep = self._parser.should_keep_alive()
         self._exchanges.append(exchange)
+        if self._parser.get_http_version() == "1.1" and "," in self._headers.get("host", ","):
+            # RFC 9112 3.2: none or several hosts is how one request is made to look like another.
+            exchange.keep = False
+            exchange.reply(self._application.malformed(400, "an HTTP/1.1 request has one Host header"))
+            return
         self._application.begin(exchange)
         if "expect" in self._headers and not exchange.replied and self._transport is not None:
             self._transport.write(CONTINUE)
@@ -352,3 +357,11 @@ class Connection(asyncio.Protocol):
         if self._paused and self._transport is not None:
             self._paused = False
             self._transport.resume_reading()
+
+
+def _origin_form(target: bytes) -> bytes:
+    """The path and query of a target; a proxy may send it with scheme and host (RFC 9112 3.2.2)."""
+    if target.startswith(b"/"):
+        return target
+    _, _, rest = target.partition(b"://")
+    return b"/" + rest.partition(b"/")[2]
