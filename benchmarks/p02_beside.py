@@ -30,6 +30,13 @@ OWN_CASES = [
 _SHOWN = ("acked_spans_per_s", "spans_per_server_cpu_s", "ack_p99_ms", "resident_mib", "version")
 
 
+_SHARES = {
+    "ratio_to_collector_file": "Collector → file",
+    "ratio_to_collector_spool": "Collector → spool",
+    "ratio_to_victoriatraces": "VictoriaTraces, 1 s",
+}
+
+
 class _Measured(NamedTuple):
     rows: list[dict[str, Any]]
     peers: list[dict[str, Any]]
@@ -40,19 +47,20 @@ def bench_p02_beside(plan: Plan) -> dict[str, Any]:
     """Ours beside the Collector, rotel, and whoever else was given."""
     measured = _measure(plan)
     ours = measured.rows[0]
-    rates = {peer["name"]: peer.get("acked_spans_per_s") for peer in measured.peers if "not_run" not in peer}
-    shares = {
-        "ratio_to_collector_file": rates.get("Collector → file"),
-        "ratio_to_collector_spool": rates.get("Collector → spool"),
-        "ratio_to_victoriatraces": rates.get("VictoriaTraces, 1 s"),
-    }
+    peers = {peer["name"]: peer for peer in measured.peers}
+    shares: dict[str, Any] = {}
+    for key, name in _SHARES.items():
+        if rate := peers[name].get("acked_spans_per_s"):
+            shares[key] = median([ours["acked_spans_per_s"] / rate])
+        if "measured" in peers[name]:
+            shares[f"{key}_measured"] = peers[name]["measured"]
     return {
         "title": "Beside other programs",
         "tier": "T2",
         "tier_means": TIERS["T2"],
         "acked_spans_per_s": ours["acked_spans_per_s"],
         "acked_spans_per_s_range": ours["acked_spans_per_s_range"],
-        **{name: median([ours["acked_spans_per_s"] / rate]) for name, rate in shares.items() if rate},
+        **shares,
         "rows": measured.rows,
         "peers": measured.peers,
         "versions": measured.versions,
