@@ -180,6 +180,17 @@ async def test_a_sender_that_went_away_is_not_served(begin, store):
     assert sorted(await store.span_names()) == ["span 100", "span 200"]
 
 
+async def test_a_sender_that_leaves_in_the_moment_of_the_commit_harms_nobody_else(begin, store):
+    pipeline = begin()
+    store.open.clear()
+    gone, other = (asyncio.create_task(pipeline.submit(request(1, first=number))) for number in (1, 2))
+    await store.entered.wait()
+    store.fail = lambda _: gone.cancel() and None
+    store.open.set()
+    assert (await other).rejected == 0
+    assert (await asyncio.gather(gone, return_exceptions=True))[0].__class__ is asyncio.CancelledError
+
+
 async def test_draining_commits_what_was_accepted_and_refuses_what_is_new(begin, store):
     pipeline = begin()
     store.open.clear()

@@ -7,22 +7,19 @@ In: the requests of a group. Out: members of the group, or the error to answer. 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from wafermonitor.receiver.errors import LaneRejected, ReceiverError, ReceiverUnavailable, RequestRejected
 from wafermonitor.receiver.fair_queue import Waiting
 from wafermonitor.receiver.group import Member, Place, member
+from wafermonitor.receiver.transcode import native
+from wafermonitor.receiver.transcode.native import Decode
 from wafermonitor.receiver.transcode.protocol import Encoding, Lane
-from wafermonitor.storage.protocol import Block
 
 LOG = logging.getLogger(__name__)
 FAULT_RETRY_S = 30.0
 """A fault of the receiver's own is mended by a newer receiver, not by the next second."""
-
-Decode = Callable[[list[tuple[str, bytes, int]]], Block]
-"""`wafermonitor.native.decode`: (signal, body, received_ns) of each request; without the interpreter's lock."""
 
 
 class Decoded(NamedTuple):
@@ -36,24 +33,24 @@ class Decoded(NamedTuple):
 class Lanes:
     """The lanes of one receiver; thread-safe, keeps nothing between groups."""
 
-    def __init__(self, python: Mapping[Encoding, Lane], native: Decode | None = None) -> None:
+    def __init__(self, python: Mapping[Encoding, Lane], compiled: Decode | None = None) -> None:
         self._python = python
-        self._native = native
+        self._compiled = compiled
 
     @property
     def name(self) -> str:
         """Which lane decodes protobuf."""
-        return "native" if self._native else "python"
+        return "native" if self._compiled else "python"
 
     def decode(self, group: Sequence[Waiting], limit_items: int) -> Decoded:
         """All protobuf of `group` at once where the native lane is; of the others until there are `limit_items`."""
         decoded = Decoded([], [], [])
         others = group
-        if self._native is not None:
+        if self._compiled is not None:
             protobuf = [waiting for waiting in group if waiting.request.encoding is Encoding.PROTOBUF]
             others = [waiting for waiting in group if waiting.request.encoding is not Encoding.PROTOBUF]
             if protobuf:
-                self._decode_natively(self._native, protobuf, decoded)
+                self._decode_natively(self._compiled, protobuf, decoded)
         items = sum(one.items for one in decoded.members)
         for index, waiting in enumerate(others):
             if items >= limit_items:
@@ -79,8 +76,8 @@ class Lanes:
             raise ReceiverUnavailable("the receiver could not read the request; try again", FAULT_RETRY_S) from None
 
     @staticmethod
-    def _decode_natively(native: Decode, group: Sequence[Waiting], decoded: Decoded) -> None:
-        block = native([(one.request.signal.value, one.request.body, one.request.received_ns) for one in group])
+    def _decode_natively(compiled: Decode, group: Sequence[Waiting], decoded: Decoded) -> None:
+        block = compiled([waiting.request for waiting in group])
         for number, (waiting, outcome) in enumerate(zip(group, block.outcomes, strict=True)):
             items, rows, rejected, message, repaired, error = outcome
             if error is None:
@@ -90,18 +87,15 @@ class Lanes:
 
 
 def choose(choice: str, python: Mapping[Encoding, Lane], *, takes_rows: bool) -> Lanes:
-    """The lanes as `config.lane` says; LaneRejected when the native one is demanded and cannot be had. Says once why not."""
+    """The lanes as `config.lane` says; LaneRejected when the native one is demanded and cannot be had."""
     if choice == "python":
         return Lanes(python)
-    why = "" if takes_rows else "this store takes no ready rows"
-    native: Decode | None = None
-    if not why:
-        try:
-            native = import_module("wafermonitor.native").decode
-        except ImportError:
-            why = "the package wafermonitor-native is not installed"
-    if native is None and choice == "native":
+    compiled = None
+    if takes_rows:
+        compiled = native.load()
+    else:
+        LOG.info("this store takes no ready rows; the Python lane decodes")
+    if compiled is None and choice == "native":
+        why = "the wheel wafermonitor-native is not installed" if takes_rows else "this store takes no ready rows"
         raise LaneRejected(f"lane = native: {why}; set WAFER_RECEIVER_LANE=auto")
-    if native is None:
-        LOG.info("protobuf is decoded in Python: %s", why)
-    return Lanes(python, native)
+    return Lanes(python, compiled)

@@ -107,7 +107,12 @@ class Pipeline:
     async def submit(self, request: Request, share: Hold | None = None) -> Answer:
         """Wait until the rows of `request` are committed. Raises ReceiverUnavailable or ReceiverRejected."""
         future: asyncio.Future[Answer | ReceiverError] = asyncio.get_running_loop().create_future()
-        waiting = self.enqueue(request, future.set_result, share)
+
+        def done(outcome: Answer | ReceiverError) -> None:
+            if not future.done():  # cancelled in this very turn of the loop: `leave` is still to come
+                future.set_result(outcome)
+
+        waiting = self.enqueue(request, done, share)
         try:
             outcome = await future
         except asyncio.CancelledError:
@@ -310,7 +315,10 @@ class Pipeline:
 
     def _finish(self, waiting: Waiting, outcome: Answer | ReceiverError) -> None:
         self._close(waiting)
-        waiting.finish(outcome)
+        try:
+            waiting.finish(outcome)
+        except Exception:
+            LOG.exception("a request could not be answered")
 
     def _close(self, waiting: Waiting) -> None:
         if waiting in self._open:

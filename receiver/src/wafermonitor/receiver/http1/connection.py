@@ -81,7 +81,7 @@ class Exchange:
             self.connection.send(self, reply)
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """A sender's connection. `listener` looks at `deadline` once in a while."""
 
     __slots__ = (
@@ -125,7 +125,16 @@ class Connection(asyncio.Protocol):
         self._exchanges.clear()
         self.current = None
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """One for all connections: what is in it is parsed before the loop reads from another."""
+        del sizehint
+        return self._listener.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """So many bytes are in the buffer."""
+        self._take(self._listener.buffer[:nbytes])
+
+    def _take(self, data: memoryview) -> None:
         """Parse; bytes after a refusal that ends the connection are thrown away."""
         if self.closing:
             return
@@ -138,7 +147,7 @@ class Connection(asyncio.Protocol):
             self._parser = httptools.HttpRequestParser(self)
             rest = data[upgrade.args[0] :]
             if rest:
-                self.data_received(rest)
+                self._take(rest)
         except httptools.HttpParserCallbackError:
             LOG.exception("an HTTP request failed in the receiver itself")
             self.abort()

@@ -17,6 +17,7 @@ from wafermonitor.receiver.errors import AddressRejected
 from wafermonitor.receiver.http1.connection import SLOW_BODY, Application, Connection
 
 BACKLOG = 1024
+BUFFER_BYTES = 256 * 1024
 LONGEST_LOOK_S = 0.5
 LOOKS = 4
 """How often the shortest deadline is looked at while it passes."""
@@ -40,6 +41,7 @@ class Listener:
         self.stopping = False
         self.connections: dict[Connection, None] = {}
         self.port = 0
+        self.buffer = memoryview(bytearray(BUFFER_BYTES))
         self._application = application
         self._closed = closed
         self._server: asyncio.Server | None = None
