@@ -1,7 +1,9 @@
 """The sample of a dead letter as what it was: a request that a lane can decode again, or something to look at.
 
-A sample is a request with one item (OTLP, or a body of the older routes), or that item alone; then its resource is lost but for
-the site. In: a `DeadLetter`. Out: a `Request`, or JSON values. Called by: `retry`, `command`.
+A sample is a request with one item (OTLP, or a body of the older routes), or that item alone, whose resource is lost but for
+its site. A data point alone has lost its metric as well, and cannot be sent again.
+
+In: a `DeadLetter`. Out: a `Request`, or JSON values. Called by: `retry`, `command`.
 """
 
 from __future__ import annotations
@@ -28,9 +30,10 @@ from wafermonitor.semconv import attributes as names
 
 CUT = f"the sample was cut at {MAX_SAMPLE_BYTES} bytes; send the item again from where it came"
 UNREADABLE = "the sample is no request or item that can be decoded"
+HOMELESS = "the sample is no metric with a name, and a data point alone cannot be stored"
 SHOWN_BYTES = 2048
 """Of a sample that cannot be decoded."""
-_JSON_STARTS = b"{["
+_JSON_STARTS = (b"{", b"[")
 
 
 class _Shape(NamedTuple):
@@ -53,13 +56,13 @@ def request_of(letter: DeadLetter) -> Request:
     """The sample as a request. RequestRejected when it was cut, or is nothing that a lane reads."""
     if len(letter.sample) >= MAX_SAMPLE_BYTES:
         raise RequestRejected(CUT)
-    if letter.signal == OLDER:
+    if letter.signal == OLDER or _is_older(letter):
         return Request(Signal.LOGS, Encoding.EVENTS, letter.sample, letter.received_ns)
     try:
         signal = Signal(letter.signal)
     except ValueError:
         raise RequestRejected(UNREADABLE) from None
-    if letter.sample[:1] in _JSON_STARTS:
+    if letter.sample.startswith(_JSON_STARTS):
         encoding, body = _json(signal, letter)
     else:
         encoding, body = Encoding.PROTOBUF, _protobuf(signal, letter)
@@ -69,11 +72,10 @@ def request_of(letter: DeadLetter) -> Request:
 def view(letter: DeadLetter) -> Any:
     """What the sample says, as JSON values; of one that cannot be decoded the first bytes, as text with U+FFFD."""
     try:
-        if letter.sample[:1] in _JSON_STARTS:
+        if letter.sample.startswith(_JSON_STARTS):
             return msgspec.json.decode(letter.sample)
-        signal = Signal(letter.signal)
-        shape = _SHAPES[signal]
-        whole = shape.request.FromString(letter.sample)
+        shape = _SHAPES[Signal(letter.signal)]
+        whole = _parsed(shape.request, letter.sample)
         return request_from_proto(whole if _is_whole(whole) else shape.item.FromString(letter.sample))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, DecodeError, ValueError):
         return letter.sample[:SHOWN_BYTES].decode("utf-8", "replace")
@@ -84,25 +86,25 @@ def _json(signal: Signal, letter: DeadLetter) -> tuple[Encoding, bytes]:
     try:
         found = _OBJECT.decode(letter.sample)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        # An array, or broken JSON: the lane of the older bodies knows the one, and refuses the other.
-        return Encoding.EVENTS, letter.sample
+        raise RequestRejected(UNREADABLE) from None
     if shape.groups in found:
         return Encoding.JSON, letter.sample
-    if signal is Signal.LOGS and ("events" in found or "entity" in found):
-        return Encoding.EVENTS, letter.sample
-    resource = (
-        {"attributes": [{"key": names.WAFER_SITE_ID, "value": {"stringValue": letter.site}}]} if _has_site(letter) else {}
-    )
-    group = {"resource": resource, shape.scopes: [{shape.items: [msgspec.Raw(letter.sample)]}]}
+    if signal is Signal.METRICS and "name" not in found:
+        raise RequestRejected(HOMELESS)
+    site = [{"key": names.WAFER_SITE_ID, "value": {"stringValue": letter.site}}] if _has_site(letter) else []
+    group = {"resource": {"attributes": site}, shape.scopes: [{shape.items: [msgspec.Raw(letter.sample)]}]}
     return Encoding.JSON, msgspec.json.encode({shape.groups: [group]})
 
 
 def _protobuf(signal: Signal, letter: DeadLetter) -> bytes:
     if _is_whole(_parsed(_SHAPES[signal].request, letter.sample)):
         return letter.sample
-    item = _field(2, letter.sample)
+    if signal is Signal.METRICS:
+        metric = _parsed(Metric, letter.sample)
+        if metric is None or not getattr(metric, "name", "") or len(UnknownFieldSet(metric)):
+            raise RequestRejected(HOMELESS)
     resource = _field(1, _site(letter.site)) if _has_site(letter) else b""
-    return _field(1, resource + _field(2, item))
+    return _field(1, resource + _field(2, _field(2, letter.sample)))
 
 
 def _parsed(kind: type[Message], sample: bytes) -> Message | None:
@@ -115,6 +117,17 @@ def _parsed(kind: type[Message], sample: bytes) -> Message | None:
 def _is_whole(message: Message | None) -> bool:
     """A request has its groups and nothing else; an item read as one has fields that a request does not know."""
     return message is not None and bool(message.ListFields()) and not len(UnknownFieldSet(message))
+
+
+def _is_older(letter: DeadLetter) -> bool:
+    """A whole body of the older routes, which the pipeline counts among the logs."""
+    if letter.signal != Signal.LOGS or not letter.sample.startswith(_JSON_STARTS):
+        return False
+    try:
+        found = msgspec.json.decode(letter.sample, type=list[msgspec.Raw] | dict[str, msgspec.Raw])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+    return isinstance(found, list) or "events" in found or "entity" in found
 
 
 def _has_site(letter: DeadLetter) -> bool:
