@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+NATIVE := $(VENV)/.native
 PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
 
 .DEFAULT_GOAL := help
@@ -11,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(STAMP) ## create .venv and install exactly what requirements.lock names (hash-checked)
+setup: $(STAMP) $(NATIVE) ## create .venv, install exactly what requirements.lock names (hash-checked), build receiver/native
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "WaferMonitor needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V). Try: make PYTHON=python3.12 …" >&2; exit 1; }
@@ -20,6 +21,14 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
+
+# Without it the receiver decodes in Python. Only in CI is it a must.
+$(NATIVE): $(STAMP) $(wildcard receiver/native/*.toml receiver/native/src/*.rs receiver/native/python/wafermonitor/*)
+	@if ! command -v cargo >/dev/null 2>&1; then echo "no cargo here: the receiver decodes in Python"; touch $@; else \
+		echo "building receiver/native with $$(cargo --version) (the first time about a minute)"; \
+		PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+			--no-build-isolation --force-reinstall ./receiver/native && touch $@ || \
+		{ echo "receiver/native could not be built: the receiver decodes in Python" >&2; test -z "$$CI"; }; fi
 
 packages: ## Debian packages that the tests use (Chromium): installed when root, else named
 	@.ci/packages
@@ -68,4 +77,4 @@ soak: setup packages collector ## faults and fuzzing at full length
 	@WAFER_TEST_SOAK=1 $(PYTEST) -q -m "postgres or collector or servers"
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) receiver/native/target receiver/native/Cargo.lock build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
