@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -35,6 +36,10 @@ RUN_EVENTS = frozenset({START, PROGRESS, HEARTBEAT, EXCEPTION, END})
 RESULTS = ("success", "failure", "error", "timeout", "cancellation", "skip")
 STATUS_ERROR = 2
 _INT64_MAX = 2**63 - 1
+_RFC3339 = re.compile(
+    r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)?)?\Z",
+    re.ASCII,  # fromisoformat reads more forms, and others in every version of Python
+)
 
 
 class Origin(NamedTuple):
@@ -266,7 +271,7 @@ def _integer(value: Any) -> int | None:
 
 def _instant(value: Any) -> int | None:
     """RFC 3339 → ns. A time without an offset is UTC; one beyond the year 2262 is absent."""
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not _RFC3339.match(value):
         return None
     try:
         instant = datetime.fromisoformat(value)

@@ -1,7 +1,7 @@
 """The compiled lane: protobuf requests → one `Block` of rows that are ready to be copied, all in one call.
 
-In: admitted `Request`s with protobuf bodies. Out: a `storage.protocol.Block`. Called by: `pipeline`, in a worker thread (the GIL
-is released). Source of the extension: receiver/native; where it is not installed, `load` says so once and the Python lane decodes.
+In: admitted `Request`s with protobuf bodies. Out: a `storage.protocol.Block`. Called by: `pipeline`, in a worker thread (it lets
+go of the GIL). The extension's source is receiver/native; where it is not installed `load` says so, and the Python lane decodes.
 """
 
 from __future__ import annotations

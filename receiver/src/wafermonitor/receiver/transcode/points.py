@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from wafermonitor.receiver.errors import ItemRejected
 from wafermonitor.receiver.transcode.assembly import Assembly, Sender
-from wafermonitor.receiver.transcode.policies import Marks, canonical, count, digest, enum, finite, instant
+from wafermonitor.receiver.transcode.policies import Marks, canonical, count, digest, enum, finite, instant, parts
 from wafermonitor.receiver.transcode.wire import Wire
 from wafermonitor.runs.records import MetricPoint, Scope, Series
 
@@ -90,8 +90,8 @@ def _number(wire: Wire, point: Any, marks: Marks) -> Numbers:
 
 
 def _histogram(wire: Wire, point: Any, marks: Marks) -> Numbers:
-    bounds = tuple(wire.double(bound) for bound in point.explicit_bounds or ())
-    buckets = tuple(count(wire.integer(number)) for number in point.bucket_counts or ())
+    bounds = tuple(wire.double(bound) for bound in parts(point.explicit_bounds))
+    buckets = tuple(count(wire.integer(number)) for number in parts(point.bucket_counts))
     if not all(map(math.isfinite, bounds)) or any(low >= high for low, high in itertools.pairwise(bounds)):
         raise ItemRejected("histogram bounds must be finite and rise")
     if (buckets or bounds) and len(buckets) != len(bounds) + 1:
@@ -117,7 +117,7 @@ def _side(wire: Wire, message: Any, scale: int) -> tuple[list[float], list[int]]
     """The bounds (n + 1, rising from 0) and counts (n) of the positive or negative half; empty when it has none."""
     if message is None:
         return [], []
-    counts = [count(wire.integer(number)) for number in message.bucket_counts or ()]
+    counts = [count(wire.integer(number)) for number in parts(message.bucket_counts)]
     offset = wire.integer(message.offset)
     if not counts:
         return [], []
@@ -146,7 +146,7 @@ def _without_empty_intervals(bounds: list[float], buckets: list[int]) -> tuple[l
 
 
 def _summary(wire: Wire, point: Any, marks: Marks) -> Numbers:
-    pairs = [(wire.double(pair.quantile), wire.double(pair.value)) for pair in point.quantile_values or ()]
+    pairs = [(wire.double(pair.quantile), wire.double(pair.value)) for pair in parts(point.quantile_values)]
     good = [pair for pair in pairs if all(map(math.isfinite, pair))]
     if len(good) < len(pairs):
         finite(math.nan, marks)

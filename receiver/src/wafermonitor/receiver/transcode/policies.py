@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -22,6 +23,8 @@ MAX_DEPTH = 64
 """Arrays and maps inside each other. Neither jsonb nor any reader of the API is asked to follow a deeper one."""
 MAX_ITEM_BYTES = 16 * 1024 * 1024
 """One span, log record or metric point as it came. PostgreSQL's limit for one jsonb string is 256 MiB."""
+MAX_PARTS = 65_536
+"""Events, links, buckets or quantiles of one item: two bytes on the wire can become sixty in a row."""
 MAX_SAMPLE_BYTES = 64 * 1024
 """What a dead letter keeps of a rejected item."""
 TRACE_ID_BYTES = 16
@@ -138,6 +141,15 @@ def count(number: int) -> int:
     if not 0 <= number <= INT64_MAX:
         raise ItemRejected("count is negative or above 2^63 - 1")
     return number
+
+
+def parts(items: Sequence[Any] | None) -> Sequence[Any]:
+    """A list within an item, which may be absent; a longer one than MAX_PARTS is refused."""
+    if items is None:
+        return ()
+    if len(items) > MAX_PARTS:
+        raise ItemRejected(f"item has more than {MAX_PARTS} parts of one kind")
+    return items
 
 
 def enum(number: int, largest: int, marks: Marks) -> int:

@@ -18,6 +18,7 @@ from wafermonitor.receiver.transcode.policies import (
     enum,
     instant,
     optional_id,
+    parts,
     span_id,
     trace_id,
 )
@@ -41,8 +42,8 @@ def add_span(assembly: Assembly, raw: Any, marks: Marks, sender: Sender, scope: 
     message = wire.item("span", raw, marks)
     attributes = wire.attributes(message.attributes, marks)
     start_ns, end_ns = _times(assembly, message, marks)
-    events = [_event(assembly, event, start_ns, marks) for event in message.events or ()]
-    links = [_link(assembly, link, marks) for link in message.links or ()]
+    events = [_event(assembly, event, start_ns, marks) for event in parts(message.events)]
+    links = [_link(assembly, link, marks) for link in parts(message.links)]
     status = message.status
     row = Span(
         resource=sender.resource,
