@@ -20,7 +20,6 @@ from wafermonitor.storage.timescale import rows
 
 SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 POSTGRES_EPOCH_US = 946_684_800_000_000
-NO_TIME = -(2**63) + POSTGRES_EPOCH_US
 TABLES = {
     "span": (rows.SPAN_COLUMNS, rows.span_row, "spans", "start_time", "trace_id span_id start_time site_id start_ns"),
     "log_record": (rows.LOG_COLUMNS, rows.log_row, "logs", "time", "time digest"),
@@ -159,12 +158,9 @@ def ids_of(block: Block, numbers: Numbers) -> rows.Ids:
 
 
 def delta(run: Run, ids: rows.Ids) -> tuple[Any, ...]:
-    """A run as a row of deltas, from the words that the store's function is given."""
-    known = rows.run_delta(run, ids)
-    known |= {"trace_id": run.trace_id, "process_key": run.process_key}
-    known["start_time"] = NO_TIME if run.start_ns is None else run.start_ns // 1000
-    known |= {name: tuple(known[name]) for name in ("lot_ids", "substrate_ids") if name in known}
-    return tuple(known.get(column) for column in rows.DELTA_COLUMNS)
+    """A run as a row of deltas, with what was taken apart of an array."""
+    row = rows.run_row(run, ids)
+    return tuple(tuple(value) if isinstance(value, list) else value for value in row)
 
 
 def assert_agree(requests: Sequence[Request], decode: Callable[[Sequence[Request]], Block], parts: Iterable[tuple[int, int]] = ()) -> int:

@@ -1,6 +1,6 @@
 """Numbers for names: sites, services, scopes, resources and metric series, each stored once and remembered.
 
-In: a group's batches. Out: `Ids`. Called by: `writer`, before its own transaction.
+In: a group's batches and parts. Out: `Ids`. Called by: `writer`, before its own transaction.
 
 New rows are committed first, in a short transaction of their own and in the order of their keys, so that two writers never wait
 for each other in a circle and a group that fails leaves nothing but names behind.
@@ -15,6 +15,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import asyncpg
 
 from wafermonitor.runs.records import Batch, Resource, Scope, Series, label
+from wafermonitor.storage.protocol import Block, Part
 from wafermonitor.storage.timescale.codecs import Connection
 from wafermonitor.storage.timescale.rows import Ids, Row, columns
 from wafermonitor.storage.timescale.statements import statement
@@ -34,7 +35,7 @@ class Dictionary:
         self._resources: _Memory[bytes] = _Memory(remembered)
         self._series: _Memory[bytes] = _Memory(remembered)
 
-    async def number(self, pool: asyncpg.Pool, batches: Sequence[Batch]) -> Ids:
+    async def number(self, pool: asyncpg.Pool, batches: Sequence[Batch | Part]) -> Ids:
         """The ids of every name in `batches`; those never seen before are stored."""
         names = _names(batches)
         ids = Ids(
@@ -96,15 +97,31 @@ class _Memory(Generic[K]):
             self._numbers.popitem(last=False)
 
 
-def _names(batches: Sequence[Batch]) -> _Names:
+def _names(group: Sequence[Batch | Part]) -> _Names:
+    batches = [item for item in group if isinstance(item, Batch)]
     resources = {resource.key: resource for resource in _resources(batches)}
-    return _Names(
-        sites=set(_sites(batches)) | {resource.site for resource in resources.values()},
-        apps={(resource.site, resource.service) for resource in resources.values()},
+    names = _Names(
+        sites=set(_sites(batches)),
+        apps=set(),
         scopes={scope.key: scope for scope in _scopes(batches)},
         resources=resources,
         series={point.series.key: point.series for batch in batches for point in batch.points},
     )
+    for block in {id(item.block): item.block for item in group if isinstance(item, Part)}.values():
+        _add_block(names, block)
+    names.sites.update(resource.site for resource in resources.values())
+    names.apps.update((resource.site, resource.service) for resource in resources.values())
+    return names
+
+
+def _add_block(names: _Names, block: Block) -> None:
+    resources = [Resource._make(row) for row in block.resources]
+    scopes = [Scope._make(row) for row in block.scopes]
+    names.sites.update(block.sites)
+    names.resources.update((resource.key, resource) for resource in resources)
+    names.scopes.update((scope.key, scope) for scope in scopes)
+    for row in block.series:
+        names.series[row[0]] = Series(row[0], resources[row[1]], scopes[row[2]], *row[3:])
 
 
 async def _store(connection: Connection, names: _Names, ids: Ids) -> None:

@@ -6,11 +6,13 @@ In: records of `runs.records` and the ids of their dictionary rows. Out: tuples 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from wafermonitor.runs.records import LogRecord, MetricPoint, Run, Span, label
+from wafermonitor.storage.protocol import Block, Numbers
+from wafermonitor.storage.timescale.codecs import MINUS_INFINITY
 
 Row = tuple[Any, ...]
 
@@ -25,42 +27,27 @@ class Ids(NamedTuple):
     series: dict[bytes, int]
 
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SAME = (
-    "end_rank",
-    "final_fields",
-    "expected_duration_s",
-    "heartbeat_interval_s",
-    "cpu_s",
-    "memory_bytes",
-    "attempt",
-    "inferred",
-    "job",
-    "run_id",
-    "parent_run_id",
-    "service",
-    "service_version",
-    "trigger",
-    "owner",
-    "equipment",
-    "recipe",
-    "product",
-    "lot_ids",
-    "substrate_ids",
-    "result",
-    "error_type",
-    "attributes",
-)
-_RUN_COLUMNS = {name: name for name in _SAME} | {
-    "feed": "feed_id",
-    "start_ns": "start_unix_ns",
-    "end_ns": "end_unix_ns",
-    "last_sign_ns": "last_sign_unix_ns",
-    "received_ns": "received_unix_ns",
-    "nominal_time_ns": "nominal_unix_ns",
-    "deadline_ns": "deadline_unix_ns",
+_FIELDS = {
+    "start_unix_ns": "start_ns",
+    "end_unix_ns": "end_ns",
+    "last_sign_unix_ns": "last_sign_ns",
+    "received_unix_ns": "received_ns",
+    "nominal_unix_ns": "nominal_time_ns",
+    "deadline_unix_ns": "deadline_ns",
+    "feed_id": "feed",
 }
-"""Field of `Run` → column of `run`, where the value is the same."""
+"""Column of `run` → field of `Run`, where they are not called the same."""
+_LISTS = ("lot_ids", "substrate_ids")
+_PROGRESS = (
+    "progress_unix_ns",
+    "progress_ratio",
+    "progress_completed",
+    "progress_total",
+    "progress_unit",
+    "progress_stage",
+    "progress_message",
+)
+"""In the order of the fields of `Progress`."""
 _INDEXED = ("job", "run_id", "service", "equipment", "recipe", "product")
 """Cut to what an index can hold; a run's attributes keep the whole text."""
 SPAN_COLUMNS = (
@@ -262,29 +249,32 @@ def point_row(point: MetricPoint, ids: Ids) -> Row:
     )
 
 
-def run_delta(run: Run, ids: Ids) -> dict[str, Any]:
-    """One object of the array that `wafer_data.merge_runs` takes: the columns of `run`, without those that are not known."""
-    known = {column: getattr(run, name) for name, column in _RUN_COLUMNS.items()}
-    known |= {
-        "trace_id": run.trace_id.hex(),
-        "span_id": int.from_bytes(run.span_id, signed=True),
+def run_row(run: Run, ids: Ids) -> Row:
+    """One row of `run_delta`. ValueError for a number that JSON would not have: the store would take it, and no reader."""
+    made: dict[str, Any] = {
         "site_id": ids.sites[run.site],
-        "start_time": None if run.start_ns is None else text_time(run.start_ns),
+        "span_id": int.from_bytes(run.span_id, signed=True),
+        "start_time": MINUS_INFINITY if run.start_ns is None else run.start_ns // 1000,
         "parent_span_id": None if run.parent_span_id is None else int.from_bytes(run.parent_span_id, signed=True),
-        "process_key": None if run.process_key is None else run.process_key.hex(),
     }
-    known |= {name: label(known[name]) for name in _INDEXED if known[name] is not None}
-    known |= {name: [*map(label, known[name])] for name in ("lot_ids", "substrate_ids") if known[name] is not None}
-    if run.progress is not None:
-        known |= {f"progress_{name}": value for name, value in run.progress._asdict().items() if name != "at_ns"}
-        known["progress_unix_ns"] = run.progress.at_ns
-    return {name: value for name, value in known.items() if value is not None}
+    made |= {name: None if (value := getattr(run, name)) is None else label(value) for name in _INDEXED}
+    made |= {name: None if (value := getattr(run, name)) is None else [*map(label, value)] for name in _LISTS}
+    made |= zip(_PROGRESS, run.progress or (None,) * len(_PROGRESS), strict=True)
+    row = tuple([made[name] if name in made else getattr(run, _FIELDS.get(name, name)) for name in DELTA_COLUMNS])
+    if any(isinstance(value, float) and not math.isfinite(value) for value in row):
+        raise ValueError("a number of a run is not finite")
+    return row
 
 
-def text_time(time_ns: int) -> str:
-    """RFC 3339 with the microseconds PostgreSQL keeps."""
-    seconds, rest_ns = divmod(time_ns, 1_000_000_000)
-    return f"{_EPOCH + timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%S}.{rest_ns // 1000:06}Z"
+def numbers_of(block: Block, ids: Ids) -> Numbers:
+    """What `block` needs to put ids in its rows."""
+    return Numbers(
+        [ids.sites[site] for site in block.sites],
+        [ids.apps[site, service] for _, site, _, service, *_ in block.resources],
+        [ids.resources[resource[0]] for resource in block.resources],
+        [ids.scopes[scope[0]] for scope in block.scopes],
+        [ids.series[series[0]] for series in block.series],
+    )
 
 
 def letter_key(text: str) -> bytes:

@@ -1,6 +1,6 @@
 """Rows in: each group of batches is one transaction, stored exactly once however often it is sent.
 
-In: batches of records. Out: committed rows. Called by: the receiver.
+In: batches of records, and parts of blocks whose rows are ready to be copied. Out: committed rows. Called by: the receiver.
 
 Straight COPY first: a unique index per table refuses what is already there. When it does (rare), the transaction is rolled back
 and the group goes through temporary tables with INSERT … ON CONFLICT DO NOTHING, in the order of the keys, which also is what
@@ -9,59 +9,30 @@ two writers with overlapping groups cannot deadlock on. Source: design/3 §3.2.
 
 from __future__ import annotations
 
-import json
+import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from typing import NamedTuple
 
 import asyncpg
 
-from wafermonitor.runs.merge import greatest, merge_all
-from wafermonitor.runs.records import Batch, DeadLetter, FeedBeat, ProcessBeat, Resource
+from wafermonitor.runs.records import Batch
 from wafermonitor.storage.errors import StorageUnavailable
+from wafermonitor.storage.protocol import Part
 from wafermonitor.storage.timescale.codecs import Connection
 from wafermonitor.storage.timescale.dictionary import Dictionary
 from wafermonitor.storage.timescale.failures import TRANSIENT, border
-from wafermonitor.storage.timescale.rows import (
-    LOG_COLUMNS,
-    POINT_COLUMNS,
-    SPAN_COLUMNS,
-    Ids,
-    Row,
-    columns,
-    letter_key,
-    log_row,
-    point_row,
-    run_delta,
-    span_row,
-)
+from wafermonitor.storage.timescale.groups import Copy, Group, gather
+from wafermonitor.storage.timescale.rows import columns, letter_key
 from wafermonitor.storage.timescale.statements import statement
 
-T = TypeVar("T")
 ATTEMPTS = 8
 """How often a group is tried when the database says that only the moment was wrong."""
+CHUNK_BYTES = 256 * 1024
+"""Of a COPY stream at a time: larger ones are copied once more while they wait, smaller ones cost 40 % more CPU."""
 WINDOW_AGE_S = 60.0
 """How old the known window of prepared days may be; days are prepared a week ahead."""
-
-
-class _Table(NamedTuple):
-    """Where one kind of row goes. `time` and `key` are positions in the row; rows outside the window go to `late`."""
-
-    hot: str
-    late: str
-    columns: tuple[str, ...]
-    time: int
-    key: tuple[int, ...]
-
-
-def _table(hot: str, late: str, names: tuple[str, ...], time_column: str, key: str) -> _Table:
-    return _Table(hot, late, names, names.index(time_column), tuple(names.index(name) for name in key.split()))
-
-
-_SPANS = _table("span", "span_late", SPAN_COLUMNS, "start_time", "trace_id span_id start_time site_id start_ns")
-_LOGS = _table("log_record", "log_late", LOG_COLUMNS, "time", "time digest")
-_POINTS = _table("metric_point", "metric_late", POINT_COLUMNS, "time", "series_id time time_ns")
 
 
 class _Window(NamedTuple):
@@ -72,22 +43,10 @@ class _Window(NamedTuple):
     read_s: float
 
 
-@dataclass(slots=True)
-class _Group:
-    """One transaction's rows, ready to be sent."""
-
-    copies: list[tuple[str, _Table, list[Row]]] = field(default_factory=list)
-    runs: str | None = None
-    processes: list[Row] = field(default_factory=list)
-    feeds: list[Row] = field(default_factory=list)
-    apps: list[Row] = field(default_factory=list)
-    dead: list[Row] = field(default_factory=list)
-
-
 class Writer:
     """Stores batches in PostgreSQL. The pool's connections must have been through `codecs.register`."""
 
-    takes_rows = False
+    takes_rows = True
 
     def __init__(self, pool: asyncpg.Pool, *, window_age_s: float = WINDOW_AGE_S) -> None:
         self._pool = pool
@@ -95,7 +54,7 @@ class Writer:
         self._window: _Window | None = None
         self._dictionary = Dictionary()
 
-    async def write(self, batches: Sequence[Batch]) -> None:
+    async def write(self, batches: Sequence[Batch | Part]) -> None:
         """Store all of `batches` in one transaction. When it returns, they are on disk as the server's settings have it."""
         try:
             await self._write(batches)
@@ -103,10 +62,12 @@ class Writer:
             self._dictionary.forget()  # after a failover the new server may lack the newest names
             raise
 
-    async def _write(self, batches: Sequence[Batch]) -> None:
+    async def _write(self, batches: Sequence[Batch | Part]) -> None:
         with border("store this group"):
             ids = await self._dictionary.number(self._pool, batches)
-            group = _group(batches, ids, await self._prepared())
+            window = await self._prepared()
+            # In a thread: building rows takes longer than the event loop may be held up, and a block lets go of the GIL.
+            group = await asyncio.to_thread(gather, batches, ids, window.oldest_us, window.newest_us)
             staged = False
             for _ in range(ATTEMPTS):
                 try:
@@ -139,116 +100,55 @@ class Writer:
             self._window = _Window(window["oldest"] or 0, window["newest"] or 0, now_s)
         return self._window
 
-    async def _store(self, group: _Group, *, staged: bool) -> None:
-        async with self._pool.acquire() as connection, connection.transaction():
-            await connection.execute(statement("begin_writing"))
-            for name, table, rows in group.copies:
-                if staged:
-                    await _stage(connection, name, table, rows)
-                else:
-                    await _copy(connection, name, table, rows, schema="wafer_data")
-            if group.runs is not None:
-                await connection.execute(statement("merge_runs"), group.runs)
-            for query, rows in (
-                ("upsert_process", group.processes),
-                ("upsert_feed", group.feeds),
-                ("insert_dead_letter", group.dead),
-                ("see_app", group.apps),
-            ):
-                if rows:
-                    await connection.execute(statement(query), *columns(rows))
+    async def _store(self, group: Group, *, staged: bool) -> None:
+        async with self._pool.acquire() as connection:
+            try:
+                await connection.execute(statement("begin_writing"))
+                await (_stage if staged else _copy_all)(connection, group.copies)
+                for query, rows in group.upserts:
+                    if rows:
+                        await connection.execute(statement(query), *columns(rows))
+                if group.runs:
+                    await connection.execute(statement("stage_runs"))
+                    for copy in group.runs:
+                        await _copy(connection, copy, copy.table, schema=None)
+                # The lock of the runs is taken by the same message that commits: no writer can fall silent while it holds it.
+                await connection.execute(statement("merge_runs" if group.runs else "commit"))
+            except BaseException:
+                with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                    await connection.execute("ROLLBACK")
+                raise
 
 
-async def _copy(connection: Connection, name: str, table: _Table, rows: list[Row], *, schema: str | None) -> None:
-    await connection.copy_records_to_table(name, schema_name=schema, columns=table.columns, records=rows)
+async def _copy_all(connection: Connection, copies: Sequence[Copy]) -> None:
+    for copy in copies:
+        await _copy(connection, copy, copy.table, schema="wafer_data")
 
 
-async def _stage(connection: Connection, name: str, table: _Table, rows: list[Row]) -> None:
-    """Through a temporary table, so that rows which are already there do not stop the others."""
-    await connection.execute(statement("create_staged").format(table=name))
-    await _copy(connection, f"staged_{name}", table, rows, schema="pg_temp")
-    names, key = ", ".join(table.columns), ", ".join(table.columns[position] for position in table.key)
-    insert = statement("insert_staged").format(table=name, columns=names, key=key)
-    await connection.execute(insert)
+async def _copy(connection: Connection, copy: Copy, table: str, *, schema: str | None) -> None:
+    if isinstance(copy.rows, bytes):
+        await connection.copy_to_table(
+            table, schema_name=schema, columns=copy.columns, source=_chunks(copy.rows), format="binary"
+        )
+    else:
+        await connection.copy_records_to_table(table, schema_name=schema, columns=copy.columns, records=copy.rows)
 
 
-def _group(batches: Sequence[Batch], ids: Ids, window: _Window) -> _Group:
-    """What `batches` hold, without the doubles among them."""
-    group = _Group()
-    _add(group, _SPANS, (span_row(span, ids) for batch in batches for span in batch.spans), window)
-    _add(group, _LOGS, (log_row(record, ids) for batch in batches for record in batch.logs), window)
-    _add(group, _POINTS, (point_row(point, ids) for batch in batches for point in batch.points), window)
-    runs = merge_all([run for batch in batches for run in batch.runs])
-    if runs:
-        group.runs = json.dumps([run_delta(run, ids) for run in runs], ensure_ascii=False, allow_nan=False)
-    group.processes = _process_rows((beat for batch in batches for beat in batch.processes), ids)
-    group.feeds = _feed_rows((beat for batch in batches for beat in batch.feeds), ids)
-    group.apps = _app_rows(batches, ids)
-    group.dead = _dead_rows((letter for batch in batches for letter in batch.dead), ids)
-    return group
+async def _chunks(stream: bytes) -> AsyncIterator[bytes]:
+    """Pieces that leave little behind in the transport's buffer; asyncpg waits between them until it is empty enough."""
+    view = memoryview(stream)
+    for start in range(0, len(stream), CHUNK_BYTES):
+        yield view[start : start + CHUNK_BYTES]  # type: ignore[misc]  # the driver takes any buffer, its types only bytes
 
 
-def _add(group: _Group, table: _Table, rows: Iterable[Row], window: _Window) -> None:
-    unique: dict[Row, Row] = {}
-    for row in rows:
-        unique.setdefault(tuple([row[position] for position in table.key]), row)
-    hot: list[Row] = []
-    late: list[Row] = []
-    for row in unique.values():
-        (hot if window.oldest_us <= row[table.time] < window.newest_us else late).append(row)
-    group.copies += [(name, table, part) for name, part in ((table.hot, hot), (table.late, late)) if part]
-
-
-def _process_rows(beats: Iterable[ProcessBeat], ids: Ids) -> list[Row]:
-    def join(a: ProcessBeat, b: ProcessBeat) -> ProcessBeat:
-        return a._replace(beat_ns=max(a.beat_ns, b.beat_ns), interval_s=greatest(a.interval_s, b.interval_s))
-
-    joined = _joined(beats, lambda beat: beat.key, join)
-    return sorted(
-        (beat.key, ids.sites[beat.site], beat.pid, beat.host, beat.instance_id, beat.beat_ns, beat.interval_s)
-        for beat in joined
-    )
-
-
-def _feed_rows(beats: Iterable[FeedBeat], ids: Ids) -> list[Row]:
-    def join(a: FeedBeat, b: FeedBeat) -> FeedBeat:
-        beat_ns, received_ns = max(a.beat_ns, b.beat_ns), max(a.received_ns, b.received_ns)
-        return a._replace(beat_ns=beat_ns, received_ns=received_ns, skew_ns=min(a.skew_ns, b.skew_ns))
-
-    joined = _joined(beats, lambda beat: (beat.site, beat.feed), join)
-    return sorted((ids.sites[beat.site], beat.feed, beat.beat_ns, beat.received_ns, beat.skew_ns) for beat in joined)
-
-
-def _app_rows(batches: Sequence[Batch], ids: Ids) -> list[Row]:
-    """When each service was heard of last, and with which version."""
-    seen: dict[int, tuple[int, str | None]] = {}
-
-    def see(resource: Resource, received_ns: int) -> None:
-        app_id = ids.apps[resource.site, resource.service]
-        if app_id not in seen or seen[app_id][0] < received_ns:
-            seen[app_id] = (received_ns, resource.service_version)
-
-    for batch in batches:
-        for span in batch.spans:
-            see(span.resource, span.received_ns)
-        for record in batch.logs:
-            see(record.resource, record.received_ns)
-        for point in batch.points:
-            see(point.series.resource, point.received_ns)
-    return [(app_id, *seen[app_id]) for app_id in sorted(seen)]
-
-
-def _dead_rows(letters: Iterable[DeadLetter], ids: Ids) -> list[Row]:
-    rows = {}
-    for letter in letters:
-        key = letter.key
-        rows[key] = (key, ids.sites[letter.site], letter.signal, letter.reason, letter.sample, letter.received_ns)
-    return [rows[key] for key in sorted(rows)]
-
-
-def _joined(items: Iterable[T], key: Callable[[T], object], join: Callable[[T, T], T]) -> list[T]:
-    found: dict[object, T] = {}
-    for item in items:
-        name = key(item)
-        found[name] = join(found[name], item) if name in found else item
-    return list(found.values())
+async def _stage(connection: Connection, copies: Sequence[Copy]) -> None:
+    """Through temporary tables, so that rows which are already there do not stop the others."""
+    by_table: dict[str, list[Copy]] = {}
+    for copy in copies:
+        by_table.setdefault(copy.table, []).append(copy)
+    for table, parts in by_table.items():
+        await connection.execute(statement("create_staged").format(table=table))
+        for copy in parts:
+            await _copy(connection, copy, f"staged_{table}", schema="pg_temp")
+        names, key = ", ".join(parts[0].columns), ", ".join(parts[0].key)
+        await connection.execute(statement("insert_staged").format(table=table, columns=names, key=key))

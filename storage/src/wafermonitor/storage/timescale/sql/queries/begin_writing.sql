@@ -1,4 +1,5 @@
--- A writer whose host or link is gone holds the locks of its runs; nobody else may have to wait for TCP's two hours.
+BEGIN;
+-- A writer whose host or link is gone holds the locks of its rows; nobody else may have to wait for TCP's two hours.
 SET LOCAL idle_in_transaction_session_timeout = '60s';
 SET LOCAL tcp_keepalives_idle = 30;
 SET LOCAL tcp_keepalives_interval = 10;

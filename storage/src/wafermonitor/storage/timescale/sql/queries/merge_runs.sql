@@ -1,1 +1,2 @@
-SELECT wafer_data.merge_runs($1::json)
+SELECT wafer_data.merge_runs();
+COMMIT

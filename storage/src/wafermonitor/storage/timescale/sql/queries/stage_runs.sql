@@ -1,0 +1,1 @@
+SELECT wafer_data.stage_runs()
