@@ -28,6 +28,7 @@ async def test_it_says_where_it_listens_takes_spans_and_stops_in_order():
             "pid": receiver.pid,
             "engine": "memory",
             "lane": "python",
+            "metrics": receiver.http_address,
         }
         async with Grpc(receiver.grpc_address, "") as client, HttpProtobuf("", receiver.http_address) as other:
             assert (await client.send(Signal.TRACES, client.encode(spans()))).ok

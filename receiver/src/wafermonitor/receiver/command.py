@@ -47,12 +47,15 @@ def receiver(context: click.Context, *, ready_json: bool, **flags: Any) -> None:
         config, storage_config = Config.load(**flags), StorageConfig.load()
     except ConfigRejected as error:
         raise click.UsageError(str(error)) from None
-    from wafermonitor.receiver.errors import AddressRejected
+    from wafermonitor.receiver.errors import AddressRejected, ChildUnavailable, LaneRejected
     from wafermonitor.receiver.kafka import KafkaRejected
 
     try:
-        asyncio.run(_serve(config, storage_config, ready_json=ready_json))
-    except (AddressRejected, KafkaRejected, StorageError) as error:
+        if config.processes > 1:
+            asyncio.run(_serve_together(config, storage_config, flags, ready_json=ready_json))
+        else:
+            asyncio.run(_serve(config, storage_config, ready_json=ready_json))
+    except (AddressRejected, ChildUnavailable, KafkaRejected, LaneRejected, StorageError) as error:
         raise click.ClickException(str(error)) from None
 
 
@@ -80,6 +83,7 @@ async def _serve(config: Config, storage_config: StorageConfig, *, ready_json: b
                 "pid": os.getpid(),
                 "engine": health.engine,
                 "lane": running.pipeline.lanes.name,
+                "metrics": running.metrics_address,
             } | ({"kafka": config.kafka} if config.kafka else {})
             ready |= {"legacy": running.legacy_address} if running.legacy_address else {}
             ways = [f"OTLP/gRPC on {running.grpc_address}", f"OTLP/HTTP on {running.http_address}"]
@@ -97,6 +101,24 @@ async def _serve(config: Config, storage_config: StorageConfig, *, ready_json: b
     finally:
         await storage.close()
         await asyncio.to_thread(stop_spans)
+
+
+async def _serve_together(config: Config, storage_config: StorageConfig, flags: dict[str, Any], *, ready_json: bool) -> None:
+    """Several processes. The store is opened here, too: an embedded one ends with the process that supervises it."""
+    from wafermonitor.receiver import processes
+    from wafermonitor.storage.connect import connect
+
+    def told(ready: dict[str, Any]) -> None:
+        pids = ", ".join(str(one["pid"]) for one in ready["processes"])
+        text = f"ready: OTLP/gRPC on {ready['grpc']}, OTLP/HTTP on {ready['http']} (processes: {pids})"
+        click.echo(json.dumps(ready) if ready_json else text)
+
+    stop = service.stop_event()
+    storage = await connect(storage_config)
+    try:
+        await processes.run(config, flags, stop, told)
+    finally:
+        await storage.close()
 
 
 def _maintain(storage: Storage, config: StorageConfig, stop: asyncio.Event) -> asyncio.Task[None] | None:

@@ -98,6 +98,8 @@ class Config(KafkaConfig, component="receiver"):
 
     @model_validator(mode="after")
     def _one_request_fits(self) -> Config:
+        if self.processes > 1 and self.legacy_port == 0:
+            raise ValueError("legacy_port must be a port, not 0, when several processes share it")
         if self.queue_bytes < self.max_request_bytes:
             raise ValueError(f"queue_bytes = {self.queue_bytes} must be at least max_request_bytes = {self.max_request_bytes}")
         return self

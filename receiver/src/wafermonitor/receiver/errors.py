@@ -9,7 +9,8 @@ ReceiverError
 │   ├── TooSlow                a body does not arrive in time
 │   ├── Throttled              RESOURCE_EXHAUSTED / 429: the site sends more than its quota
 │   ├── Draining               this process is stopping
-│   └── StoreUnavailable       the store cannot commit now
+│   ├── StoreUnavailable       the store cannot commit now
+│   └── ChildUnavailable       one of several processes does not get ready; stops the start
 └── ReceiverRejected           permanent: INVALID_ARGUMENT / 400 unless said otherwise
     ├── RequestRejected        the body is no OTLP request of its signal, or cannot be inflated
     ├── ItemRejected           one span, log record or point can never be stored; its neighbours can
@@ -77,6 +78,10 @@ class Draining(ReceiverUnavailable):
 
 class StoreUnavailable(ReceiverUnavailable):
     """The store cannot commit now."""
+
+
+class ChildUnavailable(ReceiverUnavailable):
+    """A process of `processes` does not get ready."""
 
 
 class ReceiverRejected(ReceiverError):  # noqa: N818 - as above

@@ -116,7 +116,7 @@ async def start(storage: Storage, config: Config) -> RunningReceiver:
     own = pages.routes(telemetry, trouble)
     with contextlib.ExitStack() as opened:
         listening = {
-            option: opened.enter_context(listening_socket(address, option, share=config.share_port and option != METRICS))
+            option: opened.enter_context(listening_socket(address, option, share=config.share_port))
             for option, address in _addresses(config).items()
         }
         grpc_server: tuple[grpc.aio.Server | None, int] = (None, 0)

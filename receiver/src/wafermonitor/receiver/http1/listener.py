@@ -10,7 +10,7 @@ import contextlib
 import email.utils
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from wafermonitor.receiver.errors import AddressRejected
@@ -110,10 +110,35 @@ class Listener:
 
 def listening_socket(address: str, option: str, *, share: bool = False) -> socket.socket:
     """A bound socket. AddressRejected, with the variable to set, when the address cannot be had."""
+    with _named(address, option):
+        family, place = _place(address)
+        return socket.create_server(place, family=family, backlog=BACKLOG, reuse_port=share)
+
+
+def reserved_socket(address: str, option: str) -> socket.socket:
+    """A socket that keeps a port for those who share it, and takes no connection itself. AddressRejected as above."""
+    with _named(address, option):
+        family, place = _place(address)
+        held = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            held.bind(place)
+        except OSError:
+            held.close()
+            raise
+        return held
+
+
+def _place(address: str) -> tuple[socket.AddressFamily, tuple[str, int]]:
     host, _, port = address.rpartition(":")
+    family, _, _, _, place = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
+    return family, (str(place[0]), int(place[1]))
+
+
+@contextlib.contextmanager
+def _named(address: str, option: str) -> Iterator[None]:
     try:
-        family, _, _, _, place = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
-        return socket.create_server(place[:2], family=family, backlog=BACKLOG, reuse_port=share)
+        yield
     except OSError:
         raise AddressRejected(
             f"{option}: {address} cannot be listened on: is it taken? Set WAFER_RECEIVER_{option.upper()}"
