@@ -241,6 +241,18 @@ async def test_a_full_queue_is_503_with_a_hint(start, store):
     assert second.json()["retryable"] is True
 
 
+async def test_a_site_over_its_quota_is_429_and_the_others_are_taken(start, store):
+    receiver = await start(quota_by_site='{"fab1": {"bytes_per_s": 1}}')
+    other = event(key="other") | {"site_id": "fab2"}
+    async with httpx.AsyncClient(base_url=f"http://{receiver.http_address}", headers=HEADERS) as client:
+        first, second = [await client.post("/v1/events/batch", content=body(*run())) for _ in range(2)]
+        elsewhere = await client.post("/v1/events/batch", content=body(other))
+    assert (first.status_code, second.status_code, elsewhere.status_code) == (200, 429, 200)
+    assert int(second.headers["retry-after"]) >= 1
+    assert second.json()["retryable"] is True
+    assert {result["status"] for result in second.json()["results"]} == {"retry"}
+
+
 async def test_the_older_port_serves_the_same(start, store):
     receiver = await start(legacy_port=0)
     assert receiver.legacy_address not in (None, receiver.http_address)

@@ -24,16 +24,17 @@ _PROTOBUF = re.compile(
 _JSON = re.compile(
     rb'"key"\s*:\s*"' + re.escape(_KEY) + rb'"\s*,\s*"value"\s*:\s*\{\s*"stringValue"\s*:\s*"(?P<site>[^"\\]{1,255})"'
 )
+_OLDER = re.compile(rb'"site_id"\s*:\s*"(?P<site>[^"\\]{1,255})"')
 
 
 def peek(request: Request) -> str:
     """The site, or UNSET_SITE when it does not stand where every exporter writes it."""
     start = request.body[:MAX_PEEK_BYTES]
+    if request.encoding is not Encoding.PROTOBUF:
+        found = (_OLDER if request.encoding is Encoding.EVENTS else _JSON).search(start)
+        return found["site"].decode("utf-8", "replace") if found else UNSET_SITE
     if _KEY not in start:
         return UNSET_SITE
-    if request.encoding is not Encoding.PROTOBUF:
-        found = _JSON.search(start)
-        return found["site"].decode("utf-8", "replace") if found else UNSET_SITE
     found = _PROTOBUF.search(start)
     if found is None:
         return UNSET_SITE
