@@ -21,7 +21,7 @@ from wafermonitor.receiver.transcode.protocol import Encoding, Request, Signal
 from wafermonitor.runs.merge import merge_all
 from wafermonitor.runs.records import Batch
 from wafermonitor.storage.protocol import Block, Numbers
-from wafermonitor.storage.timescale.rows import SPAN_COLUMNS, Ids, Row, run_delta, span_row
+from wafermonitor.storage.timescale.rows import SPAN_COLUMNS, Ids, Row, run_row, span_row
 
 BATCH = 512
 CASES = [Case(f"{size}, runs {runs}", {"size": size, "runs": runs}) for size in corpus.SIZES for runs in corpus.RUNS]
@@ -123,14 +123,14 @@ def _fast(requests: Sequence[Request], decode: native.Decode, numbers: Numbers) 
     return b"".join(streams)
 
 
-def _python(requests: Sequence[Request], ids: Ids) -> tuple[list[Row], list[dict[str, Any]]]:
+def _python(requests: Sequence[Request], ids: Ids) -> tuple[list[Row], list[Row]]:
     """The rows and run deltas of the Python lane."""
     lane = python.Lane()
     rows, deltas = [], []
     for request in requests:
         batch: Batch = lane.transcode(request).batch
         rows += [span_row(span, ids) for span in batch.spans]
-        deltas += [run_delta(run, ids) for run in merge_all(batch.runs)]
+        deltas += [run_row(run, ids) for run in merge_all(batch.runs)]
     return rows, deltas
 
 
