@@ -31,6 +31,7 @@ def otlp_own_server() -> Iterator[object]:
     """Where the receiver of this session listens, as the plug-in's `Endpoint`."""
     from otlp_server.wire import Endpoint
 
-    receiver = Receiver()
+    # The memory engine keeps all that is sent, which the receiver would take for requests that wait.
+    receiver = Receiver(WAFER_RECEIVER_MEMORY_BYTES=str(16 << 30))
     yield Endpoint(f"http://{receiver.http_address}", receiver.grpc_address, grpc_limit_bytes=64 << 20)
     receiver.stop()

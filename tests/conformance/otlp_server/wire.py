@@ -222,8 +222,8 @@ class Http(Client):
         except (BrokenPipeError, ConnectionResetError):
             return  # the server may have answered before it read everything
 
-    def raw(self, data: bytes, *, timeout_s: float = 10.0, finish: bool = False) -> bytes:
-        """Send bytes that need not be HTTP; what is said until the server hangs up or is silent."""
+    def raw(self, data: bytes, *, timeout_s: float = 10.0, finish: bool = False, one: bool = True) -> bytes:
+        """Send bytes that need not be HTTP; `one` response, or what is said until the server hangs up or is silent."""
         told = b""
         with self.dial(timeout_s) as line:
             try:
@@ -232,7 +232,7 @@ class Http(Client):
                     line.shutdown(socket.SHUT_WR)
                 while piece := line.recv(65536):
                     told += piece
-                    if complete(told):
+                    if one and complete(told):
                         break
             except TimeoutError:
                 pass
