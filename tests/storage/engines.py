@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import dataclasses
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import asyncpg
 
+from tests.storage import blocks
 from tests.storage.contract.builders import NOW
+from wafermonitor.runs.records import Batch
 from wafermonitor.storage import memory
-from wafermonitor.storage.protocol import Reader, Writer
+from wafermonitor.storage.protocol import Part, Reader, Writer
 from wafermonitor.storage.timescale import codecs, reader, writer
 from wafermonitor.storage.timescale.session import SETTINGS
 
@@ -41,6 +44,27 @@ def in_memory() -> Engine:
     clock = Clock()
     store = memory.Storage(clock=clock)
     return Engine(store.writer, store.reader, clock, lambda: store.writer)
+
+
+class Copying:
+    """A writer that is given every group as one part of a block."""
+
+    takes_rows = True
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self.close = writer.close
+        self.forget_dead_letter = writer.forget_dead_letter
+        self.mark_dead_letter = writer.mark_dead_letter
+
+    async def write(self, batches: Sequence[Batch | Part]) -> None:
+        """The same rows, in the driver's words."""
+        await self._writer.write([blocks.part(*batches)])
+
+
+def copying(engine: Engine) -> Engine:
+    """The same engine, whose writers are given rows instead of records."""
+    return dataclasses.replace(engine, writer=Copying(engine.writer), another_writer=lambda: Copying(engine.another_writer()))
 
 
 @asynccontextmanager

@@ -6,17 +6,19 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.storage.engines import Engine, in_memory, on_postgres
+from tests.storage.engines import Engine, copying, in_memory, on_postgres
 
 
-@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.postgres)])
+@pytest.fixture(
+    params=["memory", *(pytest.param(name, marks=pytest.mark.postgres) for name in ("postgres", "postgres by rows"))]
+)
 async def engine(request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
-    """Each engine in turn."""
+    """Each engine in turn; PostgreSQL twice, because a writer takes records and rows that are ready to be copied."""
     if request.param == "memory":
         yield in_memory()
         return
     postgres = request.getfixturevalue("postgres")
     dsn = postgres.migrated()
     async with on_postgres(dsn) as store:
-        yield store
+        yield copying(store) if "rows" in request.param else store
     postgres.drop(dsn)
