@@ -13,7 +13,7 @@ import logging
 import re
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from wafermonitor.receiver.kafka.config import KafkaConfig
 from wafermonitor.receiver.kafka.errors import CommitRefused, KafkaRejected, KafkaUnavailable
@@ -67,28 +67,30 @@ class Client:
         self._topics = config.kafka_topics
         self._heard = _Heard()
         session_ms = int(config.kafka_session_s * 1000)
-        self._library = AIOKafkaConsumer(
-            bootstrap_servers=config.kafka,
-            client_id="wafer-receiver",
-            group_id=config.kafka_group,
-            enable_auto_commit=False,
-            auto_offset_reset=config.kafka_from,
-            isolation_level="read_committed",
-            max_partition_fetch_bytes=FETCH_BYTES,
-            fetch_max_bytes=max(FETCH_BYTES, config.kafka_bytes // 2),
-            metadata_max_age_ms=int(NEW_TOPICS_S * 1000),
-            request_timeout_ms=int(REQUEST_S * 1000),
-            session_timeout_ms=session_ms,
-            heartbeat_interval_ms=session_ms // HEARTBEATS_A_SESSION,
-            rebalance_timeout_ms=max(session_ms, 30_000),
-            max_poll_interval_ms=NEVER_S * 1000,
+        self._options = {
+            "bootstrap_servers": config.kafka,
+            "client_id": "wafer-receiver",
+            "group_id": config.kafka_group,
+            "enable_auto_commit": False,
+            "auto_offset_reset": config.kafka_from,
+            "isolation_level": "read_committed",
+            "max_partition_fetch_bytes": FETCH_BYTES,
+            "fetch_max_bytes": max(FETCH_BYTES, config.kafka_bytes // 2),
+            "metadata_max_age_ms": int(NEW_TOPICS_S * 1000),
+            "request_timeout_ms": int(REQUEST_S * 1000),
+            "session_timeout_ms": session_ms,
+            "heartbeat_interval_ms": session_ms // HEARTBEATS_A_SESSION,
+            "rebalance_timeout_ms": max(session_ms, 30_000),
+            "max_poll_interval_ms": NEVER_S * 1000,
             **_security(config),
-        )
+        }
         self._listener = _Listener(assigned, revoked)
+        self._library: Any = None  # the library publishes no types
 
     async def open(self) -> None:
         """Find the brokers and ask to join the group; KafkaUnavailable says what a broker, or the network, had against it."""
         self._heard.begin()
+        self._library = AIOKafkaConsumer(**self._options)
         try:
             await self._library.start()
         except (LibraryError, OSError, TimeoutError) as error:
@@ -98,7 +100,9 @@ class Client:
         self._library.subscribe(pattern=f"^(?:{pattern})$", listener=self._listener)
 
     async def close(self) -> None:
-        """Leave the group, so that others need not wait for our session to end."""
+        """Leave the group, so that others need not wait for our session to end. May be called at any time."""
+        if self._library is None:
+            return
         try:
             await self._library.stop()
         except (LibraryError, OSError) as error:

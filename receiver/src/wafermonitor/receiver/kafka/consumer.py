@@ -122,7 +122,6 @@ class Consumer:
             await self._finish(windows, 0)
             self._ledger.forget(windows)
             await self._leave()
-            self._client = Client(self._config, self._assigned, self._revoked)
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
