@@ -64,6 +64,7 @@ demo: setup collector ## everything on this machine, with jobs running; Ctrl-C e
 generate: setup packages ## constants, tables and screenshots that are committed but not written by hand
 	@$(BIN)/python otel-semconv/semconv_generate.py
 	@$(BIN)/python docs/generate.py
+	@$(BIN)/python -m tests.conformance.page
 	@$(BIN)/python -m tests.ui.screenshots docs/images
 
 lock: ## choose versions anew (needs uv on PATH)
