@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from wafermonitor.receiver.dead_letters.rows import sample_of
 from wafermonitor.receiver.errors import RequestRejected
 from wafermonitor.receiver.transcode.policies import MAX_SAMPLE_BYTES
 from wafermonitor.receiver.transcode.protocol import Request
@@ -53,8 +54,7 @@ async def write_apart(writer: Writer, request: Request, batch: Batch) -> tuple[B
                     writer, [_letter(request, UNSET_SITE, "the store refuses too many rows of this request", request.body)]
                 )
                 raise RequestRejected("the store will never accept the rows of this request") from None
-    # The row and not what the sender wrote: that was decoded long ago, together with its neighbours.
-    await _bury(writer, [_letter(request, _site(row), REASON, repr(row).encode("utf-8", "replace")) for _, row in culprits])
+    await _bury(writer, [_letter(request, _site(row), REASON, _sample(row)) for _, row in culprits])
     return _batch(taken), len(culprits)
 
 
@@ -67,6 +67,11 @@ def _batch(rows: _Rows) -> Batch:
 
 def _letter(request: Request, site: str, reason: str, sample: bytes) -> DeadLetter:
     return DeadLetter(site, request.signal.value, reason, sample[:MAX_SAMPLE_BYTES], request.received_ns)
+
+
+def _sample(row: Any) -> bytes:
+    """A request with this row alone: what the sender wrote was decoded long ago, together with its neighbours."""
+    return sample_of(row) or repr(row).encode("utf-8", "replace")
 
 
 async def _bury(writer: Writer, letters: list[DeadLetter]) -> None:

@@ -53,13 +53,13 @@ def add_log(assembly: Assembly, raw: Any, marks: Marks, sender: Sender, scope: S
     )
     assembly.mark(attributes, marks)
     row = row._replace(attributes=canonical(attributes))
-    row = row._replace(digest=_digest(row, sent_ns, observed_ns))
+    row = row._replace(digest=digest_of(row, sent_ns, observed_ns))
     assembly.batch.logs.append(row)
     if row.event_name:
         _lifecycle(assembly, sender, row, attributes)
 
 
-def _digest(row: LogRecord, sent_ns: int, observed_ns: int) -> bytes:
+def digest_of(row: LogRecord, sent_ns: int, observed_ns: int) -> bytes:
     """What tells two lines apart. Times as they were sent: a second delivery must give the same digest."""
     return digest(
         row.resource.site.encode(),
