@@ -231,6 +231,25 @@ async def test_a_body_that_does_not_arrive_in_time_gives_back_what_it_held(start
     writer.close()
 
 
+@pytest.mark.parametrize("at_once", [1, 4000], ids=["one by one", "all at once"])
+async def test_a_sender_that_does_not_read_its_answers_is_let_go(start, at_once):
+    receiver = await start(receive_s=0.3)
+    loop = asyncio.get_running_loop()
+    with socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.setblocking(False)
+        await loop.sock_connect(slow, ("127.0.0.1", receiver.http_port))
+
+        async def ask() -> None:
+            while True:
+                await loop.sock_sendall(slow, b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n" * at_once)
+                await asyncio.sleep(0.001)
+
+        async with asyncio.timeout(20):
+            with pytest.raises(ConnectionError):
+                await ask()
+
+
 async def test_a_large_body_with_a_wrong_token_is_answered_and_the_connection_stays(start):
     receiver = await start(token="right")
     async with HttpProtobuf("", receiver.http_address) as client:

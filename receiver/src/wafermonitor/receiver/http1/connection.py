@@ -25,6 +25,8 @@ LOG = logging.getLogger(__name__)
 MAX_HEAD_BYTES = 32 * 1024
 MAX_PIPELINED = 8
 """Requests of one connection that wait for their answers; beyond that nothing is read."""
+MAX_UNREAD_BYTES = 1024 * 1024
+"""Answers that a sender has asked for and does not read; with more it is no sender."""
 SLOWEST_BYTES_PER_S = 64 * 1024
 """A body that arrives faster may take as long as it takes."""
 REASONS = {
@@ -86,7 +88,7 @@ class Connection(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_application", "_exchanges", "_head_bytes", "_headers", "_listener", "_parser", "_paused", "_target", "_transport",
-        "born", "closing", "current", "deadline", "idle_since",
+        "_unread_until", "born", "closing", "current", "deadline", "idle_since",
     )  # fmt: skip
 
     def __init__(self, listener: Listener, application: Application) -> None:
@@ -99,6 +101,7 @@ class Connection(asyncio.BufferedProtocol):
         self._target = b""
         self._head_bytes = 0
         self._paused = False
+        self._unread_until = 0.0
         self.current: Exchange | None = None
         self.closing = False
         self.born = self.idle_since = listener.now
@@ -162,11 +165,13 @@ class Connection(asyncio.BufferedProtocol):
     def pause_writing(self) -> None:
         """The sender does not read its answers: nothing more is read of it, and the deadline runs."""
         self._pause()
-        self.deadline = self._listener.now + self._listener.limits.receive_s
+        self._unread_until = self._listener.now + self._listener.limits.receive_s
 
     def resume_writing(self) -> None:
         """It reads again."""
-        self._resume()
+        self._unread_until = 0.0
+        if len(self._exchanges) < MAX_PIPELINED:
+            self._resume()
 
     # What the parser calls.
 
@@ -187,7 +192,9 @@ class Connection(asyncio.BufferedProtocol):
         self._headers[key] = f"{self._headers[key]}, {text}" if key in self._headers else text
 
     def on_headers_complete(self) -> None:
-        """The head is there."""
+        """The head is there. Of a connection that ends, nothing more is looked at."""
+        if self.closing:
+            return
         path, _, query = _origin_form(self._target).partition(b"?")
         length = self._headers.get("content-length")
         head = Head(
@@ -220,9 +227,9 @@ class Connection(asyncio.BufferedProtocol):
         """The request is there."""
         exchange, self.current = self.current, None
         self._head_bytes = 0
-        self.deadline = 0.0
-        if exchange is None:
+        if exchange is None or self.closing:
             return
+        self.deadline = 0.0
         exchange.complete = True
         if exchange.replied:
             self._flush()
@@ -268,8 +275,8 @@ class Connection(asyncio.BufferedProtocol):
         limits = self._listener.limits
         if self.closing:
             why, until = "lingers", self.deadline
-        elif self._paused and self._transport is not None and self._transport.get_write_buffer_size():
-            why, until = "answer_not_read", self.deadline
+        elif self._unread_until:
+            why, until = "answer_not_read", self._unread_until
         elif self.current is not None:
             seen = self.current.body.seen if self.current.body is not None else 0
             why, until = SLOW_BODY, self.deadline + seen / SLOWEST_BYTES_PER_S
@@ -336,6 +343,9 @@ class Connection(asyncio.BufferedProtocol):
                 break
             transport.write(exchange.output)
             self._exchanges.popleft()
+            if transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
+                self.abort()
+                return
             if not exchange.keep:
                 self._end(transport, exchange)
                 return
@@ -344,7 +354,7 @@ class Connection(asyncio.BufferedProtocol):
             if self._listener.stopping:
                 self.close()
                 return
-        if self._paused and len(self._exchanges) < MAX_PIPELINED and not self.closing:
+        if not self._unread_until and len(self._exchanges) < MAX_PIPELINED and not self.closing:
             self._resume()
 
     def _end(self, transport: asyncio.Transport, exchange: Exchange) -> None:
