@@ -1,8 +1,8 @@
 """A file system that is soon full, for whoever may mount one (root): a memory file system of a given size.
 
     disk = small_disk.start(256 << 20)
-    disk.fill()            # no byte is left
-    disk.free()            # what `fill` took is given back
+    with disk.full():      # no byte is left until the block ends
+        ...
     disk.stop()            # unmounts it, and removes the folder
 
 Skip the test when `small_disk.missing()` says why none can be had. All calls block.
@@ -14,6 +14,8 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -55,19 +57,20 @@ class Server:
         """What is left."""
         return shutil.disk_usage(self.home).free
 
-    def fill(self) -> None:
-        """Take every byte that is left."""
-        with self._ballast.open("ab", buffering=0) as ballast:
-            size = BLOCK_BYTES
-            while size:
-                try:
-                    ballast.write(bytes(size))
-                except OSError:  # the block does not fit: a smaller one may
-                    size //= 2
-
-    def free(self) -> None:
-        """Give back what `fill` took."""
-        self._ballast.unlink()
+    @contextmanager
+    def full(self) -> Iterator[None]:
+        """Take every byte that is left, and give it back at the end."""
+        try:
+            with self._ballast.open("ab", buffering=0) as ballast:
+                size = BLOCK_BYTES
+                while size:
+                    try:
+                        ballast.write(bytes(size))
+                    except OSError:  # the block does not fit: a smaller one may
+                        size //= 2
+            yield
+        finally:
+            self._ballast.unlink(missing_ok=True)
 
     def stop(self) -> None:
         """Unmount it; whatever it held is gone."""

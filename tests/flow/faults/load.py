@@ -142,12 +142,13 @@ class Load:
         self._connect = connect
         self._numbers = itertools.count()
         self._stopping = threading.Event()
+        self._given_up = threading.Event()
         self._changed = threading.Condition()
         self._failures: list[BaseException] = []
 
     @contextmanager
     def running(self) -> Iterator[Load]:
-        """Send until the block ends; then until what was begun has been taken."""
+        """Send until the block ends; then until what was begun has been taken, unless the block failed."""
         self._stopping.clear()
         self._began_s, self._first = time.monotonic(), next(self._numbers)
         self._numbers = itertools.count(self._first)
@@ -156,13 +157,16 @@ class Load:
             thread.start()
         try:
             yield self
+        except BaseException:
+            self._given_up.set()
+            raise
         finally:
             self._stopping.set()
             for thread in threads:
                 thread.join(2 * ANSWER_S)
-            assert not any(thread.is_alive() for thread in threads), f"a sender does not end: {self.refusals}"
-            if self._failures:
-                raise self._failures[0]
+        assert not any(thread.is_alive() for thread in threads), f"a sender does not end: {self.refusals}"
+        if self._failures:
+            raise self._failures[0]
 
     def take(self, number: int, within_s: float = ANSWER_S) -> None:
         """Until `number` more requests have been taken."""
@@ -194,7 +198,7 @@ class Load:
         sender = next(turn)
         try:
             while (request := self._next()) is not None:
-                while not self._try(sender, request):
+                while not self._try(sender, request) and not self._given_up.is_set():
                     sender = next(turn)
                     time.sleep(PAUSE_S)
         finally:
