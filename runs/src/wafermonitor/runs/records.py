@@ -274,9 +274,9 @@ class Feed(NamedTuple):
 class DeadLetter(NamedTuple):
     """An item that cannot be stored: which signal, why, and a sample of at most 64 KiB (what is longer is cut).
 
-    `sample` is the item as it came, of one that no lane could decode; a request with the row alone, of one that the store refused;
-    a whole body otherwise. JSON begins with a brace or a bracket, protobuf never does. `signal` is OTLP's, or `events` for a body
-    of the older routes.
+    `sample` is the item as it came, of one that no lane could decode; a request with the row alone, of one that the store
+    refused; a whole body otherwise. JSON begins with a brace or a bracket, protobuf never does. `signal` is OTLP's, or `events`
+    for a body of the older routes.
     """
 
     site: str
