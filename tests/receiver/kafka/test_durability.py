@@ -213,6 +213,8 @@ async def test_kafka_alone_opens_no_port_for_otlp_but_health_and_metrics(topics,
     assert (status, b"no such path" in body) == (404, True)
     await until(lambda: measure(receiver, "rebalances_total") == 1, "an assignment")
     assert measure(receiver, "connected") == 1
+    await until(lambda: health(receiver)["partitions"] == 9, "health that tells of the partitions")
+    assert health(receiver) == {"trouble": None, "partitions": 9, "lag": 0, "stalled": 0, "missing": []}
 
 
 async def test_kafka_alone_is_not_ready_while_no_broker_answers(receiver_of):
@@ -220,6 +222,8 @@ async def test_kafka_alone_is_not_ready_while_no_broker_answers(receiver_of):
     status, body = page(receiver, "/readyz")
     assert (status, json.loads(body)["reason"]) == (503, "Kafka does not answer")
     assert page(receiver, "/healthz")[0] == 200
+    assert page(receiver, "/v1/health")[0] == 503
+    await until(lambda: "127.0.0.1:1" in health(receiver)["trouble"], "the reason")
     began = time.monotonic()
     assert await asyncio.to_thread(receiver.stop) == 0
     assert time.monotonic() - began < 5
@@ -253,6 +257,11 @@ def page(receiver: Receiver, path: str, body: bytes | None = None) -> tuple[int,
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read()
+
+
+def health(receiver: Receiver) -> dict:
+    """What its health page says of Kafka."""
+    return json.loads(page(receiver, "/v1/health")[1])["kafka"]
 
 
 def measure(receiver: Receiver, name: str) -> float:

@@ -7,7 +7,7 @@ Called by: `server`, which mounts them on every HTTP port.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -20,9 +20,11 @@ HTTP_UNAVAILABLE = 503
 
 Trouble = Callable[[], Awaitable[str | None]]
 """What keeps the receiver from being ready, or None."""
+Ways = Callable[[], Mapping[str, object]]
+"""How further ways in do (Kafka), by name; health shows it."""
 
 
-def routes(telemetry: Telemetry, trouble: Trouble) -> Routes:
+def routes(telemetry: Telemetry, trouble: Trouble, ways: Ways = dict) -> Routes:
     """The pages; they need no token."""
 
     async def alive(_: Call) -> Reply:
@@ -36,7 +38,7 @@ def routes(telemetry: Telemetry, trouble: Trouble) -> Routes:
 
     async def health(_: Call) -> Reply:
         why = await trouble()
-        return Reply(HTTP_OK if why is None else HTTP_UNAVAILABLE, JSON, legacy.health(why))
+        return Reply(HTTP_OK if why is None else HTTP_UNAVAILABLE, JSON, legacy.health(why, ways()))
 
     async def measures(_: Call) -> Reply:
         return Reply(HTTP_OK, CONTENT_TYPE_LATEST, telemetry.text())

@@ -113,7 +113,7 @@ async def start(storage: Storage, config: Config) -> RunningReceiver:
         return await _trouble(storage, pipeline, None if config.otlp else consumer)
 
     consumer = _consumer(config, pipeline, storage, telemetry)
-    own = pages.routes(telemetry, trouble)
+    own = pages.routes(telemetry, trouble, lambda: {} if consumer is None else {"kafka": consumer.state._asdict()})
     with contextlib.ExitStack() as opened:
         listening = {
             option: opened.enter_context(listening_socket(address, option, share=config.share_port))

@@ -9,7 +9,7 @@ not commit now: the same body again). 200 when something was stored, 400 when no
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -111,10 +111,10 @@ def refusal_body(error: ReceiverError, results: Collection[dict[str, Any]] = ())
     return msgspec.json.encode(shown | ({"results": results} if results else {}))
 
 
-def health(trouble: str | None) -> bytes:
-    """Whether events can be stored now, as the older services said it."""
+def health(trouble: str | None, ways: Mapping[str, object] | None = None) -> bytes:
+    """Whether events can be stored now, as the older services said it; beside it how further ways in do."""
     shown = {"status": "ok" if trouble is None else "degraded", "service": SERVICE}
-    return msgspec.json.encode(shown | ({"reason": trouble} if trouble else {}))
+    return msgspec.json.encode(shown | ({"reason": trouble} if trouble else {}) | dict(ways or {}))
 
 
 def _done(submission: Submission, refused: dict[int, str]) -> Reply:
