@@ -97,10 +97,10 @@ impl RowEncoder for CopyBinary {
         smallint(out, time_ns);
         optional(out, start_ns, smallint);
         smallint(out, received_ns);
-        optional(out, measured.bounds.as_deref(), |out, items| array(out, DOUBLE, items, |number| number.to_be_bytes()));
-        optional(out, measured.buckets.as_deref(), |out, items| array(out, BIGINT, items, |number| number.to_be_bytes()));
+        optional(out, measured.bounds.as_deref(), |out, items| array(out, DOUBLE, items, f64::to_be_bytes));
+        optional(out, measured.buckets.as_deref(), |out, items| array(out, BIGINT, items, i64::to_be_bytes));
         let quantiles = measured.quantile_values.as_deref();
-        optional(out, quantiles, |out, items| array(out, DOUBLE, items, |number| number.to_be_bytes()));
+        optional(out, quantiles, |out, items| array(out, DOUBLE, items, f64::to_be_bytes));
     }
 
     fn number_span(&self, row: &mut [u8], numbers: RowNumbers) {
@@ -139,7 +139,9 @@ impl RowEncoder for CopyBinary {
             None => bigint(out, i64::MIN), // -infinity
         }
         let known = &run.known;
-        for number in [run.start_ns, run.ending.end_ns, run.last_sign_ns, Some(run.received_ns), known.nominal_ns, known.deadline_ns] {
+        for number in
+            [run.start_ns, run.ending.end_ns, run.last_sign_ns, Some(run.received_ns), known.nominal_ns, known.deadline_ns]
+        {
             optional(out, number, bigint);
         }
         for number in [known.expected_duration_s, run.heartbeat_interval_s, run.cpu_s] {
@@ -177,7 +179,11 @@ impl RowEncoder for CopyBinary {
 
 fn progress(out: &mut Vec<u8>, progress: Option<&Progress>, arena: &[u8]) {
     optional(out, progress.map(|known| known.at_ns), bigint);
-    for number in [progress.and_then(|known| known.ratio), progress.and_then(|known| known.completed), progress.and_then(|known| known.total)] {
+    for number in [
+        progress.and_then(|known| known.ratio),
+        progress.and_then(|known| known.completed),
+        progress.and_then(|known| known.total),
+    ] {
         optional(out, number, double);
     }
     for place in [progress.map(|known| known.unit), progress.map(|known| known.stage), progress.map(|known| known.message)] {

@@ -65,7 +65,13 @@ pub struct Finished {
 }
 
 /// The final word on a run, None for a plain span. `attributes_json` is where the attributes' text stands.
-pub fn run_of_span(about: About<'_>, span: Finished, attributes: &Attributes<'_>, attributes_json: Place, arena: &mut Vec<u8>) -> Option<Run> {
+pub fn run_of_span(
+    about: About<'_>,
+    span: Finished,
+    attributes: &Attributes<'_>,
+    attributes_json: Place,
+    arena: &mut Vec<u8>,
+) -> Option<Run> {
     if !is_text(attributes.get(names::WAFER_JOB_NAME)) {
         return None;
     }
@@ -95,7 +101,14 @@ pub fn run_of_span(about: About<'_>, span: Finished, attributes: &Attributes<'_>
 }
 
 /// What a lifecycle event says. `attributes_json` is where the attributes' text stands; only an announcement keeps it.
-pub fn run_of_event(about: About<'_>, event: RunEvent, time_ns: i64, attributes: &Attributes<'_>, attributes_json: Place, arena: &mut Vec<u8>) -> Run {
+pub fn run_of_event(
+    about: About<'_>,
+    event: RunEvent,
+    time_ns: i64,
+    attributes: &Attributes<'_>,
+    attributes_json: Place,
+    arena: &mut Vec<u8>,
+) -> Run {
     let facts = Facts::of(attributes);
     let announced = event == RunEvent::Start;
     let ending = if event == RunEvent::End {
@@ -141,7 +154,10 @@ macro_rules! facts {
                     if !(key.starts_with(b"wafer.") || key.starts_with(b"error.")) {
                         continue;
                     }
-                    $(if key == names::$name.as_bytes() { facts.$field = value; continue; })*
+                    match key {
+                        $(_ if key == names::$name.as_bytes() => facts.$field = value,)*
+                        _ => {}
+                    }
                 }
                 facts
             }
@@ -286,6 +302,7 @@ fn number(value: Any<'_>) -> Option<f64> {
 }
 
 /// A number above zero.
+#[must_use]
 pub fn positive(value: Any<'_>) -> Option<f64> {
     number(value).filter(|&number| number > 0.0)
 }

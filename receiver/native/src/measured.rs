@@ -220,22 +220,23 @@ impl Numbers {
 
     fn exponential(self, marks: &mut Marks) -> Result<Measured, Reject> {
         if !(SMALLEST_SCALE..=LARGEST_SCALE).contains(&self.scale) {
-            return Err(format!("the scale of an exponential histogram lies between {SMALLEST_SCALE} and {LARGEST_SCALE}").into());
+            return Err(
+                format!("the scale of an exponential histogram lies between {SMALLEST_SCALE} and {LARGEST_SCALE}").into()
+            );
         }
-        parts(self.positive.counts.len().max(self.negative.counts.len()))?;
         let above = self.positive.buckets()?;
         let below = self.negative.buckets()?;
         let zero = count(self.zero_count)?;
         let mut merged = Merged::default();
-        if !below.is_empty() {
+        if below.is_empty() {
+            merged.count(zero);
+        } else {
             merged.count(0);
             let bounds = self.negative.bounds(self.scale);
             for (bound, number) in bounds.into_iter().rev().zip(below.into_iter().rev().chain([zero])) {
                 merged.bound(-bound);
                 merged.count(number);
             }
-        } else {
-            merged.count(zero);
         }
         if !above.is_empty() {
             let bounds = self.positive.bounds(self.scale);
@@ -246,13 +247,15 @@ impl Numbers {
         }
         let totals = self.totals(marks)?;
         let too_many = |_| Reject::from("count is negative or above 2^63 - 1");
-        let buckets = merged.buckets.into_iter().map(|number| i64::try_from(number).map_err(too_many)).collect::<Result<_, _>>()?;
+        let buckets =
+            merged.buckets.into_iter().map(|number| i64::try_from(number).map_err(too_many)).collect::<Result<_, _>>()?;
         Ok(Measured { bounds: Some(merged.bounds), buckets: Some(buckets), ..totals })
     }
 
     fn summary(self, marks: &mut Marks) -> Result<Measured, Reject> {
         parts(self.quantiles.len())?;
-        let good: Vec<_> = self.quantiles.iter().copied().filter(|(quantile, value)| quantile.is_finite() && value.is_finite()).collect();
+        let good: Vec<_> =
+            self.quantiles.iter().copied().filter(|(quantile, value)| quantile.is_finite() && value.is_finite()).collect();
         if good.len() < self.quantiles.len() {
             marks.add(Repair::NotFinite);
         }
@@ -293,6 +296,7 @@ impl Merged {
 
 impl Side {
     fn buckets(&self) -> Result<Vec<i64>, Reject> {
+        parts(self.counts.len())?;
         counts(&self.counts)
     }
 

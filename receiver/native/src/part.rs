@@ -46,7 +46,12 @@ impl Mark for SpanMark {
     type Key = ([u8; 16], [u8; 8], i64, u32);
 
     fn key(&self, block: &Block) -> Self::Key {
-        (self.trace_id, self.span_id, self.start_ns, block.resources.get(self.resource as usize).map_or(0, |resource| resource.site))
+        (
+            self.trace_id,
+            self.span_id,
+            self.start_ns,
+            block.resources.get(self.resource as usize).map_or(0, |resource| resource.site),
+        )
     }
 
     fn time_ns(&self) -> i64 {
@@ -194,7 +199,12 @@ pub fn write<M: Mark, E: RowEncoder>(
 ///
 /// # Errors
 /// A site has no number.
-pub fn runs<E: RowEncoder>(block: &Block, range: Range<usize>, sites: &[i16], encoder: &E) -> Result<(Vec<u8>, usize), Unnumbered> {
+pub fn runs<E: RowEncoder>(
+    block: &Block,
+    range: Range<usize>,
+    sites: &[i16],
+    encoder: &E,
+) -> Result<(Vec<u8>, usize), Unnumbered> {
     let deltas = block.runs.get(range).ok_or(Unnumbered)?;
     if deltas.is_empty() {
         return Ok((Vec::new(), 0));
@@ -208,10 +218,13 @@ pub fn runs<E: RowEncoder>(block: &Block, range: Range<usize>, sites: &[i16], en
     let mut order: Vec<_> = deltas
         .iter()
         .enumerate()
-        .map(|(index, run)| (rank[run.site as usize], u128::from_be_bytes(run.trace_id), u64::from_be_bytes(run.span_id), index))
+        .map(|(index, run)| {
+            (rank[run.site as usize], u128::from_be_bytes(run.trace_id), u64::from_be_bytes(run.span_id), index)
+        })
         .collect();
     order.sort_unstable();
-    let mut out = Vec::with_capacity(deltas.len() * 600);
+    let texts: usize = deltas.iter().map(|run| run.known.attributes.len()).sum();
+    let mut out = Vec::with_capacity(texts + deltas.len() * 700);
     out.extend_from_slice(E::HEADER);
     let mut number = 0;
     for same in order.chunk_by(|a, b| (a.0, a.1, a.2) == (b.0, b.1, b.2)) {

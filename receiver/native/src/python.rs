@@ -17,6 +17,7 @@ struct Block(records::Block);
 
 /// Decode requests: (signal, body, when it was received in ns). Never fails for a body, however broken.
 #[pyfunction]
+#[allow(clippy::needless_pass_by_value)] // what Python hands over is taken
 fn decode(py: Python<'_>, requests: Vec<(String, Bound<'_, PyBytes>, i64)>) -> PyResult<Block> {
     let requests = requests
         .iter()
@@ -42,7 +43,9 @@ fn unnumbered(_: Unnumbered) -> PyErr {
 impl Block {
     fn between(&self, first: usize, last: usize) -> PyResult<(Ends, Ends)> {
         let found = self.0.between(first, last);
-        found.ok_or_else(|| PyIndexError::new_err(format!("a block of {} requests has no [{first}, {last})", self.0.outcomes.len())))
+        found.ok_or_else(|| {
+            PyIndexError::new_err(format!("a block of {} requests has no [{first}, {last})", self.0.outcomes.len()))
+        })
     }
 
     fn text(&self, place: Place) -> &str {
@@ -75,9 +78,10 @@ impl Block {
 impl Block {
     #[getter]
     fn outcomes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let rows = self.0.outcomes.iter().map(|outcome| {
-            (outcome.items, outcome.rows, outcome.rejected, &outcome.message, outcome.repaired, &outcome.error)
-        });
+        let rows =
+            self.0.outcomes.iter().map(|outcome| {
+                (outcome.items, outcome.rows, outcome.rejected, &outcome.message, outcome.repaired, &outcome.error)
+            });
         PyList::new(py, rows.collect::<Vec<_>>())
     }
 
@@ -104,7 +108,8 @@ impl Block {
     fn series<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         list(py, &self.0.series, |one| {
             let key = PyBytes::new(py, &one.key);
-            let described = (key, one.resource, one.scope, &one.name, &one.unit, one.kind, one.temporality, one.monotonic, &one.attributes);
+            let described =
+                (key, one.resource, one.scope, &one.name, &one.unit, one.kind, one.temporality, one.monotonic, &one.attributes);
             described.into_pyobject(py)
         })
     }
@@ -132,7 +137,13 @@ impl Block {
     }
 
     #[pyo3(signature = (first, last, numbers))]
-    fn runs<'py>(&self, py: Python<'py>, first: usize, last: usize, numbers: NumbersArgument) -> PyResult<(Bound<'py, PyBytes>, usize)> {
+    fn runs<'py>(
+        &self,
+        py: Python<'py>,
+        first: usize,
+        last: usize,
+        numbers: NumbersArgument,
+    ) -> PyResult<(Bound<'py, PyBytes>, usize)> {
         let (from, to) = self.between(first, last)?;
         let sites = numbers.0;
         let (stream, rows) = py.detach(|| part::runs(&self.0, from.runs..to.runs, &sites, &ENCODER)).map_err(unnumbered)?;

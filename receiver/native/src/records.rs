@@ -22,6 +22,13 @@ impl Place {
         arena.get(self.at..self.at.checked_add(self.len)?)
     }
 
+    /// How many bytes it has.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty)] // an empty text and no text are two things
+    pub fn len(self) -> usize {
+        self.len
+    }
+
     /// There is no value.
     #[must_use]
     pub fn is_none(self) -> bool {

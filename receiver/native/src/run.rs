@@ -160,7 +160,9 @@ impl Run {
             _ => order == Some(Ordering::Greater),
         };
         let text = |a: Place, b: Place| Some(b.of(arena).cmp(&a.of(arena)));
-        let list = |a: Place, b: Place| Some(b.of(arena).map(|list| texts(list).collect::<Vec<_>>()).cmp(&a.of(arena).map(|list| texts(list).collect())));
+        let list = |a: Place, b: Place| {
+            Some(b.of(arena).map(|list| texts(list).collect::<Vec<_>>()).cmp(&a.of(arena).map(|list| texts(list).collect())))
+        };
         let (a, b) = (&mut self.known, &other.known);
         macro_rules! field {
             ($bit:literal, $name:ident, $order:expr) => {
@@ -213,7 +215,8 @@ fn order_of_endings(a: &Ending, b: &Ending, arena: &[u8]) -> Ordering {
 }
 
 fn order_of_progress(a: &Progress, b: &Progress, arena: &[u8]) -> Ordering {
-    let numbers = |known: &Progress| [known.ratio, known.completed, known.total].map(|number| number.unwrap_or(f64::NEG_INFINITY));
+    let numbers =
+        |known: &Progress| [known.ratio, known.completed, known.total].map(|number| number.unwrap_or(f64::NEG_INFINITY));
     let words = |known: &Progress| [known.unit, known.stage, known.message].map(|place| place.of(arena).map(<[u8]>::to_vec));
     a.at_ns
         .cmp(&b.at_ns)

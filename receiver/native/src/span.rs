@@ -65,7 +65,8 @@ impl<'a, E: RowEncoder> Decoder<'a, '_, E> {
         for message in &scratch.event_messages {
             let begin = if scratch.events.is_empty() { b'[' } else { b',' };
             scratch.events.push(begin);
-            write_event(message, start_ns, &mut scratch.inner, &mut scratch.events, &mut marks, &mut verdict).map_err(malformed)?;
+            write_event(message, start_ns, &mut scratch.inner, &mut scratch.events, &mut marks, &mut verdict)
+                .map_err(malformed)?;
         }
         scratch.links.clear();
         verdict.note(LINKS, parts(scratch.link_messages.len()));
@@ -151,7 +152,12 @@ impl<'a, E: RowEncoder> Decoder<'a, '_, E> {
 
 /// All fields, attributes already as JSON; events and links are put aside.
 #[inline]
-fn read<'a>(raw: &'a [u8], scratch: &mut crate::decode::Scratch<'a>, marks: &mut Marks, verdict: &mut Verdict) -> Result<Fields<'a>, Malformed> {
+fn read<'a>(
+    raw: &'a [u8],
+    scratch: &mut crate::decode::Scratch<'a>,
+    marks: &mut Marks,
+    verdict: &mut Verdict,
+) -> Result<Fields<'a>, Malformed> {
     let mut fields = Fields::default();
     let mut reader = Reader::new(raw, 0);
     scratch.item.clear();
@@ -215,7 +221,12 @@ fn times(fields: &Fields<'_>, received_ns: i64, marks: &mut Marks, verdict: &mut
     (start_ns, end_ns)
 }
 
-fn read_event<'a>(message: &'a [u8], attributes: &mut Attributes<'a>, marks: &mut Marks, verdict: &mut Verdict) -> Result<Event<'a>, Malformed> {
+fn read_event<'a>(
+    message: &'a [u8],
+    attributes: &mut Attributes<'a>,
+    marks: &mut Marks,
+    verdict: &mut Verdict,
+) -> Result<Event<'a>, Malformed> {
     let mut event = Event::default();
     let mut failure = Ok(());
     let mut reader = Reader::new(message, 1);
@@ -281,7 +292,13 @@ fn name_of(event: &[u8]) -> Option<&str> {
 }
 
 /// A link is shown as it came, ids of a wrong length too: it is text for the reader, never a key.
-fn write_link<'a>(message: &'a [u8], attributes: &mut Attributes<'a>, out: &mut Vec<u8>, marks: &mut Marks, verdict: &mut Verdict) -> Result<(), Malformed> {
+fn write_link<'a>(
+    message: &'a [u8],
+    attributes: &mut Attributes<'a>,
+    out: &mut Vec<u8>,
+    marks: &mut Marks,
+    verdict: &mut Verdict,
+) -> Result<(), Malformed> {
     let (mut trace_id, mut span_id, mut state) = (b"".as_slice(), b"".as_slice(), b"".as_slice());
     let (mut dropped, mut flags) = (0, 0);
     attributes.clear();

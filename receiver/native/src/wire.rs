@@ -43,8 +43,9 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// Malformed: nothing after this can be trusted.
-    #[inline]
-    #[allow(clippy::should_implement_trait)] // an Iterator of Results would need two unwrappings at every use
+    #[inline(always)]
+    // An Iterator of Results would need two unwrappings at every use; a call per field costs a quarter of the whole decoding.
+    #[allow(clippy::should_implement_trait, clippy::inline_always)]
     pub fn next(&mut self) -> Result<Option<(u32, Field<'a>)>, Malformed> {
         if self.rest.is_empty() {
             return Ok(None);
@@ -68,7 +69,8 @@ impl<'a> Reader<'a> {
         Ok(Some((number, field)))
     }
 
-    #[inline]
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // as above
     fn tag(&mut self) -> Result<u32, Malformed> {
         if let [first, rest @ ..] = self.rest
             && *first < 0x80
@@ -83,7 +85,8 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// Malformed when it is longer or cut off.
-    #[inline]
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // as above
     pub fn varint(&mut self) -> Result<u64, Malformed> {
         if let [first, rest @ ..] = self.rest
             && *first < 0x80
@@ -94,6 +97,7 @@ impl<'a> Reader<'a> {
         self.long(10)
     }
 
+    #[inline(never)]
     fn long(&mut self, max: usize) -> Result<u64, Malformed> {
         let mut value = 0_u64;
         for (index, byte) in self.rest.iter().take(max).enumerate() {
@@ -106,7 +110,8 @@ impl<'a> Reader<'a> {
         Err(Malformed)
     }
 
-    #[inline]
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // as above
     fn len(&mut self) -> Result<&'a [u8], Malformed> {
         let size = if let [first, rest @ ..] = self.rest
             && *first < 0x80
