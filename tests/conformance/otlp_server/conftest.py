@@ -85,7 +85,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         rule = rule_of(item)
         if rule is not None:
             order = places.index(_place(item))
-            transport = item.callspec.params.get("client", rule.transports[0])  # type: ignore[attr-defined]  # every case has parameters
+            transport = item.callspec.params.get("client", rule.transports[0])
             shown = [rule.name, rule.level.value, rule.text, rule.source, transport, _case(item, rule), order]
             item.user_properties.append((PROPERTY, shown))
 
@@ -154,7 +154,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     """Stop when a case has ended the server: all that follow would fail for nothing of their own."""
     report = yield
     if report.failed and rule_of(item) is not None and "endpoint" in getattr(item, "funcargs", {}):
-        endpoint: Endpoint = item.funcargs["endpoint"]  # type: ignore[attr-defined]  # every function has them
+        endpoint: Endpoint = item.funcargs["endpoint"]
         if not _listens(endpoint):
             item.session.shouldstop = f"the server no longer listens after {item.name}"
     return report

@@ -9,7 +9,7 @@ import re
 
 from google.rpc import error_details_pb2
 
-from . import rules
+from . import rules, telemetry
 from .wire import MEDIA, Answer, Client
 
 INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNIMPLEMENTED = 3, 8, 12
@@ -93,9 +93,7 @@ def discreet(answer: Answer) -> None:
 
 def alive(client: Client, signal: str = "traces") -> None:
     """The next request is answered as if nothing had been."""
-    from .telemetry import good
-
-    answer = client.export(signal, good(signal))
+    answer = client.export(signal, telemetry.good(signal))
     assert answer.ok, f"after it: {answer}"
 
 

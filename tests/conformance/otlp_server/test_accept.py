@@ -114,7 +114,7 @@ def test_unknown_enum_numbers_are_no_error(client, signal):
 )
 def test_unpacked_bucket_counts_are_read(client, signal):
     request = telemetry.good(signal)
-    point = telemetry.field(1, b"")[:0] + b"\x19" + telemetry.START_NS.to_bytes(8, "little")
+    point = b"\x19" + telemetry.START_NS.to_bytes(8, "little")
     point += b"\x21" + (2).to_bytes(8, "little")
     point += b"".join(b"\x31" + (1).to_bytes(8, "little") for _ in range(2)) + b"\x39" + b"\x00" * 6 + b"\xf0\x3f"
     histogram = telemetry.field(9, telemetry.field(1, point) + b"\x10\x02")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 
 import pytest
@@ -123,16 +124,12 @@ def test_identity_is_no_encoding(client, signal):
 @rule("coding-case", Level.MUST, "All content codings are case-insensitive.", "RFC 9110 §8.4.1", **ONLY_HTTP)
 @pytest.mark.parametrize("name", ["GZIP", "Gzip"])
 def test_the_name_of_a_coding_is_case_insensitive(client, signal, name):
-    import gzip
-
     body = gzip.compress(client.encode(telemetry.good(signal)))
     judge.accepted(client.post(signal, body, [("content-encoding", name)]))
 
 
 @rule("coding-members", Level.STRICT, "A gzip body may have several members.", "RFC 1952 §2.2", **ONLY_HTTP)
 def test_gzip_may_have_several_members(client, signal):
-    import gzip
-
     body = client.encode(telemetry.good(signal, 20))
     judge.accepted(client.post(signal, gzip.compress(body[:100]) + gzip.compress(body[100:]), [("content-encoding", "gzip")]))
 

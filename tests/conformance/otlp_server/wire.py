@@ -5,11 +5,13 @@ In: bytes. Out: an `Answer`, also when the server says nothing at all. Called by
 
 from __future__ import annotations
 
+import base64
 import gzip
 import http.client
 import json
 import socket
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -101,7 +103,7 @@ class Answer:
         return f"{told}{rejected}{f' ({self.unreadable})' if self.unreadable else ''}"
 
 
-class Client:
+class Client(ABC):
     """One transport to one endpoint."""
 
     def __init__(self, transport: str, endpoint: Endpoint) -> None:
@@ -117,9 +119,9 @@ class Client:
         """The request in the client's encoding."""
         return json.dumps(to_json(request)).encode() if self.is_json else request.SerializeToString()
 
+    @abstractmethod
     def send(self, signal: str, body: bytes, *, compressed: bool = False) -> Answer:
         """One export."""
-        raise NotImplementedError
 
     def export(self, signal: str, request: Message) -> Answer:
         """One export of a message."""
@@ -214,7 +216,7 @@ class Http(Client):
             line.putheader(name, value)
         pieces = None if isinstance(body, bytes) else body
         if pieces is None:
-            line.putheader("content-length", str(len(body)))  # type: ignore[arg-type]  # bytes here
+            line.putheader("content-length", str(len(body)))
         else:
             line.putheader("transfer-encoding", "chunked")
         try:
@@ -279,8 +281,6 @@ def to_json(request: Message) -> dict[str, Any]:
 
 
 def _hex_ids(node: Any) -> None:
-    import base64
-
     if isinstance(node, list):
         for item in node:
             _hex_ids(item)
