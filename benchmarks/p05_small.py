@@ -14,13 +14,13 @@ from benchmarks.results import TIERS
 from benchmarks.rounds import Case, Plan, Streams, once, row
 from benchmarks.system import running
 
-CONNECTIONS = (16, 64, 256)
+CONNECTIONS = (16, 64, 256, 512, 1024)
 
 
 def bench_p05_small(plan: Plan) -> dict[str, Any]:
     """Requests per second by transport and connections."""
     cases = [Case(f"HTTP, {count} connections", {"transport": "http", "batch": 1, "in_flight": count}) for count in CONNECTIONS]
-    cases += [Case(f"gRPC, {count} in flight", {"batch": 1, "in_flight": count}) for count in CONNECTIONS[1:]]
+    cases += [Case(f"gRPC, {count} in flight", {"batch": 1, "in_flight": count}) for count in CONNECTIONS[1:3]]
     streams = Streams()
     rounds: dict[str, list[Round]] = {case.name: [] for case in cases}
     with running() as system:
