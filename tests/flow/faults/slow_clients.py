@@ -1,6 +1,6 @@
 """Clients that begin a request and never come to its end, many at once, on one loop: bounded, and on the loopback only.
 
-    async with attack(Header, server.otlp_http, 60) as slow:
+    async with attack(header, server.otlp_http, 60) as slow:
         await slow.ended(within_s=15)        # the server has let go of every one
 
 What each does is a coroutine that ends when its server has ended it.
@@ -42,9 +42,9 @@ async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 async def read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Many requests at once, whose answers are not read."""
     writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's transport
-    writer.write(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n" * 500)
+    # The kernel takes some megabytes of answers for us before the server notices that nobody reads.
     while not writer.transport.is_closing():
-        writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+        writer.write(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n" * 500)
         await asyncio.sleep(DRIP_S)
 
 
@@ -99,9 +99,10 @@ _CALL = b"".join(
 
 
 class Attack:
-    """The connections of one mode. `longest_s` is how long the last one lasted."""
+    """The connections of one mode."""
 
-    def __init__(self, tasks: list[asyncio.Task[None]], began_s: float) -> None:
+    def __init__(self, name: str, tasks: list[asyncio.Task[None]], began_s: float) -> None:
+        self._name = name
         self._tasks = tasks
         self._began_s = began_s
 
@@ -111,7 +112,7 @@ class Attack:
         done, open_ones = await asyncio.wait(self._tasks, timeout=max(left_s, 0.01))
         for task in done:
             task.result()
-        assert not open_ones, f"{len(open_ones)} of {len(self._tasks)} connections are still open after {within_s:g} s"
+        assert not open_ones, f"{len(open_ones)} of {len(self._tasks)} are open after {within_s:g} s: {self._name}"
 
 
 @asynccontextmanager
@@ -121,7 +122,7 @@ async def attack(mode: Mode, address: str, number: int) -> AsyncIterator[Attack]
     began_s = asyncio.get_running_loop().time()
     tasks = [asyncio.create_task(_one(mode, host, int(port))) for _ in range(number)]
     try:
-        yield Attack(tasks, began_s)
+        yield Attack(mode.__name__, tasks, began_s)
     finally:
         for task in tasks:
             task.cancel()
