@@ -5,7 +5,6 @@ The streams of the compiled lane are taken apart here, column by column; the nam
 
 from __future__ import annotations
 
-import dataclasses
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -62,33 +61,53 @@ def array(raw: bytes) -> tuple[Any, ...]:
     return tuple(items)
 
 
-def reader_of(column: str, table: str) -> Callable[[bytes], Any]:
+TIMES = frozenset({"start_time", "time", "observed_time", "received_time"})
+IDS = frozenset({"trace_id", "digest", "process_key"})
+ARRAYS = frozenset({"bounds", "buckets", "quantile_values", "lot_ids", "substrate_ids"})
+DOUBLES = frozenset({"value", "sum", "min", "max", "progress_ratio", "progress_completed", "progress_total"})
+DOUBLES |= {"expected_duration_s", "heartbeat_interval_s", "cpu_s"}
+TEXTS = frozenset(
+    {"name", "status_message", "trace_state", "attributes", "events", "links", "severity_text", "event_name", "body"}
+)
+TEXTS |= {"job", "run_id", "parent_run_id", "feed_id", "service", "service_version", "trigger", "owner", "equipment", "recipe"}
+TEXTS |= {"product", "result", "error_type", "progress_unit", "progress_stage", "progress_message"}
+
+
+def reader_of(column: str) -> Callable[[bytes], Any]:
     """How a column's value is read; the types are those of the migrations."""
-    if column in ("start_time", "time", "observed_time", "received_time"):
-        return time_us
-    if column in ("trace_id", "digest", "process_key"):
-        return bytes
-    if column in ("bounds", "buckets", "quantile_values", "lot_ids", "substrate_ids"):
-        return array
-    if column == "inferred":
-        return lambda raw: raw == b"\1"
-    if column in ("value", "sum", "min", "max") or column.endswith("_s") or column in ("progress_ratio", "progress_completed", "progress_total"):
-        return double
-    texts = ("name status_message trace_state attributes events links severity_text event_name body job run_id parent_run_id feed_id service "
-             "service_version trigger owner equipment recipe product result error_type progress_unit progress_stage progress_message").split()
-    return bytes.decode if column in texts else integer
+    kinds = {TIMES: time_us, IDS: bytes, ARRAYS: array, DOUBLES: double, TEXTS: bytes.decode}
+    return next((read for columns, read in kinds.items() if column in columns), integer)
 
 
-SIZES = {"site_id": 2, "start_ns": 2, "received_ns": 2, "observed_ns": 2, "time_ns": 2, "kind": 2, "status": 2, "severity": 2, "end_rank": 2}
-SIZES |= {"app_id": 4, "scope_id": 4, "resource_id": 4, "series_id": 4, "inferred": 1, "trace_id": 16, "digest": 32, "process_key": 16}
+SIZES = {
+    "site_id": 2,
+    "start_ns": 2,
+    "received_ns": 2,
+    "observed_ns": 2,
+    "time_ns": 2,
+    "kind": 2,
+    "status": 2,
+    "severity": 2,
+    "end_rank": 2,
+}
+SIZES |= {
+    "app_id": 4,
+    "scope_id": 4,
+    "resource_id": 4,
+    "series_id": 4,
+    "inferred": 1,
+    "trace_id": 16,
+    "digest": 32,
+    "process_key": 16,
+}
 
 
-def taken_apart(stream: bytes, columns: Sequence[str], table: str) -> list[tuple[Any, ...]]:
+def taken_apart(stream: bytes, columns: Sequence[str]) -> list[tuple[Any, ...]]:
     """The rows of a COPY BINARY stream."""
     if not stream:
         return []
     assert stream.startswith(SIGNATURE)
-    readers = [reader_of(column, table) for column in columns]
+    readers = [reader_of(column) for column in columns]
     found, at = [], len(SIGNATURE)
     while True:
         (number,) = struct.unpack_from(">h", stream, at)
@@ -163,8 +182,10 @@ def delta(run: Run, ids: rows.Ids) -> tuple[Any, ...]:
     return tuple(tuple(value) if isinstance(value, list) else value for value in row)
 
 
-def assert_agree(requests: Sequence[Request], decode: Callable[[Sequence[Request]], Block], parts: Iterable[tuple[int, int]] = ()) -> int:
-    """Compare everything about `requests`, whole and in `parts`; returns how many items were kept."""
+def assert_agree(
+    requests: Sequence[Request], decode: Callable[[Sequence[Request]], Block], parts: Iterable[tuple[int, int]] = ()
+) -> list[Batch]:
+    """Compare everything about `requests`, whole and in `parts`; returns what the Python lane made of them."""
     assert all(request.encoding is Encoding.PROTOBUF for request in requests)
     outcomes = [python_outcome(request) for request in requests]
     block = decode(requests)
@@ -173,7 +194,7 @@ def assert_agree(requests: Sequence[Request], decode: Callable[[Sequence[Request
     _compare_names(block, batches)
     for first, last in [(0, len(requests)), *parts]:
         _compare_part(block, batches, first, last)
-    return sum(batch.items for batch in batches)
+    return batches
 
 
 def _compare_names(block: Block, batches: Sequence[Batch]) -> None:
@@ -184,9 +205,7 @@ def _compare_names(block: Block, batches: Sequence[Batch]) -> None:
     assert sorted(block.sites) == sorted({resource.site for resource in resources} | {record.site for record in others})
     assert sorted(block.resources) == sorted(map(tuple, resources))
     assert sorted(block.scopes) == sorted(map(tuple, scopes))
-    named = [
-        (key, block.resources[resource][0], block.scopes[scope][0], *rest) for key, resource, scope, *rest in block.series
-    ]
+    named = [(key, block.resources[resource][0], block.scopes[scope][0], *rest) for key, resource, scope, *rest in block.series]
     assert sorted(named) == sorted((one.key, one.resource.key, one.scope.key, *one[3:]) for one in series.values())
 
 
@@ -204,12 +223,12 @@ def _compare_part(block: Block, batches: Sequence[Batch], first: int, last: int)
         oldest, newest = (times[len(times) // 4], times[len(times) * 3 // 4]) if times else (0, 0)
         hot, hot_rows, late, late_rows = block.rows(table, first, last, numbers, oldest, newest)
         for stream, number, wanted in ((hot, hot_rows, True), (late, late_rows, False)):
-            rows_found = taken_apart(stream, columns, table)
+            rows_found = taken_apart(stream, columns)
             rows_wanted = [row for row in expected.values() if (oldest <= row[columns.index(time)] < newest) is wanted]
             assert number == len(rows_found)
             _same_rows(rows_found, rows_wanted, columns)
     stream, number = block.runs(first, last, numbers)
-    deltas = taken_apart(stream, rows.DELTA_COLUMNS, "delta")
+    deltas = taken_apart(stream, rows.DELTA_COLUMNS)
     assert number == len(deltas)
     runs = merge_all([run for batch in batches for run in batch.runs])
     _same_rows(deltas, [delta(run, ids) for run in runs], rows.DELTA_COLUMNS)
@@ -238,6 +257,3 @@ def _apps(batches: Sequence[Batch], ids: rows.Ids) -> list[tuple[int, int]]:
 
 def request(signal: Signal, body: bytes, received_ns: int) -> Request:
     return Request(signal, Encoding.PROTOBUF, body, received_ns)
-
-
-FIELDS = tuple(field.name for field in dataclasses.fields(Batch))

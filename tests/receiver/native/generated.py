@@ -1,6 +1,6 @@
 """OTLP requests from a seed, written byte by byte: good ones, odd ones, and bytes that were cut, flipped and spliced.
 
-Made of the wire format and not of message classes, which refuse what a sender may well send: invalid UTF-8, fields twice, groups.
+Made of the wire format and not of message classes, which refuse what a sender may well send: invalid UTF-8, groups …
 """
 
 from __future__ import annotations
@@ -26,10 +26,52 @@ RESOURCE_KEYS = [
 ]
 EVENT_NAMES = [value for value in vars(events).values() if isinstance(value, str) and value.startswith("wafer.")]
 RESULTS = ["success", "failure", "error", "timeout", "cancellation", "skip", "none of these"]
-INSTANTS = ["2026-09-21T12:00:00+02:00", "2026-09-21 12:00:00.1234567Z", "2026-09-21", "2026-02-30", "20260921T120000Z", "2400-01-01", "1969-12-31T23:59:59.999999-23:59"]
-TEXTS = ["", "probe", "lot 7", 'a "quoted" \\ path', "tab\tand\nline\x00\x1f\x7f", "Größe 300 µm", "晶圓", "😀", "x" * 300, "é" * 600]
-BROKEN_TEXTS = [b"\xff", b"ab\xe2\x82", b"\xed\xa0\x80", b"\xf0\x9f\x98", b"\x80 continued", b"\xc0\x80", b"ok\xf4\x90\x80\x80ok"]
-DOUBLES = [0.0, -0.0, 1.0, 0.1, 1e16, 1e15, 123456789.125, 1e-5, 1e-7, 5e-324, 1.7976931348623157e308, float("nan"), float("inf"), -float("inf")]
+INSTANTS = [
+    "2026-09-21T12:00:00+02:00",
+    "2026-09-21 12:00:00.1234567Z",
+    "2026-09-21",
+    "2026-02-30",
+    "20260921T120000Z",
+    "2400-01-01",
+    "1969-12-31T23:59:59.999999-23:59",
+]
+TEXTS = [
+    "",
+    "probe",
+    "lot 7",
+    'a "quoted" \\ path',
+    "tab\tand\nline\x00\x1f\x7f",
+    "Größe 300 µm",
+    "晶圓",
+    "😀",
+    "x" * 300,
+    "é" * 600,
+]
+BROKEN_TEXTS = [
+    b"\xff",
+    b"ab\xe2\x82",
+    b"\xed\xa0\x80",
+    b"\xf0\x9f\x98",
+    b"\x80 continued",
+    b"\xc0\x80",
+    b"ok\xf4\x90\x80\x80ok",
+]
+DOUBLES = [
+    0.0,
+    -0.0,
+    1.0,
+    0.1,
+    1e16,
+    1e15,
+    123456789.125,
+    1e-5,
+    1e-7,
+    5e-324,
+    1.7976931348623157e308,
+    float("nan"),
+    float("inf"),
+    -float("inf"),
+]
 
 
 def varint(number: int) -> bytes:
@@ -63,11 +105,15 @@ def double(number: int, value: float) -> bytes:
 
 
 class Generator:
-    """Requests that are the same for the same seed. `oddity` is the share of fields that are out of the ordinary."""
+    """Requests that are the same for the same seed.
 
-    def __init__(self, seed: int, oddity: float = 0.03) -> None:
-        self.random = random.Random(seed)  # noqa: S311 - test data
+    `oddity` is the share of fields that are out of the ordinary, `broken` that of items whose bytes are changed.
+    """
+
+    def __init__(self, seed: int, oddity: float = 0.03, *, broken: float = 0.0) -> None:
+        self.random = random.Random(seed)
         self.oddity = oddity
+        self.broken = broken
 
     def request(self, signal: Signal, items: int) -> bytes:
         """A request of about so many items."""
@@ -79,11 +125,14 @@ class Generator:
             body += lengthy(1, self.group(item, number))
         return body + self.stranger()
 
+    def perhaps_broken(self, item: bytes) -> bytes:
+        return self.mutated(item) if self.random.random() < self.broken else item
+
     def odd(self) -> bool:
         return self.random.random() < self.oddity
 
     def group(self, item: Callable[[], bytes], number: int) -> bytes:
-        scoped = [lengthy(1, self.scope())] + [lengthy(2, item()) for _ in range(number)]
+        scoped = [lengthy(1, self.scope())] + [lengthy(2, self.perhaps_broken(item())) for _ in range(number)]
         parts = [lengthy(1, self.resource()), lengthy(2, b"".join(scoped) + self.stranger())]
         if self.odd():
             parts.append(lengthy(1, self.resource()))
@@ -165,15 +214,19 @@ class Generator:
 
     def metric(self) -> bytes:
         kind = self.random.choice([5, 7, 9, 10, 11])
-        point = {5: self.number, 7: self.number, 9: self.histogram, 10: self.exponential, 11: self.summary}[kind]
-        data = b"".join(lengthy(1, point()) for _ in range(self.random.choice([1, 1, 2, 5])))
+        one = {5: self.number, 7: self.number, 9: self.histogram, 10: self.exponential, 11: self.summary}[kind]
+        data = b"".join(lengthy(1, self.perhaps_broken(one())) for _ in range(self.random.choice([1, 1, 2, 5])))
         if kind in (7, 9, 10):
             data += integer(2, self.random.randrange(3) if not self.odd() else 8)
         if kind == 7:
             data += integer(3, self.random.randrange(2))
         parts = [lengthy(1, self.text()), lengthy(3, self.random.choice([b"1", b"s", self.text()])), lengthy(kind, data)]
         if self.odd():
-            parts += [lengthy(12, self.pair("m", self.value(0))), lengthy(kind, data), lengthy(self.random.choice([5, 7, 9]), b"")]
+            parts += [
+                lengthy(12, self.pair("m", self.value(0))),
+                lengthy(kind, data),
+                lengthy(self.random.choice([5, 7, 9]), b""),
+            ]
         return self.joined(parts)
 
     def number(self) -> bytes:
@@ -193,7 +246,11 @@ class Generator:
             bounds.append(self.double())
         packed = lengthy(6, b"".join(count.to_bytes(8, "little") for count in buckets))
         parts = [*self.point(9), packed, fixed64(4, sum(buckets)), *self.totals(5, 11, 12)]
-        parts.append(lengthy(7, struct.pack(f"<{len(bounds)}d", *bounds)) if not self.odd() else b"".join(double(7, one) for one in bounds))
+        parts.append(
+            lengthy(7, struct.pack(f"<{len(bounds)}d", *bounds))
+            if not self.odd()
+            else b"".join(double(7, one) for one in bounds)
+        )
         return self.joined(parts)
 
     def exponential(self) -> bytes:
@@ -204,12 +261,16 @@ class Generator:
 
     def side(self) -> bytes:
         offset = self.random.choice([0, 1, -1, 500, -1100, 1_000_000, -(2**31), 2**31 - 1])
-        buckets = [self.random.choice([0, 1, 7, 2**40]) if not self.odd() else 2**63 - 1 for _ in range(self.random.randrange(5))]
+        buckets = [
+            self.random.choice([0, 1, 7, 2**40]) if not self.odd() else 2**63 - 1 for _ in range(self.random.randrange(5))
+        ]
         packed = lengthy(2, b"".join(map(varint, buckets))) if not self.odd() else b"".join(integer(2, one) for one in buckets)
         return integer(1, (offset << 1 ^ offset >> 31) & 2**32 - 1) + packed
 
     def summary(self) -> bytes:
-        pairs = [double(1, self.random.choice([0.5, 0.9, 1.0])) + double(2, self.double()) for _ in range(self.random.randrange(4))]
+        pairs = [
+            double(1, self.random.choice([0.5, 0.9, 1.0])) + double(2, self.double()) for _ in range(self.random.randrange(4))
+        ]
         parts = [*self.point(7), fixed64(4, 3), *(lengthy(6, pair) for pair in pairs)]
         return self.joined([*parts, double(5, self.double()) if not self.odd() else b""])
 
@@ -236,7 +297,7 @@ class Generator:
             parts.append(lengthy(2, self.value(0)))
         return b"".join(parts) + self.stranger()
 
-    def value_for(self, key: str) -> bytes:
+    def value_for(self, key: str) -> bytes:  # noqa: PLR0911 - a list of cases
         """A value that the key is likely to have."""
         if self.random.random() < 0.3:
             return self.value(0)
@@ -245,15 +306,22 @@ class Generator:
         if key in (names.WAFER_JOB_DEADLINE, names.WAFER_JOB_NOMINAL_TIME):
             return self.text_value(self.random.choice(INSTANTS))
         if key == names.WAFER_JOB_PARENT_SPAN_ID:
-            return self.text_value(self.random.choice(["0102030405060708", "01 02 0304\t05060708", "00" * 8, "xyz", "01020304050607", "A1" * 8]))
+            return self.text_value(
+                self.random.choice(["0102030405060708", "01 02 0304\t05060708", "00" * 8, "xyz", "01020304050607", "A1" * 8])
+            )
         if key in (names.WAFER_LOT_IDS, names.WAFER_SUBSTRATE_IDS):
-            texts = [lengthy(1, self.text_value(self.random.choice(["L1", "L2", "", "x" * 1200]))) for _ in range(self.random.randrange(4))]
+            texts = [
+                lengthy(1, self.text_value(self.random.choice(["L1", "L2", "", "x" * 1200])))
+                for _ in range(self.random.randrange(4))
+            ]
             return lengthy(5, b"".join(texts))
         if "progress" in key or "expected" in key or "cpu" in key or "memory" in key or "attempt" in key:
-            return self.random.choice([double(4, self.random.uniform(-1, 5)), integer(3, self.random.randrange(-2, 2**40)), double(4, self.double())])
+            return self.random.choice(
+                [double(4, self.random.uniform(-1, 5)), integer(3, self.random.randrange(-2, 2**40)), double(4, self.double())]
+            )
         return self.value(0)
 
-    def value(self, depth: int) -> bytes:
+    def value(self, depth: int) -> bytes:  # noqa: PLR0911 - as above
         choice = self.random.randrange(14)
         if choice < 7:
             return lengthy(1, self.text())
@@ -269,13 +337,24 @@ class Generator:
             pairs = [self.pair(self.random.choice("abc"), self.value(depth + 1)) for _ in range(self.random.randrange(4))]
             return lengthy(6, b"".join(lengthy(1, pair) for pair in pairs))
         if self.odd():
-            return self.random.choice([b"", integer(8, 3), lengthy(1, b"first") + integer(3, 5), self.deep(), lengthy(5, b"\xff"), lengthy(6, b"\x0a\x05a")])
+            return self.random.choice(
+                [
+                    b"",
+                    integer(8, 3),
+                    lengthy(1, b"first") + integer(3, 5),
+                    self.deep(),
+                    lengthy(5, b"\xff"),
+                    lengthy(6, b"\x0a\x05a"),
+                ]
+            )
         return lengthy(7, self.random.randbytes(self.random.randrange(8)))
 
     def deep(self) -> bytes:
         value = lengthy(1, b"deep")
         for _ in range(self.random.choice([2, 63, 64, 65])):
-            value = lengthy(5, lengthy(1, value)) if self.random.random() < 0.5 else lengthy(6, lengthy(1, self.pair("d", value)))
+            value = (
+                lengthy(5, lengthy(1, value)) if self.random.random() < 0.5 else lengthy(6, lengthy(1, self.pair("d", value)))
+            )
         return value
 
     def text_value(self, text: str) -> bytes:
@@ -302,7 +381,9 @@ class Generator:
     def times(self) -> tuple[int, int]:
         start_ns = START_NS + self.random.randrange(10**6) * 1_001
         if self.odd():
-            return self.random.choice([(0, 0), (0, start_ns), (start_ns, 0), (start_ns, start_ns - 1), (2**63, 1), (1, 2**64 - 1)])
+            return self.random.choice(
+                [(0, 0), (0, start_ns), (start_ns, 0), (start_ns, start_ns - 1), (2**63, 1), (1, 2**64 - 1)]
+            )
         return start_ns, start_ns + self.random.randrange(10**12)
 
     def stranger(self) -> bytes:
@@ -310,7 +391,15 @@ class Generator:
         if not self.odd():
             return b""
         return self.random.choice(
-            [integer(999, 5), lengthy(1000, b"new"), b"\xfb\x3e\x08\x01\xfc\x3e", integer(1, 7), fixed32(2, 7), fixed64(9, 1), lengthy(6, b"")]
+            [
+                integer(999, 5),
+                lengthy(1000, b"new"),
+                b"\xfb\x3e\x08\x01\xfc\x3e",
+                integer(1, 7),
+                fixed32(2, 7),
+                fixed64(9, 1),
+                lengthy(6, b""),
+            ]
         )
 
     def joined(self, parts: list[bytes]) -> bytes:
