@@ -81,10 +81,10 @@ async def test_a_single_event_that_is_wrong_is_400_with_the_field_and_the_fix(cl
     said = answer.json()
     assert (said["ok"], said["total"], said["success"], said["failed"], said["retryable"]) == (False, 1, 0, 1, False)
     assert said["detail"] == (
-        "events[0].event.kind: 'paused' is none; send started, progress, metric, finished, error or canceled"
+        "events[0]: event.kind: 'paused' is none; send started, progress, metric, finished, error or canceled"
     )
     assert said["results"] == [
-        {"index": 0, "status": "rejected", "retryable": False, "error": said["detail"].removeprefix("events[0].")}
+        {"index": 0, "status": "rejected", "retryable": False, "error": said["detail"].removeprefix("events[0]: ")}
     ]
     assert [letter.signal for letter in store.letters] == ["events"]
 

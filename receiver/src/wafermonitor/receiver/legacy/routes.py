@@ -134,7 +134,7 @@ def _done(submission: Submission, refused: dict[int, str]) -> Reply:
     if failed:
         place, reason = next(iter(sorted(refused.items())))
         more = f" (and {failed - 1} more, see results)" if failed > 1 else ""
-        shown |= {"detail": f"events[{place}].{reason}{more}", "retryable": False}
+        shown |= {"detail": f"events[{place}]: {reason}{more}", "retryable": False}
     shown["results"] = results
     lost = RequestRejected(shown["detail"]) if failed and failed == total else None
     return Reply(HTTP_BAD if lost else HTTP_OK, msgspec.json.encode(shown), lost)
