@@ -7,6 +7,7 @@ import itertools
 import logging
 import re
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,8 +16,10 @@ from tests.receiver.otlp import GOOD, spans
 from tests.receiver.process import free_address
 from tests.servers import kafka as server
 from wafermonitor.receiver.errors import QueueFull, RequestRejected, StoreUnavailable
-from wafermonitor.receiver.kafka import client, consumer
+from wafermonitor.receiver.kafka import client, consumer, delivery
+from wafermonitor.receiver.kafka.offsets import Partition
 from wafermonitor.receiver.transcode.protocol import Encoding, Signal
+from wafermonitor.storage.errors import StorageUnavailable
 
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("kafka"), pytest.mark.timeout(180)]
 
@@ -110,6 +113,26 @@ async def test_poison_becomes_a_dead_letter_with_its_place_and_the_offset_moves_
     assert reading.measure("messages_total", topic=topics.logs, fate="rejected") == 3
 
 
+async def test_poison_is_not_passed_over_while_its_dead_letter_cannot_be_kept(topics, read, monkeypatch):
+    monkeypatch.setattr(delivery, "LONGEST_PAUSE_S", 0.05)
+    sink = Sink()
+    sink.answer = lambda _: RequestRejected("the body is no OTLP")
+    reading = read(sink, **topics.options)
+    faults = [StorageUnavailable("down"), RuntimeError("odd"), StorageUnavailable("down")]
+
+    async def write(batches):
+        if faults:
+            raise faults.pop()
+        await sink.store.writer.write(batches)
+
+    monkeypatch.setattr(reading.consumer._delivery, "_writer", SimpleNamespace(write=write))
+    await topics.send(topics.traces, b"poison")
+    await topics.settled()
+    assert not faults
+    assert [letter.sample for letter in await sink.letters()] == [b"poison"]
+    assert reading.measure("messages_total", topic=topics.traces, fate="rejected") == 1
+
+
 async def test_nothing_is_committed_while_the_store_is_away_and_everything_after(topics, read):
     sink = Sink()
     away = True
@@ -143,6 +166,34 @@ async def test_only_the_oldest_of_a_partition_is_tried_while_all_fail(topics, re
     away = False
     await topics.settled()
     assert sink.order[0] == messages[0]
+
+
+async def test_a_fault_of_our_own_is_told_and_the_message_tried_again(topics, read, monkeypatch, caplog):
+    monkeypatch.setattr(delivery, "LONGEST_PAUSE_S", 0.05)
+    sink = Sink()
+    faults = [RuntimeError("a fault"), RuntimeError("another")]
+    sink.answer = lambda _: faults.pop() if faults else None
+    read(sink, **topics.options)
+    await topics.send(topics.traces, *bodies(5), partition=0)
+    await topics.settled()
+    assert sink.taken == dict.fromkeys(bodies(5), 1)
+    assert sum("a reason of our own" in told for told in complaints(caplog)) == 2
+
+
+async def test_what_comes_before_its_partition_is_said_to_be_ours_is_not_passed_over(topics, read, monkeypatch):
+    sink = Sink()
+    reading = read(sink, **topics.options)
+    await until(lambda: reading.partitions == 9, "an assignment")
+    reading.consumer._forget(list(reading.consumer._ledger.windows.values()))
+    await topics.send(topics.traces, *bodies(5), partition=0)
+    rewound = []
+    rewind = reading.consumer._client.rewind
+    monkeypatch.setattr(reading.consumer._client, "rewind", lambda *place: (rewound.append(place), rewind(*place)))
+    await until(lambda: len(rewound) > 1, "messages that nobody waits for")
+    assert not sink.taken
+    reading.consumer._ledger.assign([Partition(topics.traces, 0)])
+    await topics.settled()
+    assert sink.taken == dict.fromkeys(bodies(5), 1)
 
 
 async def test_a_partition_that_cannot_go_on_holds_up_no_other(topics, read):

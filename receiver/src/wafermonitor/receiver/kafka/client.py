@@ -9,6 +9,7 @@ buffer, at most `FETCH_BYTES` a partition, and is not fetched again until it is 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 import ssl
@@ -120,6 +121,11 @@ class Client:
             raise KafkaUnavailable(self._heard.last or str(error)) from None
         taken = {Partition(key.topic, key.partition): records for key, records in found.items()}
         return {partition: [_message(partition, record) for record in records] for partition, records in taken.items()}
+
+    def rewind(self, partition: Partition, offset: int) -> None:
+        """Go on at `offset`, as if nothing from there on had been taken; no matter when the partition is no longer ours."""
+        with contextlib.suppress(IllegalStateError):
+            self._library.seek(TopicPartition(*partition), offset)
 
     async def commit(self, positions: Mapping[Partition, int]) -> None:
         """Keep where the group goes on. CommitRefused when one of the partitions is no longer ours."""

@@ -20,7 +20,7 @@ from wafermonitor.receiver.kafka.client import Client, Message, Standing
 from wafermonitor.receiver.kafka.config import KafkaConfig
 from wafermonitor.receiver.kafka.delivery import Delivery, Submit
 from wafermonitor.receiver.kafka.errors import CommitRefused, KafkaUnavailable
-from wafermonitor.receiver.kafka.offsets import Due, Ledger, Partition, Window
+from wafermonitor.receiver.kafka.offsets import Ledger, Partition, Window
 from wafermonitor.receiver.kafka.telemetry import KafkaTelemetry
 from wafermonitor.receiver.telemetry import Telemetry
 from wafermonitor.receiver.transcode.protocol import Signal
@@ -93,8 +93,8 @@ class Consumer:
         await self._finish(windows, within_s)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LEAVE_S):
-                await self._commit(self._ledger.due(windows))
-        self._ledger.forget(windows)
+                await self._commit(windows)
+        self._forget(windows)
         await self._leave()
 
     async def _leave(self) -> None:
@@ -120,7 +120,7 @@ class Consumer:
                 self._down("a fault of ours")
             windows = self._ledger.close(list(self._ledger.windows))
             await self._finish(windows, 0)
-            self._ledger.forget(windows)
+            self._forget(windows)
             await self._leave()
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
@@ -152,7 +152,10 @@ class Consumer:
             failures = 0
             for partition, messages in taken.items():
                 window = windows.get(partition)
-                if window is not None and not window.closing:
+                if window is None or window.closing:
+                    # Taken away, or not yet said to be ours: what is not in a window must come again.
+                    self._client.rewind(partition, messages[0].offset)
+                else:
                     self._deliver(window, messages)
 
     def _deliver(self, window: Window, messages: Sequence[Message]) -> None:
@@ -174,10 +177,12 @@ class Consumer:
     async def _keep_committing(self) -> None:
         while True:
             await asyncio.sleep(COMMIT_S)
-            await self._commit(self._ledger.due())
+            await self._commit()
 
-    async def _commit(self, due: Sequence[Due]) -> None:
+    async def _commit(self, windows: Sequence[Window] | None = None) -> None:
+        """Commit what is due of `windows`, or of all. One after the other, so that no position goes back."""
         async with self._committing:
+            due = self._ledger.due(windows)
             positions = {window.partition: position for window, position in due}
             if not positions:
                 return
@@ -248,11 +253,14 @@ class Consumer:
     async def _revoked(self, partitions: list[Partition]) -> None:
         windows = self._ledger.close(partitions)
         await self._finish(windows, REVOKED_S)
-        await self._commit(self._ledger.due(windows))
+        await self._commit(windows)
+        self._forget(windows)
+
+    def _forget(self, windows: Sequence[Window]) -> None:
         self._ledger.forget(windows)
-        for partition in partitions:
-            if self._lag.pop(partition, None) is not None:
-                self._telemetry.forget(partition)
+        for window in windows:
+            if self._lag.pop(window.partition, None) is not None:
+                self._telemetry.forget(window.partition)
 
     async def _finish(self, windows: Sequence[Window], within_s: float) -> None:
         """Wait for the messages of `windows`; give up those that are not settled in time."""

@@ -56,28 +56,26 @@ class Delivery:
                 await self._try(message, signal)
             except Draining:
                 return False
-            except ReceiverUnavailable as error:
-                self._kafka.retries.labels(message.partition.topic).inc()
-                window.stalled = True
-                moved = window.moved
-                if window.oldest != message.offset:
-                    await moved.wait()
-                    continue
-                if time.monotonic() - said >= SAY_EVERY_S:
-                    said = time.monotonic()
-                    LOG.error("%s has waited for %.0f s: %s", message, said - began, error)  # noqa: TRY400 - no fault of ours
-                await asyncio.sleep(min(error.retry_s or LONGEST_PAUSE_S, LONGEST_PAUSE_S))
+            except ReceiverUnavailable as temporary:
+                error = temporary
+            except Exception:
+                LOG.exception("%s could not be stored for a reason of our own; it is tried again", message)
+                error = ReceiverUnavailable("a fault of ours", LONGEST_PAUSE_S)
             else:
                 return True
+            self._kafka.retries.labels(message.partition.topic).inc()
+            window.stalled = True
+            if window.oldest != message.offset:
+                await window.moved.wait()
+                continue
+            if time.monotonic() - said >= SAY_EVERY_S:
+                said = time.monotonic()
+                LOG.error("%s has waited for %.0f s: %s", message, said - began, error)
+            await asyncio.sleep(min(error.retry_s or LONGEST_PAUSE_S, LONGEST_PAUSE_S))
 
     async def _try(self, message: Message, signal: Signal) -> None:
-        body = message.body or b""
         try:
-            if message.body is None:
-                raise RequestRejected("the message has no body")
-            if len(body) > self._limit_bytes:
-                raise too_large(self._limit_bytes)
-            await self._submit(Request(signal, Encoding.PROTOBUF, body, _received_ns(message)))
+            await self._submit(self._request(message, signal))
         except ReceiverRejected as error:
             await self._bury(message, signal, error)
             self._telemetry.answered("kafka", signal.value, error)
@@ -89,6 +87,13 @@ class Delivery:
         else:
             self._telemetry.answered("kafka", signal.value, None)
             self._kafka.messages.labels(message.partition.topic, "stored").inc()
+
+    def _request(self, message: Message, signal: Signal) -> Request:
+        if message.body is None:
+            raise RequestRejected("the message has no body")
+        if len(message.body) > self._limit_bytes:
+            raise too_large(self._limit_bytes)
+        return Request(signal, Encoding.PROTOBUF, message.body, _received_ns(message))
 
     async def _bury(self, message: Message, signal: Signal, error: ReceiverRejected) -> None:
         sample = (message.body or b"")[:MAX_SAMPLE_BYTES]

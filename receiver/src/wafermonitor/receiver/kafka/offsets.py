@@ -147,6 +147,7 @@ class Ledger:
         ]
 
     def due(self, windows: Sequence[Window] | None = None) -> list[Due]:
-        """Positions that moved since they were committed: of `windows`, or of all."""
-        chosen = self.windows.values() if windows is None else windows
+        """Positions that moved since they were committed: of those of `windows` that are still ours, or of all."""
+        ours = self.windows.values()
+        chosen = ours if windows is None else [window for window in windows if window in ours]
         return [Due(window, window.due) for window in chosen if window.due is not None]
