@@ -209,7 +209,7 @@ async def test_a_sender_that_leaves_in_the_middle_frees_what_it_held(start):
     )
     await writer.drain()
     async with httpx.AsyncClient(base_url=f"http://{receiver.http_address}") as client, asyncio.timeout(10):
-        while "wafer_receiver_queue_bytes 8000.0" not in (await client.get("/metrics")).text:
+        while "wafer_receiver_queue_bytes 9000.0" not in (await client.get("/metrics")).text:
             pass
         writer.close()
         while "wafer_receiver_queue_bytes 0.0" not in (await client.get("/metrics")).text:

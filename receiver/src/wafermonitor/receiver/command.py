@@ -63,9 +63,10 @@ receiver.add_command(dead_letters)
 
 
 async def _serve(config: Config, storage_config: StorageConfig, *, ready_json: bool) -> None:
-    from wafermonitor.receiver import server
+    from wafermonitor.receiver import memory, server
     from wafermonitor.storage.connect import connect
 
+    memory.bound_arenas()
     stop = service.stop_event()
     stop_spans = service.export_spans(SERVICE)
     storage = await connect(storage_config)

@@ -41,7 +41,7 @@ class Config(KafkaConfig, component="receiver"):
         96 * MIB, ge=1024, description="Bytes of requests arriving or not yet answered; more are refused with a hint"
     )
     memory_bytes: int = Field(
-        256 * MIB, ge=64 * MIB, description="Memory in use above which gRPC messages still arriving are refused with a hint"
+        192 * MIB, ge=64 * MIB, description="Memory in use (allocated) above which whatever arrives is refused with a hint"
     )
     quota_bytes_per_s: float | None = Field(
         None, gt=0, description="What one site may send, bytes a second after decompression; more is answered with 429"

@@ -59,7 +59,8 @@ class Lanes:
             try:
                 decoded.members.append(self.decode_one(waiting))
             except ReceiverError as error:
-                decoded.refused.append((waiting, error))
+                # Without its frames: they hold the group, which holds it, and the bodies would outlive their answers.
+                decoded.refused.append((waiting, error.with_traceback(None)))
             else:
                 items += decoded.members[-1].items
         return decoded

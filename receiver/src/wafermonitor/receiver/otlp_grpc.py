@@ -34,7 +34,8 @@ SERVICES = {
     "opentelemetry.proto.collector.logs.v1.LogsService": Signal.LOGS,
     "opentelemetry.proto.collector.metrics.v1.MetricsService": Signal.METRICS,
 }
-LOOK_S = 0.02
+LOOK_S = 0.01
+ALONE_BYTES = 48 * 1024 * 1024
 MAX_STREAMS = 256
 """Calls of one connection at once; each may have sent one window of bytes before we let it in."""
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
@@ -45,12 +46,16 @@ Export = Callable[[Any, Any], Awaitable[bytes]]
 class Readers:
     """Messages that are being read. Nobody is told how large they are, so the memory they take is watched.
 
-    As long as more than `limit_bytes` are in use, the youngest is refused and nothing new is let in.
+    gRPC needs three times a message's size while it hands it over. So a large message is read alone: when memory grows by more
+    than ALONE_BYTES while several are read, all but the eldest are refused, and so are new ones until it is there. While more
+    than `limit_bytes` are in use nothing is read at all.
     """
 
     def __init__(self, limit_bytes: int, budget: Budget) -> None:
         self._limit = limit_bytes
         self._budget = budget
+        self._base = 0
+        self._alone = False
         self._reading: dict[asyncio.Task[Any], None] = {}
         self._watch: asyncio.TimerHandle | None = None
         self._crowded: set[asyncio.Task[Any]] = set()
@@ -59,8 +64,11 @@ class Readers:
         """The message, or grpc.aio.EOF. Raises TooSlow, or QueueFull when there is no memory for it."""
         task = asyncio.current_task()
         assert task is not None
+        if self._alone or self._budget.crowded:
+            raise self._budget.full()
         self._reading[task] = None
         if self._watch is None:
+            self._base = memory.used_bytes() - self._budget.held_bytes
             self._watch = asyncio.get_running_loop().call_later(LOOK_S, self._look)
         try:
             async with asyncio.timeout(timeout_s):
@@ -77,18 +85,24 @@ class Readers:
             self._reading.pop(task, None)
 
     def _look(self) -> None:
-        """Runs while anything is being read for longer than LOOK_S."""
+        """Runs while anything is being read for longer than LOOK_S, and until there is room again."""
+        used = memory.used_bytes()
+        others = list(self._reading)[1:]
+        grown = used - self._budget.held_bytes - self._base > ALONE_BYTES
+        self._alone = bool(self._reading) and grown
+        # While nothing else is on its way the eldest goes on whatever is in use: what is to become free of itself, otherwise?
+        self._budget.crowded = used > self._limit and bool(self._budget.held_bytes or others)
+        if self._alone or self._budget.crowded:
+            self._refuse(*others)
         self._watch = None
-        self._budget.crowded = False
-        if not self._reading:
-            return
-        if memory.used_bytes() > self._limit:
-            self._budget.crowded = True
-            task = next(reversed(self._reading))
+        if self._reading or self._budget.crowded:
+            self._watch = asyncio.get_running_loop().call_later(LOOK_S, self._look)
+
+    def _refuse(self, *readers: asyncio.Task[Any]) -> None:
+        for task in readers:
             del self._reading[task]
             self._crowded.add(task)
             task.cancel()
-        self._watch = asyncio.get_running_loop().call_later(LOOK_S, self._look)
 
 
 class Service:
@@ -116,7 +130,8 @@ class Service:
             try:
                 answer = await self._export(signal, context)
             except ReceiverError as error:
-                refusal = error
+                # Its frames hold the message, and this frame holds it: a cycle, and messages would stay until it is looked for.
+                refusal = error.with_traceback(None)
             except Exception:
                 LOG.exception("a gRPC call failed in the receiver itself")
                 refusal = ReceiverUnavailable("the receiver could not do it; try again")

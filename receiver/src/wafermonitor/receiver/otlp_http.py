@@ -158,8 +158,11 @@ class Application:
         length = head.length or 0
         if length > self._limit:
             raise too_large(self._limit)
-        self._budget.check(length)
-        return _Intake(Hold(self._budget), signal, encoding, None)
+        self._budget.check()
+        share = Hold(self._budget)
+        # All of it at once: of many large bodies some arrive, instead of all until there is no room.
+        share.add(length)
+        return _Intake(share, signal, encoding, None)
 
     @staticmethod
     def _encoding(head: Head) -> Encoding | None:
@@ -176,10 +179,12 @@ class Application:
     def _count(self, exchange: Exchange, intake: _Intake, number: int) -> bool:
         """Whether a piece of the body may be kept: no wrong Content-Length makes more of it than there may be."""
         assert exchange.body is not None
+        seen = exchange.body.seen
         try:
-            if exchange.body.seen > self._limit:
+            if seen > self._limit:
                 raise too_large(self._limit)
-            intake.share.add(number)
+            if seen > intake.share.held_bytes:
+                intake.share.add(number)
         except ReceiverError as error:
             self._refuse(exchange, error)
             return False

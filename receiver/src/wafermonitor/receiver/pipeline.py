@@ -11,6 +11,7 @@ halves are written apart until the guilty request stands alone, and then its row
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import time
 from collections import Counter
@@ -118,9 +119,12 @@ class Pipeline:
         except asyncio.CancelledError:
             self.leave(waiting)
             raise
-        if isinstance(outcome, ReceiverError):
-            raise outcome
-        return outcome
+        if isinstance(outcome, Answer):
+            return outcome
+        try:
+            raise copy.copy(outcome)  # many may wait for the same
+        finally:
+            del outcome
 
     def leave(self, waiting: Waiting) -> None:
         """The sender of `waiting` went away: it is not served if it still waits, and not answered."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import grpc.aio
 
-from wafermonitor.receiver import lanes, legacy, otlp_grpc, otlp_http, pages
+from wafermonitor.receiver import lanes, legacy, memory, otlp_grpc, otlp_http, pages
 from wafermonitor.receiver.admission import Budget
 from wafermonitor.receiver.config import Config
 from wafermonitor.receiver.http1.exchange import Routes
@@ -61,6 +61,7 @@ class RunningReceiver:
         self._grpc, self.grpc_port = grpc_server
         self._http = http
         self._stopped: asyncio.Task[None] | None = None
+        self._giving_back = asyncio.create_task(memory.give_back(), name="memory")
 
     @property
     def grpc_address(self) -> str:
@@ -100,6 +101,8 @@ class RunningReceiver:
             stops.append(asyncio.create_task(self.consumer.stop(commit_s)))
         await self.pipeline.drain(commit_s)
         await asyncio.gather(*stops)
+        self._giving_back.cancel()
+        await asyncio.gather(self._giving_back, return_exceptions=True)
 
 
 async def start(storage: Storage, config: Config) -> RunningReceiver:
@@ -126,6 +129,7 @@ async def start(storage: Storage, config: Config) -> RunningReceiver:
     http = {option: _listener(option, config, budget, pipeline, telemetry=telemetry, own=own) for option in listening}
     telemetry.gauge("queue_requests", "Requests that wait for a transaction", lambda: pipeline.waiting)
     telemetry.gauge("http_connections", "Open HTTP connections", lambda: sum(len(one.connections) for one in http.values()))
+    telemetry.gauge("memory_bytes", "Memory in use (allocated and not freed)", memory.used_bytes)
     telemetry.info("lane", "1 for the lane that decodes protobuf", lane=chosen.name)
     pipeline.start()
     for option, listener in http.items():

@@ -28,7 +28,8 @@ MAX_PIPELINED = 8
 MAX_UNREAD_BYTES = 1024 * 1024
 """Answers that a sender has asked for and does not read; with more it is no sender."""
 SLOWEST_BYTES_PER_S = 64 * 1024
-"""A body that arrives faster may take as long as it takes."""
+"""A body that arrives faster is not stalled, and may take LONGEST_BODY_S more."""
+LONGEST_BODY_S = 60.0
 REASONS = {
     200: b"OK", 400: b"Bad Request", 401: b"Unauthorized", 404: b"Not Found", 405: b"Method Not Allowed",
     413: b"Content Too Large", 415: b"Unsupported Media Type", 429: b"Too Many Requests", 431: b"Header Too Large",
@@ -279,7 +280,7 @@ class Connection(asyncio.BufferedProtocol):
             why, until = "answer_not_read", self._unread_until
         elif self.current is not None:
             seen = self.current.body.seen if self.current.body is not None else 0
-            why, until = SLOW_BODY, self.deadline + seen / SLOWEST_BYTES_PER_S
+            why, until = SLOW_BODY, self.deadline + min(seen / SLOWEST_BYTES_PER_S, LONGEST_BODY_S)
         elif self.deadline:
             why, until = "slow_header", self.deadline
         elif self.idle:
