@@ -334,6 +334,12 @@ def test_what_otlp_mends_is_mended_and_marked(before, after, repair, value):
     assert names.WAFER_REPAIRED not in json.loads(done.batch.logs[1].attributes)
 
 
+def test_the_words_of_a_failure_are_mended_too():
+    (log,) = stored(event("error", 5, metadata={"error": "a\0b"})).batch.logs
+    assert log.body == '"a\ufffdb"'
+    assert json.loads(log.attributes)[names.WAFER_REPAIRED] == [Repair.NUL]
+
+
 def test_text_that_says_nan_is_text():
     assert attributes(event("started", metadata={"x": "NaN, -Infinity"}))[f"{names.WAFER_PARAM}.x"] == "NaN, -Infinity"
 

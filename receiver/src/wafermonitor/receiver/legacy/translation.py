@@ -116,6 +116,7 @@ def _record(event: Event, marks: Marks) -> LogRecord:
     if said.event_name == events.WAFER_JOB_START:
         attributes[names.WAFER_LEGACY_APP_ID] = text((event.app or App()).app_id) or None
     pairs = _pairs({key: value for key, value in attributes.items() if value is not None} | said.parameters, marks, 0)
+    body = AnyValue(string_value=clean_text(said.body, marks)) if said.body else None
     if marks:
         repairs = ArrayValue(values=[AnyValue(string_value=mark) for mark in sorted(marks)])
         pairs.append(KeyValue(key=names.WAFER_REPAIRED, value=AnyValue(array_value=repairs)))
@@ -128,7 +129,7 @@ def _record(event: Event, marks: Marks) -> LogRecord:
         span_id=span_id,
         flags=FLAG_SAMPLED,
         attributes=pairs,
-        body=AnyValue(string_value=clean_text(said.body, set())) if said.body else None,
+        body=body,
     )
 
 
