@@ -32,7 +32,7 @@ LONG_GARBAGE_CYCLES = 50_000
 @settings.options(Config)
 @click.option("--ready-json", is_flag=True, help="Print the ready line as one JSON object.")
 @click.pass_context
-def receiver(context: click.Context, *, ready_json: bool, **flags: Any) -> None:
+def receiver(context: click.Context, /, *, ready_json: bool, **flags: Any) -> None:
     """Take OTLP in by gRPC and HTTP; answer when it is committed.
 
     The store is the one of WAFER_STORAGE_DSN, or the embedded PostgreSQL. Exit codes: 0 stopped in order, 1 an address or the
