@@ -180,7 +180,8 @@ def _note(report: pytest.TestReport) -> str:
         return str(report.longrepr[2]).removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else ""
     crash = getattr(report.longrepr, "reprcrash", None)
     text = str(crash.message if crash is not None else report.longrepr)
-    return text.partition("\n")[0].removeprefix("AssertionError: ")[: table.NOTE]
+    first = text.partition("\n")[0].removeprefix("AssertionError: ").removeprefix("Failed: ")
+    return first.rstrip(": ")[: table.NOTE]
 
 
 class Tables:

@@ -39,7 +39,7 @@ LENGTHS = ["-1", "+5", "0x5", "5,6", "5 5", "five", "", "99999999999999999999999
 @pytest.mark.parametrize("length", LENGTHS)
 def test_an_invalid_length_is_400(client, signal, length):
     told = post(client, f"Content-Length: {length}", body=b"12345")
-    assert http_status(told) in (400, 413), f"{told[:80]!r}"
+    assert http_status(told) in (400, 413), f"HTTP {http_status(told)}"
     judge.alive(client)
 
 
@@ -51,7 +51,7 @@ CODINGS = ["xchunked", "chunked, identity", "chunked, chunked", "gzip"]
 @pytest.mark.parametrize("coding", CODINGS)
 def test_an_invalid_transfer_coding_is_refused(client, signal, coding):
     told = post(client, f"Transfer-Encoding: {coding}", body=chunked(good(client)))
-    assert http_status(told) in (400, 501), f"{told[:80]!r}"
+    assert http_status(told) in (400, 501), f"HTTP {http_status(told)}"
 
 
 CHUNKS = {
@@ -72,7 +72,7 @@ CHUNKS = {
 @pytest.mark.parametrize("form", CHUNKS)
 def test_chunks_that_are_not_well_formed_are_refused(client, signal, form):
     told = post(client, "Transfer-Encoding: chunked", body=CHUNKS[form])
-    assert http_status(told) in (400, 413, None), f"{told[:80]!r}"
+    assert http_status(told) in (400, 413, None), f"HTTP {http_status(told)}"
     judge.alive(client)
 
 
@@ -82,12 +82,14 @@ def test_chunks_that_are_not_well_formed_are_refused(client, signal, form):
                          ids=["extension", "quoted", "trailer"])  # fmt: skip
 def test_chunk_extensions_and_trailers_are_read_over(client, signal, extension, trailer):
     told = post(client, "Transfer-Encoding: chunked", body=chunked(good(client), extension, trailer))
-    assert http_status(told) == 200, f"{told[:80]!r}"
+    assert http_status(told) == 200, f"HTTP {http_status(told)}"
 
 
 @rule("coding-name", Level.MUST, "Names of transfer codings are case-insensitive.", "RFC 9112 §7", **ONE)
 def test_the_name_of_a_transfer_coding_is_case_insensitive(client, signal):
-    assert http_status(told := post(client, "Transfer-Encoding: CHUNKED", body=chunked(good(client)))) == 200, f"{told[:80]!r}"
+    assert http_status(told := post(client, "Transfer-Encoding: CHUNKED", body=chunked(good(client)))) == 200, (
+        f"HTTP {http_status(told)}"
+    )
 
 
 @rule("space-before-colon", Level.MUST, "A server MUST reject with 400 a field name with white space before its colon.",
@@ -95,14 +97,14 @@ def test_the_name_of_a_transfer_coding_is_case_insensitive(client, signal):
 @pytest.mark.parametrize("line", ["X-A : b", "Transfer-Encoding : chunked", "X-A\t: b"])
 def test_space_before_a_colon_is_400(client, signal, line):
     told = post(client, "Content-Length: 0", line)
-    assert http_status(told) == 400, f"{told[:80]!r}"
+    assert http_status(told) == 400, f"HTTP {http_status(told)}"
 
 
 @rule("field-invalid", Level.STRICT, "Header lines that are none are 400.", "RFC 9110 §5.1, §5.5", **ONE)
 @pytest.mark.parametrize("line", ["no colon", ": no name", "X-(A): b", "X-A: b\x00c"], ids=["colon", "name", "token", "nul"])
 def test_lines_that_are_no_header_are_400(client, signal, line):
     told = post(client, "Content-Length: 0", line)
-    assert http_status(told) == 400, f"{told[:80]!r}"
+    assert http_status(told) == 400, f"HTTP {http_status(told)}"
 
 
 @rule(
@@ -111,14 +113,14 @@ def test_lines_that_are_no_header_are_400(client, signal, line):
 @pytest.mark.parametrize("hosts", [0, 2])
 def test_host_must_come_once(client, signal, hosts):
     told = post(client, "Content-Length: 0", *(["Host: other"] if hosts else []), host=bool(hosts))
-    assert http_status(told) == 400, f"{told[:80]!r}"
+    assert http_status(told) == 400, f"HTTP {http_status(told)}"
 
 
 @rule("absolute-form", Level.MUST, "A server MUST accept the absolute form of a request's target.", "RFC 9112 §3.2.2", **ONE)
 def test_the_absolute_form_is_accepted(client, signal):
     body = good(client)
     told = post(client, f"Content-Length: {len(body)}", body=body, target=f"{client.endpoint.http.rstrip('/')}{path(signal)}")
-    assert http_status(told) == 200, f"{told[:80]!r}"
+    assert http_status(told) == 200, f"HTTP {http_status(told)}"
 
 
 @rule("http-1.0", Level.STRICT, "HTTP/1.0 is answered, and its connection closed.", "RFC 9112 §9.3", **ONE)
@@ -132,15 +134,15 @@ def test_http_1_0_is_answered_and_closed(client, signal):
             while piece := line.recv(4096):
                 told += piece
         except TimeoutError:
-            pytest.fail(f"still open after its answer {told[:20]!r}")
-    assert http_status(told) == 200, f"{told[:80]!r}"
+            pytest.fail("still open after its answer")
+    assert http_status(told) == 200, f"HTTP {http_status(told)}"
 
 
 @rule("version", Level.STRICT, "Another major version is 505 or 400.", "RFC 9110 §15.6.6", **ONE)
 @pytest.mark.parametrize("version", ["HTTP/3.7", "HTTP/9", "HTTQ/1.1"])
 def test_another_version_is_refused(client, signal, version):
     told = post(client, "Content-Length: 0", version=version)
-    assert http_status(told) in (400, 505, None), f"{told[:80]!r}"
+    assert http_status(told) in (400, 505, None), f"HTTP {http_status(told)}"
 
 
 @rule("empty-lines", Level.SHOULD, "A server SHOULD ignore an empty line before a request.", "RFC 9112 §2.2", **ONE)
@@ -148,7 +150,7 @@ def test_an_empty_line_before_a_request_is_ignored(client, signal):
     body = good(client)
     head = client.head(signal, f"Content-Type: {client.media}", f"Content-Length: {len(body)}")
     told = client.raw(b"\r\n" + head + body, timeout_s=3.0)
-    assert http_status(told) == 200, f"{told[:80]!r}"
+    assert http_status(told) == 200, f"HTTP {http_status(told)}"
 
 
 @rule("slow-pieces", Level.MUST, "Bytes may arrive in any pieces.", "RFC 9112 §2", **ONE)
@@ -162,4 +164,4 @@ def test_a_request_may_arrive_byte_by_byte(client, signal, coding):
         for index in range(len(data)):
             connection.sendall(data[index : index + 1])
         told = connection.recv(4096)
-    assert http_status(told) == 200, f"{told[:80]!r}"
+    assert http_status(told) == 200, f"HTTP {http_status(told)}"

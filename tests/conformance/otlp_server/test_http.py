@@ -189,11 +189,11 @@ def test_expect_continue_is_answered_before_the_body(client, signal):
     with client.dial(5.0) as line:
         line.sendall(head)
         told = line.recv(4096)
-        assert http_status(told) in (100, 200, *range(400, 418)), f"{told[:100]!r}"
+        assert http_status(told) in (100, 200, *range(400, 418)), f"HTTP {http_status(told)}"
         if http_status(told) == 100:
             line.sendall(body)
             told = told.partition(b"\r\n\r\n")[2] or line.recv(4096)
-            assert http_status(told) == 200, f"{told[:100]!r}"
+            assert http_status(told) == 200, f"HTTP {http_status(told)}"
 
 
 @rule("accept-gzip", Level.STRICT, "The response is gzip-encoded only when the request has Accept-Encoding: gzip.",
@@ -236,7 +236,7 @@ def test_the_connection_survives_a_refusal(client, signal, kind):
 )
 def test_two_lengths_are_400(client, signal):
     told = client.raw(client.head(signal, f"Content-Type: {client.media}", "Content-Length: 0", "Content-Length: 5") + b"12345")
-    assert http_status(told) in (400, None), f"{told[:80]!r}"
+    assert http_status(told) in (400, None), f"HTTP {http_status(told)}"
 
 
 @rule("length-and-chunks", Level.MUST, "After a request with Content-Length beside chunks the server MUST close.",
@@ -291,6 +291,6 @@ def test_pipelined_requests_are_answered_in_order(client, signal):
         told = b""
         while piece := line.recv(65536):
             told += piece
-    assert told.count(b"HTTP/1.1 200") == 3, f"{told[:300]!r}"
+    assert told.count(b"HTTP/1.1 200") == 3, f"HTTP {http_status(told)}"
     assert told.count(b"HTTP/1.1 4") == 1, f"{told[-300:]!r}"
     assert complete(told)
