@@ -159,10 +159,7 @@ impl<'a> Reader<'a> {
                 return Err(Malformed);
             }
             let tag = self.tag()?;
-            let number = tag >> 3;
-            if number == 0 {
-                return Err(Malformed);
-            }
+            let number = tag >> 3; // 0 is let through here, as upb does
             match tag & 7 {
                 0 => {
                     self.varint()?;
@@ -260,5 +257,7 @@ mod tests {
         assert_eq!(all(&nested(99), 2), Err(Malformed));
         assert_eq!(all(b"\xfb\x0f\x84\x10", 0), Err(Malformed));
         assert_eq!(all(b"\xfb\x0f", 0), Err(Malformed));
+        assert_eq!(all(b"\xfb\x0f\x00\x01\x03\x04\xfc\x0f", 0), Ok(vec![(255, Field::Group)]));
+        assert_eq!(all(b"\xfb\x0f\x04\xfc\x0f", 0), Err(Malformed));
     }
 }

@@ -395,6 +395,7 @@ class Generator:
                 integer(999, 5),
                 lengthy(1000, b"new"),
                 b"\xfb\x3e\x08\x01\xfc\x3e",
+                b"\xfb\x3e\x00\x01\x03\x02\x01a\x04\xfc\x3e",
                 integer(1, 7),
                 fixed32(2, 7),
                 fixed64(9, 1),
