@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -32,6 +33,12 @@ def request(number: int) -> Batch:
         feeds=[feed_beat(NOW + number)],
         dead=[dead(f"reason {number}")],
     )
+
+
+@asynccontextmanager
+async def lent(connection):
+    """A connection as a pool lends it."""
+    yield connection
 
 
 async def counts(store):
@@ -111,3 +118,34 @@ async def test_many_writers_that_bring_pieces_of_the_same_runs_merge_what_merge_
     assert sorted((item.run for item in stored), key=lambda item: item.key) == merge_all(told)
     ended_runs = sum(message.ended for message in merge_all(told))
     assert (await counts(store))[4:6] == [ended_runs, len(merge_all(told)) - ended_runs]
+
+
+async def test_a_merge_that_was_planned_on_empty_tables_stays_cheap(store):
+    """Plans are kept for a session; one that reads a table from end to end for each run costs hours in a store of some age."""
+    number = 400
+    async with store.pool.acquire() as connection:
+
+        class OneConnection:
+            """A pool whose only connection keeps its plans."""
+
+            acquire = staticmethod(lambda: lent(connection))
+            fetch = connection.fetch
+
+        writer = Writer(OneConnection())
+        for first in range(1, 13):
+            await writer.write([Batch(runs=[run(-first)])])
+            await writer.write([Batch(runs=[ended(-first)])])
+            await connection.execute("DELETE FROM wafer_data.run; DELETE FROM wafer_data.run_open; ANALYZE wafer_data.run")
+        for messages in (
+            [run(one) for one in range(number)],
+            [run(one, last_sign_ns=NOW + 1) for one in range(number)],
+            [ended(one) for one in range(number)],
+            [ended(one, cpu_s=1.0) for one in range(number)],
+        ):
+            await writer.write([Batch(runs=messages)])
+        await connection.execute("SELECT pg_stat_force_next_flush()")
+        read = await connection.fetchval(
+            "SELECT sum(seq_tup_read + idx_tup_fetch) FROM pg_stat_user_tables WHERE relname ~ '^run_'"
+        )
+    assert await counts(store) == [0, 0, 0, 0, number, 0, 0]
+    assert read < number * 20

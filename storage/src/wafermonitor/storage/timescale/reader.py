@@ -223,7 +223,8 @@ class Reader:
             arguments = [self._clock(), kind, *_run_filters(query), *_run_place(place), limit, query.inferred]
             if name == "runs_open":
                 arguments.append(rank)
-            rows += await connection.fetch(statement(name), *arguments)
+            of_material = name == "runs_ended" and (query.lot or query.substrate)
+            rows += await connection.fetch(statement("runs_of_material" if of_material else name), *arguments)
         rows.sort(key=lambda row: _newest_key(_run_order(row, failing=failing)))
         return rows[:limit]
 
