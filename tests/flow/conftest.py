@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +10,12 @@ import pytest
 from tests.flow.site import Site
 from wafermonitor.collector.errors import CollectorError
 from wafermonitor.deploy.demo import collector_in_use, work_folder
+
+
+@pytest.fixture(scope="session")
+def soak() -> bool:
+    """Whether faults and the canary run at full length (`make soak`)."""
+    return bool(os.environ.get("WAFER_TEST_SOAK"))
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +46,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One worker runs all flow tests: they share one site."""
+    """One worker runs all tests that share the site; another may run those that start parts of their own."""
     for item in items:
         if "tests/flow" in item.path.as_posix():
-            item.add_marker(pytest.mark.xdist_group("site"))
+            shared = "site" in getattr(item, "fixturenames", ())
+            item.add_marker(pytest.mark.xdist_group("site" if shared else "faults"))

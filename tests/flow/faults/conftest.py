@@ -1,8 +1,7 @@
-"""What the faults start and share: a PostgreSQL whose commits outlive it, and how long everything takes."""
+"""What the faults start and share: a PostgreSQL whose commits outlive it, and chains of real parts on it."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -13,14 +12,7 @@ from tests.flow.faults.chain import Chain
 from tests.servers import collector as collectors
 from tests.servers import postgres as server
 
-SOAK = bool(os.environ.get("WAFER_TEST_SOAK"))
 DURABLE = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", "autovacuum": "on", "shared_buffers": "128MB"}
-
-
-@pytest.fixture(scope="session")
-def soak() -> bool:
-    """Whether the faults run at full length (`make soak`)."""
-    return SOAK
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""`wafer up`, `wafer demo`, `wafer doctor`.
+"""`wafer up`, `wafer demo`, `wafer doctor`, `wafer canary`.
 
 In: flags. Out: running services, a URL, JSON, exit codes (0 well, 1 something wrong, 2 wrong usage). Called by: `wafer`.
 """
@@ -8,27 +8,55 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import signal
 import sys
 from collections.abc import Coroutine
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from wafermonitor.deploy import doctor as examination
 from wafermonitor.deploy.addresses import configured_addresses
 from wafermonitor.deploy.config import Config
-from wafermonitor.deploy.errors import DeployError
+from wafermonitor.deploy.errors import DeployError, DeployRejected
 from wafermonitor.deploy.stack import Stack
 from wafermonitor.instrumentation.config import Config as InstrumentationConfig
 from wafermonitor.instrumentation.service import configure_logging
 from wafermonitor.instrumentation.settings import options
 from wafermonitor.storage.config import Config as StorageConfig
 
+if TYPE_CHECKING:
+    from wafermonitor.deploy.canary import Problem
+
 T = TypeVar("T")
+DURATION = re.compile(r"(\d+(?:\.\d+)?)([smh]?)")
+UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600}
 MARKS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
+
+
+def read_duration(ctx: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
+    """`90`, `90s`, `10m`, `2h` → seconds."""
+    del ctx
+    if text is None:
+        return None
+    found = DURATION.fullmatch(text)
+    if found is None or not float(found[1]):
+        raise click.BadParameter(f"{text!r} is no duration such as 90s, 10m or 2h", param=parameter)
+    return float(found[1]) * UNITS_S[found[2]]
+
+
+def read_address(ctx: click.Context, parameter: click.Parameter, text: str | None) -> tuple[str, int] | None:
+    """`host:port` → both."""
+    del ctx
+    if text is None:
+        return None
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) not in range(1, 65_536):
+        raise click.BadParameter(f"{text!r} is no host:port, such as 127.0.0.1:9464", param=parameter)
+    return host.strip("[]"), int(port)
 
 
 @click.command(short_help="Run receiver, read API and screens on this host.")
@@ -119,6 +147,78 @@ def doctor(as_json: bool, probe: bool) -> None:
     if as_json:
         click.echo(json.dumps(report))
     sys.exit(0 if report["ok"] else 1)
+
+
+@click.command(short_help="Write runs, read them back, say what is missing.")
+@click.option("--once", is_flag=True, help="one round")
+@click.option(
+    "--for", "for_s", metavar="DURATION", callback=read_duration, help="how long, such as 10m; without end by default"
+)
+@click.option(
+    "--every", "every_s", metavar="DURATION", default="1s", show_default=True, callback=read_duration, help="between rounds"
+)
+@click.option(
+    "--within",
+    "within_s",
+    metavar="DURATION",
+    default="15s",
+    show_default=True,
+    callback=read_duration,
+    help="until it is missing",
+)
+@click.option("--api", metavar="URL", help="the read API  [default: that of this host]")
+@click.option("--metrics-address", metavar="HOST:PORT", callback=read_address, help="show the result to Prometheus there")
+@click.option("--json", "as_json", is_flag=True, help="print one JSON object at the end")
+def canary(
+    *,
+    once: bool,
+    for_s: float | None,
+    every_s: float,
+    within_s: float,
+    api: str | None,
+    metrics_address: tuple[str, int] | None,
+    as_json: bool,
+) -> None:
+    """Write runs where jobs of this host report, read them back by id, search and stream, and compare.
+
+    Exit code 1 if any run was missing or different.
+    """
+    configure_logging("wafer canary", "WARNING")
+    mode = InstrumentationConfig.load().mode
+    if mode in {"file", "off"}:
+        raise DeployRejected(
+            f"the mode is {mode}: jobs of this host send nothing to read back; set WAFER_MODE to sidecar or direct"
+        )
+    from prometheus_client import start_http_server
+
+    from wafermonitor.deploy import canary as canaries
+    from wafermonitor.query.client import AsyncClient
+
+    plan = canaries.Plan(1 if once else None, for_s, every_s, within_s)
+    measures = canaries.Measures()
+    if metrics_address is not None:
+        start_http_server(metrics_address[1], metrics_address[0], measures.registry)
+    report = canaries.Report()
+
+    async def main() -> None:
+        async with AsyncClient(api or f"http://{configured_addresses().query}") as client:
+            await canaries.Canary(client, canaries.write, measures, report).watch(plan, show_problem)
+
+    run_until_stopped(main())
+    summary = report.summary()
+    if as_json:
+        click.echo(json.dumps(summary))
+    else:
+        click.echo(
+            f"{summary['found']} of {summary['rounds']} runs found as they were written; by id after "
+            f"{summary['visible_median_s']} s (median), {summary['visible_worst_s']} s (worst)"
+        )
+    sys.exit(0 if report.ok else 1)
+
+
+def show_problem(problem: Problem) -> None:
+    """One line on stderr."""
+    click.echo(f"{problem.run} {problem.check}: {problem.text}", err=True)
 
 
 def send_probe() -> str:
