@@ -266,21 +266,13 @@ def _lag(result: Result) -> list[str]:
     ]
 
 
-def _overload_words(result: Result) -> str:
-    refused = {
-        "with a retry hint": "refused_requests",
-        "without one": "refused_without_hint_requests",
-        "for good": "rejected_requests",
-        "unanswered": "unanswered_requests",
-    }
-    return (
-        f"{result['seconds']:g} s of {number(result['offered_spans_per_s'])} spans/s, where a closed loop reached "
-        f"{number(result['most_spans_per_s'])}: {number(result['acked_spans_per_s'])} spans/s acknowledged. "
-        f"{result['acked_spans']:,} spans were acknowledged, {result['stored_spans']:,} are stored, "
-        f"{result['missing_spans']} are missing, {result['doubled_spans']} are there twice. Requests refused: "
-        + ", ".join(f"{result[key]:,} {how}" for how, key in refused.items())
-        + f". The receiver took at most {number(result['receiver_peak_mib'])} MiB."
-    )
+def _overload_row(row: Result) -> tuple[str, ...]:
+    """One transport; the memory is the receiver's peak."""
+    refused = f"{row['refused_requests']:,} with a hint, {row['refused_without_hint_requests']:,} without"
+    refused += f", {row['rejected_requests']:,} for good, {row['unanswered_requests']:,} unanswered"
+    rates = (number(row["offered_spans_per_s"]), number(row["acked_spans_per_s"]))
+    spans = (f"{row[name]:,}" for name in ("acked_spans", "stored_spans", "missing_spans", "doubled_spans"))
+    return (row["case"], *rates, *spans, refused, number(row["receiver_peak_mib"]))
 
 
 def _overload(result: Result) -> list[str]:
@@ -293,10 +285,29 @@ def _overload(result: Result) -> list[str]:
             kills.append((peer["name"], peer["tier"], _share(peer["whole_after_kill_share"]), note))
         else:
             kills.append((peer["name"], peer["tier"], "", peer["not_run"]))
+    words = (
+        f"{result['seconds']:g} s of twice the {number(result['most_spans_per_s'])} spans/s that a closed loop reached, on a "
+        "schedule; what is refused is not sent again."
+    )
     return [
         "## P7: overload and sudden death",
         "",
-        _overload_words(result),
+        words,
+        "",
+        *_table(
+            (
+                "over",
+                "spans/s offered",
+                "acknowledged",
+                "acknowledged spans",
+                "stored",
+                "missing",
+                "twice",
+                "refused requests",
+                "memory MiB",
+            ),
+            [_overload_row(row) for row in result["rows"]],
+        ),
         "",
         "kill -9 of the server, and of every process of its database, while it acknowledges; then it starts again:",
         "",

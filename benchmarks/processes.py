@@ -153,11 +153,13 @@ def resident_mib(pids: Iterable[int]) -> float:
 
 
 def peak_mib(pid: int) -> float:
-    """The most memory that this one process had so far."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
+    """The most memory that a process had so far, and those below it."""
+    total = 0.0
+    for process in family(pid):
+        for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                total += int(line.split()[1]) / 1024
+    return total
 
 
 def wait_for(url: str, within_s: float = START_S) -> None:
