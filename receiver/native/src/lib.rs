@@ -1,4 +1,4 @@
-//! The compiled lane of WaferMonitor's receiver: OTLP protobuf requests in, rows for the database out.
+//! The native lane of WaferMonitor's receiver: OTLP protobuf requests in, rows for the database out.
 //!
 //! One pass over the bytes, no objects for messages, everything bounded, nothing panics on any input. The rules are those of the
 //! Python lane (`wafermonitor.receiver.transcode`), and tests hold both to it row by row. `README.md` has the map.

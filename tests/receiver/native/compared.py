@@ -1,6 +1,6 @@
-"""Both protobuf lanes on the same requests: what the Python lane's records become must be what the compiled lane copies.
+"""Both protobuf lanes on the same requests: what the Python lane's records become must be what the native lane copies.
 
-The streams of the compiled lane are taken apart here, column by column; the names' numbers are made up, the same for both.
+The streams of the native lane are taken apart here, column by column; the names' numbers are made up, the same for both.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The compiled lane, for the tests that compare it."""
+"""The native lane, for the tests that compare it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from wafermonitor.receiver.transcode import native
 
 @pytest.fixture(scope="session")
 def decode() -> native.Decode:
-    """The compiled lane's `decode`; without the wheel there is nothing to compare."""
+    """The native lane's `decode`; without the wheel there is nothing to compare."""
     loaded = native.load()
     if loaded is None:
         pytest.skip("receiver/native is not built here (no cargo)")

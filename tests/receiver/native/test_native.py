@@ -49,7 +49,7 @@ def test_without_the_wheel_it_says_once_what_decodes(monkeypatch, caplog):
     with caplog.at_level(logging.INFO):
         assert native.load() is None
     (record,) = caplog.records
-    assert "the Python lane decodes" in record.getMessage()
+    assert "so the Python lane decodes" in record.getMessage()
 
 
 def test_nothing_in_gives_nothing_out(decode):

@@ -1,11 +1,9 @@
-"""The receiver's compiled lane (receiver/native): OTLP protobuf requests in, rows for PostgreSQL's COPY BINARY out.
+# The receiver's native lane (receiver/native): OTLP protobuf requests in, rows for PostgreSQL's COPY BINARY out.
+# `Block` is an implementation of `wafermonitor.storage.protocol.Block`, which says what each part of it means.
 
-`Block` is an implementation of `wafermonitor.storage.protocol.Block`, which says what each part of it means.
-"""
+from typing import TypeAlias, final
 
-from typing import final
-
-_Numbers = tuple[list[int], list[int], list[int], list[int], list[int]]
+_Numbers: TypeAlias = tuple[list[int], list[int], list[int], list[int], list[int]]
 
 @final
 class Block:

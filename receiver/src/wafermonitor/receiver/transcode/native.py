@@ -1,7 +1,7 @@
-"""The compiled lane: protobuf requests → one `Block` of rows that are ready to be copied, all in one call.
+"""The native lane: protobuf requests → one `Block` of rows that are ready to be copied, all in one call.
 
-In: admitted `Request`s with protobuf bodies. Out: a `storage.protocol.Block`. Called by: `pipeline`, in a worker thread (it lets
-go of the GIL). The extension's source is receiver/native; where it is not installed `load` says so, and the Python lane decodes.
+In: admitted `Request`s with protobuf bodies. Out: a `storage.protocol.Block`. Called by: `lanes`, in a worker thread (the GIL
+is let go). The extension's source is receiver/native; where it is not installed `load` says so, and the Python lane decodes.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ Decode = Callable[[Sequence[Request]], Block]
 
 
 def load() -> Decode | None:
-    """The compiled lane, or None where the wheel `wafermonitor-native` is not installed."""
+    """The native lane, or None where the wheel `wafermonitor-native` is not installed."""
     try:
         from wafermonitor import native
     except ImportError as error:
-        LOG.info("the compiled lane is not installed; the Python lane decodes (%s)", error)
+        LOG.info("the native lane is not installed, so the Python lane decodes (%s)", error)
         return None
 
     def decode(requests: Sequence[Request]) -> Block:
         if any(request.encoding is not Encoding.PROTOBUF for request in requests):
-            raise ValueError("the compiled lane reads protobuf only")
+            raise ValueError("the native lane reads protobuf only")
         return native.decode([(request.signal.value, request.body, request.received_ns) for request in requests])
 
     return decode
