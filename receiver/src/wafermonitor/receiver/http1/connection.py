@@ -88,8 +88,8 @@ class Connection(asyncio.BufferedProtocol):
     """A sender's connection. `listener` looks at `deadline` once in a while."""
 
     __slots__ = (
-        "_application", "_exchanges", "_head_bytes", "_headers", "_listener", "_parser", "_paused", "_target", "_transport",
-        "_unread_until", "born", "closing", "current", "deadline", "idle_since",
+        "_application", "_exchanges", "_head_bytes", "_headers", "_listener", "_parser", "_paused", "_target",
+        "_transport", "_unparsed", "_unread_until", "born", "closing", "current", "deadline", "idle_since",
     )  # fmt: skip
 
     def __init__(self, listener: Listener, application: Application) -> None:
@@ -103,6 +103,7 @@ class Connection(asyncio.BufferedProtocol):
         self._head_bytes = 0
         self._paused = False
         self._unread_until = 0.0
+        self._unparsed = 0
         self.current: Exchange | None = None
         self.closing = False
         self.born = self.idle_since = listener.now
@@ -144,10 +145,12 @@ class Connection(asyncio.BufferedProtocol):
             return
         if self.current is None:
             self._head_bytes += len(data)
+        if self._unparsed:
+            data = self._take_unparsed(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            # Nobody is upgraded here; RFC 9110 7.8 lets a server answer in the old protocol. llhttp stops behind the request.
+            # Nobody is upgraded here: RFC 9110 7.8 lets a server answer in the old protocol. llhttp stops behind the header.
             self._parser = httptools.HttpRequestParser(self)
             rest = data[upgrade.args[0] :]
             if rest:
@@ -225,7 +228,22 @@ class Connection(asyncio.BufferedProtocol):
             exchange.body.add(data)
 
     def on_message_complete(self) -> None:
-        """The request is there."""
+        """The request is there, unless it wants an upgrade: then its body is still to come, and llhttp does not read it."""
+        if self._parser.should_upgrade() and self.current is not None and self.current.head.length:
+            self._unparsed = self.current.head.length
+            return
+        self._complete()
+
+    def _take_unparsed(self, data: memoryview) -> memoryview:
+        """The body of a request that wanted an upgrade; what follows it is given back."""
+        body, rest = data[: self._unparsed], data[self._unparsed :]
+        self._unparsed -= len(body)
+        self.on_body(bytes(body))
+        if not self._unparsed:
+            self._complete()
+        return rest
+
+    def _complete(self) -> None:
         exchange, self.current = self.current, None
         self._head_bytes = 0
         if exchange is None or self.closing:

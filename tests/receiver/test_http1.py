@@ -1,0 +1,185 @@
+"""HTTP/1.1 connections: slow and half-open senders, pipelines, limits of a header, and how a connection ends."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+
+from tests.receiver.otlp import METHODS, PROTOBUF, Grpc, HttpProtobuf, spans
+from wafermonitor.receiver.http1.connection import MAX_HEAD_BYTES
+from wafermonitor.receiver.transcode.protocol import Signal
+
+SOON = {"receive_s": 0.2}
+BODY = spans().SerializeToString()
+HEAD = b"POST /v1/traces HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\n"
+GOOD = HEAD + b"content-length: %d\r\n\r\n" % len(BODY) + BODY
+
+
+@asynccontextmanager
+async def raw(receiver):
+    reader, writer = await asyncio.open_connection("127.0.0.1", receiver.http_port)
+    try:
+        async with asyncio.timeout(20):
+            yield reader, writer
+    finally:
+        writer.close()
+
+
+async def closed(receiver) -> dict[str, float]:
+    async with httpx.AsyncClient(base_url=f"http://{receiver.http_address}") as client:
+        text = (await client.get("/metrics")).text
+    name = 'wafer_receiver_connections_closed_total{reason="'
+    lines = [line.removeprefix(name) for line in text.splitlines() if line.startswith(name)]
+    return {line.partition('"')[0]: float(line.rpartition(" ")[2]) for line in lines}
+
+
+@pytest.mark.parametrize("sent", [b"", b"P", HEAD, b"GET /healthz HTTP/1.1\r\nhost"], ids=["nothing", "letter", "head", "get"])
+async def test_r09_a_header_that_does_not_arrive_ends_the_connection(start, sent):
+    receiver = await start(**SOON)
+    async with raw(receiver) as (reader, writer):
+        writer.write(sent)
+        assert await reader.read() == b""
+    assert (await closed(receiver))["slow_header"] == 1
+
+
+async def test_r09_a_body_that_stalls_is_answered_with_a_hint_and_the_connection_ends(start):
+    receiver = await start(**SOON)
+    async with raw(receiver) as (reader, writer):
+        writer.write(HEAD + b"content-length: 100\r\n\r\nabc")
+        answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"retry-after: 1\r\n" in answer
+    assert b"connection: close\r\n" in answer
+    assert (await closed(receiver))["slow_body"] == 1
+
+
+async def test_r09_a_connection_without_a_request_ends(start):
+    receiver = await start(idle_s=0.2)
+    async with raw(receiver) as (reader, writer):
+        writer.write(GOOD)
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 OK\r\n")
+        assert await reader.read() == b""
+    assert (await closed(receiver))["idle"] >= 1
+
+
+async def test_r09_grpc_calls_without_a_message_end(start):
+    receiver = await start(**SOON)
+    async with Grpc(receiver.grpc_address, "") as client:
+        call = client._channel.stream_unary(METHODS[Signal.TRACES])()
+        async with asyncio.timeout(10):
+            assert (await call.code()).value[0] == 14
+        assert "did not arrive within" in await call.details()
+        assert (await client.send(Signal.TRACES, BODY)).ok
+
+
+async def test_a_grpc_call_that_ends_without_a_message_is_refused(start):
+    receiver = await start()
+    async with Grpc(receiver.grpc_address, "") as client:
+
+        async def none():
+            return
+            yield
+
+        call = client._channel.stream_unary(METHODS[Signal.TRACES])(none())
+        assert (await call.code()).value[0] == 3
+
+
+async def test_at_the_limit_of_connections_the_longest_idle_one_goes(start):
+    receiver = await start(max_connections=2)
+    async with raw(receiver) as (first, one), raw(receiver) as (second, two), HttpProtobuf("", receiver.http_address) as client:
+        one.write(GOOD)
+        await first.readuntil(b"\r\n\r\n")
+        two.write(GOOD)
+        await second.readuntil(b"\r\n\r\n")
+        assert (await client.send(Signal.TRACES, BODY)).ok
+        gone, pending = await asyncio.wait(
+            [asyncio.create_task(reader.read()) for reader in (first, second)], return_when=asyncio.FIRST_COMPLETED
+        )
+        assert len(gone) == 1
+        for task in pending:
+            task.cancel()
+
+
+async def test_answers_of_pipelined_requests_keep_their_order(start):
+    receiver = await start()
+    async with raw(receiver) as (reader, writer):
+        pieces = [GOOD, b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n", b"GET /nothing HTTP/1.1\r\nhost: x\r\n\r\n"] * 10
+        writer.write(b"".join(pieces) + b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        answer = await reader.read()
+    codes = [int(code) for code in re.findall(rb"HTTP/1\.1 (\d{3}) ", answer)]
+    assert codes == [200, 200, 404] * 10 + [200]
+
+
+async def test_a_header_without_end_is_refused(start):
+    receiver = await start()
+    async with raw(receiver) as (reader, writer):
+        writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\nx: " + b"a" * (MAX_HEAD_BYTES + 1))
+        assert (await reader.read()).startswith(b"HTTP/1.1 431 ")
+
+
+@pytest.mark.parametrize(
+    "sent", [b"\x16\x03\x01\x02\x00", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"GET\r\n\r\n"], ids=["tls", "h2", "none"]
+)
+async def test_what_is_no_http_1_is_refused(start, sent):
+    receiver = await start()
+    async with raw(receiver) as (reader, writer):
+        writer.write(sent)
+        assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
+
+
+async def test_a_request_to_upgrade_is_answered_in_http_1(start):
+    receiver = await start()
+    async with raw(receiver) as (reader, writer):
+        ask = b"connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n"
+        writer.write(HEAD + ask + b"content-length: %d\r\n\r\n" % len(BODY) + BODY)
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+        writer.write(GOOD)
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_a_sender_that_asks_first_is_told_to_go_on_or_not(start):
+    receiver = await start(max_request_bytes=2048, queue_bytes=4096)
+    expecting = HEAD + b"expect: 100-continue\r\n"
+    async with raw(receiver) as (reader, writer):
+        writer.write(expecting + b"content-length: %d\r\n\r\n" % len(BODY))
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(BODY)
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+        writer.write(expecting + b"content-length: 999999\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 413 ")
+
+
+async def test_an_old_connection_ends_between_two_requests(start):
+    receiver = await start(connection_age_s=0.001, receive_s=0.2)
+    async with raw(receiver) as (reader, writer):
+        await asyncio.sleep(0.1)  # the clock of the listener goes every 50 ms
+        writer.write(GOOD)
+        answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"connection: close\r\n" in answer
+
+
+async def test_a_body_in_pieces_and_in_chunks_is_whole(start, store):
+    receiver = await start()
+    body = spans(9000).SerializeToString()  # above what is read at once, and above what is kept in pieces
+
+    async def pieces():
+        for begin in range(0, len(body), 100_000):
+            yield body[begin : begin + 100_000]
+
+    async with HttpProtobuf("", receiver.http_address) as client:
+        assert (await client.client.post("/v1/traces", content=body, headers={"content-type": PROTOBUF})).status_code == 200
+        assert (await client.client.post("/v1/traces", content=pieces(), headers={"content-type": PROTOBUF})).status_code == 200
+    assert store.groups == [1, 1]
+    assert receiver.budget.held_bytes == 0
+
+
+async def test_the_metrics_port_serves_pages_alone(start):
+    receiver = await start(metrics_address="127.0.0.1:0")
+    async with httpx.AsyncClient(base_url=f"http://{receiver.metrics_address}") as client:
+        assert (await client.get("/metrics")).status_code == 200
+        assert (await client.post("/v1/traces", content=BODY, headers={"content-type": PROTOBUF})).status_code == 404
