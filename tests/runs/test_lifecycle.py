@@ -131,3 +131,24 @@ def test_a_run_is_named_by_trace_and_span():
     assert parse_run_id(name.upper()) == (TRACE_ID, SPAN_ID)
     with pytest.raises(RunIdRejected, match="expected"):
         parse_run_id(name + "0")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2026-09-21", 1_789_948_800_000_000_000),
+        ("2026-09-21 12:00:00.1234567Z", 1_789_992_000_123_456_000),
+        ("1969-12-31T23:59:59.5", -500_000_000),
+        ("2026-09-21T12:00Z", None),
+        ("20260921T120000Z", None),
+        ("2026-W39-1", None),
+        ("2026-09-21T12:00:00+0200", None),
+        ("2026-09-21T12:00:00+24:00", None),
+        ("2026-02-30", None),
+        ("2263-01-01", None),
+    ],
+)
+def test_an_instant_is_rfc_3339_and_nothing_else(text, expected):
+    run = event("wafer.job.start", {"wafer.job.deadline": text})
+    assert run is not None
+    assert run.deadline_ns == expected
