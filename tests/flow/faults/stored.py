@@ -43,7 +43,7 @@ class Counts(NamedTuple):
 def count_stored(dsn: str, service: str) -> Counts | None:
     """What the database holds of a service; None while it does not answer."""
     try:
-        (row,) = _fetch(dsn, "stored_count", service)
+        (row,) = rows("stored_count", dsn, service)
     except AWAY:
         return None
     return Counts(**row)
@@ -67,7 +67,7 @@ def differences(requests: Iterable[Sent], dsn: str, service: str) -> list[str]:
         ("log", "logs", _stored_log),
         ("point", "points", _stored_point),
     ):
-        for row in _fetch(dsn, f"stored_{table}", service):
+        for row in rows(f"stored_{table}", dsn, service):
             key, fields = read(row)
             stored[kind, *key] = fields
             times[kind, *key] += 1
@@ -97,8 +97,8 @@ def _runs(sent: Mapping[Key, Fields], dsn: str, service: str) -> list[str]:
         for key, fields in sent.items()
         if key[0] == "span" and "wafer.job.name" in fields["attributes"]
     )
-    rows = _fetch(dsn, "stored_runs", service)
-    there = Counter((row["trace_id"], _hex(row["span_id"]), row["job"], row["start_ns"], row["end_ns"]) for row in rows)
+    found = rows("stored_runs", dsn, service)
+    there = Counter((row["trace_id"], _hex(row["span_id"]), row["job"], row["start_ns"], row["end_ns"]) for row in found)
     return _first("runs lost", (expected - there).elements()) + _first("runs too many", (there - expected).elements())
 
 
@@ -107,7 +107,9 @@ def _text(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def _fetch(dsn: str, name: str, service: str) -> list[asyncpg.Record]:
+def rows(name: str, dsn: str, service: str) -> list[asyncpg.Record]:
+    """What `<name>.sql` of this folder answers for a service."""
+
     async def fetch() -> list[asyncpg.Record]:
         connection = await asyncpg.connect(dsn, timeout=5)
         try:
