@@ -12,11 +12,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from benchmarks import ceilings, load
-from benchmarks.corpus import stream_start
+from benchmarks.corpus import STREAM_BITS, stream_start
 from benchmarks.load import Round
 from benchmarks.results import TIERS, median, spread
-from benchmarks.rounds import Case, Plan, Streams, check, once, ratios, row
+from benchmarks.rounds import Case, Plan, Streams, check, judge, once, ratios, row
 from benchmarks.system import System, running
 
 HEADLINE = "gRPC, 512 spans"
@@ -103,6 +106,13 @@ def _ceiling(system: System, rows: Path, plan: Plan, streams: Streams) -> Round:
     return top
 
 
+def _of(numbers: NDArray[np.uint64], first: int) -> NDArray[np.bool_]:
+    """Which of the numbers belong to the stream that begins with `first`."""
+    shift = np.uint64(STREAM_BITS)
+    same: NDArray[np.bool_] = numbers >> shift == np.uint64(first) >> shift
+    return same
+
+
 def _full(system: System, rows: Path, plan: Plan, streams: Streams) -> dict[str, Any]:
     """The headline and C1 behind so many rows that are in the open partition already; nothing is removed between rounds."""
     first = stream_start(streams.next())
@@ -113,12 +123,15 @@ def _full(system: System, rows: Path, plan: Plan, streams: Streams) -> dict[str,
     ours, tops = [], []
     for _ in range(plan.rounds):
         tops.append(ceilings.c1(system, rows, streams.next(), warm_up_s=plan.warm_up_s, seconds=plan.seconds))
-        one = system.load(stream_start(streams.next()), warm_up_s=plan.warm_up_s, seconds=plan.seconds)
-        ours.append(load.run(one, system.groups))
-    stored = system.stored(first, first + plan.preload_rows)
+        ours.append(
+            load.run(system.load(stream_start(streams.next()), warm_up_s=plan.warm_up_s, seconds=plan.seconds), system.groups)
+        )
+    stored = system.stored()
+    for one in ours:
+        judge("full partition", one, stored[_of(stored, one.load.first)])
     system.empty()
     return {
-        "rows_before": len(stored),
+        "rows_before": int(_of(stored, first).sum()),
         "c1_rows_per_s": median(top.spans_per_s for top in tops),
         **row(HEADLINE, ours),
         **ratios(ours, tops),

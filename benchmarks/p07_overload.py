@@ -75,7 +75,7 @@ def _overload(system: System, plan: Plan, streams: Streams, most: float, transpo
     done = load.run(one, system.groups, watch=lambda: memory.append(resident_mib(system.groups["receiver"])))
     lost = done.spans_of(done.answers[done.answers[:, 3] == Answer.LOST, 0])
     truth = system.truth(done.acked(), lost)
-    peak = sum(peak_mib(child.pid) for child in system.receivers)
+    peak = peak_mib(system.receiver.pid)
     system.empty()
     if not truth.holds:
         raise VoidError(f"overload: of {truth.acked} acknowledged spans {truth.missing} are missing, {truth.doubled} doubled")

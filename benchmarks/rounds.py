@@ -10,12 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from benchmarks import load
 from benchmarks.corpus import stream_start
 from benchmarks.load import Round
 from benchmarks.results import median, spread
 from benchmarks.supply import Answer
-from benchmarks.system import System
+from benchmarks.system import System, compare
 
 EARLIER = Path(__file__).with_name("peers_earlier.json")
 
@@ -72,8 +75,13 @@ def once(system: System, case: Case, plan: Plan, streams: Streams) -> Round:
 
 def check(system: System, name: str, done: Round) -> None:
     """Stored is what was acknowledged, once; VoidError otherwise."""
+    judge(name, done, system.stored())
+
+
+def judge(name: str, done: Round, stored: NDArray[np.uint64]) -> None:
+    """`check`, with what is stored of this load."""
     unanswered = done.spans_of(done.answers[done.answers[:, 3] == Answer.LOST, 0])
-    truth = system.truth(done.acked(), unanswered)
+    truth = compare(stored, done.acked(), unanswered)
     if not truth.holds or truth.strangers:
         raise VoidError(
             f"{name}: of {truth.acked} acknowledged spans {truth.missing} are missing, {truth.doubled} doubled, "

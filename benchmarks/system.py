@@ -1,6 +1,6 @@
-"""Our own part under test: the embedded PostgreSQL as shipped, receivers, the read API; each a process of its own.
+"""Our own part under test: the embedded PostgreSQL as shipped, the receiver, the read API; each a process of its own.
 
-In: how many receivers, settings. Out: a `System` with addresses, process groups, and the truth about what is stored.
+In: settings. Out: a `System` with addresses, process groups, and the truth about what is stored.
 Called by: the benchmarks.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 from benchmarks.corpus import unmix
 from benchmarks.load import Load
-from benchmarks.processes import Child, facts, wafer
+from benchmarks.processes import Child, facts, wafer, wait_for
 from wafermonitor.deploy.addresses import free_addresses
 from wafermonitor.deploy.demo import work_folder
 
@@ -45,12 +44,24 @@ class Truth(NamedTuple):
         return not self.missing and not self.doubled
 
 
+def compare(stored: NDArray[np.uint64], acked: NDArray[np.uint64], maybe: NDArray[np.uint64] | None = None) -> Truth:
+    """Numbers of stored spans beside those that were acknowledged; those of `maybe` may be there as well, once."""
+    numbers, times = np.unique(stored, return_counts=True)
+    allowed = acked if maybe is None else np.concatenate([acked, maybe])
+    return Truth(
+        acked=len(acked),
+        stored=int(times.sum()),
+        missing=int(len(acked) - np.isin(acked, numbers).sum()),
+        doubled=int((times > 1).sum()),
+        strangers=int((~np.isin(numbers, allowed)).sum()),
+    )
+
+
 class System:
     """Running processes; made by `running`."""
 
-    def __init__(self, work: Path, environment: Mapping[str, str], receivers: int, *, query: bool) -> None:
+    def __init__(self, work: Path, environment: Mapping[str, str], *, query: bool) -> None:
         self.addresses = free_addresses()
-        self._receivers = receivers
         self._query = query
         self._environment = {
             "WAFER_STORAGE_DATA_DIR": str(work / "store"),
@@ -66,21 +77,16 @@ class System:
         self.dsn = Path(facts(store, "dsn_file")["dsn_file"]).read_text().strip()
         environment = self._environment | {"WAFER_STORAGE_DSN": self.dsn}
         places = ("--grpc-address", self.addresses.receiver_grpc, "--http-address", self.addresses.receiver_http)
-        self.receivers = []
-        for _ in range(self._receivers):
-            child = self._children.enter_context(Child(wafer("receiver", "--ready-json", *places), environment))
-            facts(child, "ready")
-            self.receivers.append(child)
+        self.receiver = self._children.enter_context(Child(wafer("receiver", "--ready-json", *places), environment))
+        facts(self.receiver, "ready")
         self.store = store
         self.groups: dict[str, Sequence[int]] = {
-            "receiver": [child.pid for child in self.receivers],
+            "receiver": [self.receiver.pid],
             "database": [store.pid],
         }
         if self._query:
             api = self._children.enter_context(Child(wafer("query", "--address", self.addresses.query), environment))
             self.groups["query"] = [api.pid]
-            from benchmarks.processes import wait_for
-
             wait_for(f"http://{self.addresses.query}/readyz")
 
     def stop(self) -> None:
@@ -88,8 +94,8 @@ class System:
         self._children.close()
 
     def kill(self) -> None:
-        """SIGKILL for the receivers and for every process of PostgreSQL, one right after the other."""
-        for child in (*self.receivers, self.store):
+        """SIGKILL for the receiver and for every process of PostgreSQL, one right after the other."""
+        for child in (self.receiver, self.store):
             child.kill()
         self._children.close()
 
@@ -121,8 +127,8 @@ class System:
 
         self.ask(work)
 
-    def stored(self, oldest: int = 0, end: int = 2**63) -> NDArray[np.uint64]:
-        """The numbers of all stored spans that are in [oldest, end), as often as they are there."""
+    def stored(self) -> NDArray[np.uint64]:
+        """The numbers of all stored spans, as often as they are there."""
 
         async def work(connection: asyncpg.Connection) -> bytes:
             held = io.BytesIO()
@@ -133,32 +139,11 @@ class System:
         data = np.frombuffer(self.ask(work), dtype=np.uint8)
         rows = (len(data) - 21) // _COPY_ROW_BYTES
         ids = data[19 : 19 + rows * _COPY_ROW_BYTES].reshape(rows, _COPY_ROW_BYTES)[:, 6:].copy().view(">u8").ravel()
-        numbers = unmix(ids.astype(np.uint64))
-        return numbers[(numbers >= np.uint64(oldest)) & (numbers < np.uint64(end))]
+        return unmix(ids.astype(np.uint64))
 
     def truth(self, acked: NDArray[np.uint64], maybe: NDArray[np.uint64] | None = None) -> Truth:
-        """Compare what was acknowledged with what is there; `maybe` may be there as well, once."""
-        numbers, times = np.unique(self.stored(), return_counts=True)
-        allowed = acked if maybe is None else np.concatenate([acked, maybe])
-        return Truth(
-            acked=len(acked),
-            stored=int(times.sum()),
-            missing=int(len(acked) - np.isin(acked, numbers).sum()),
-            doubled=int((times > 1).sum()),
-            strangers=int((~np.isin(numbers, allowed)).sum()),
-        )
-
-    def runs(self) -> int:
-        """How many runs are stored."""
-
-        async def work(connection: asyncpg.Connection) -> int:
-            return int(
-                await connection.fetchval(
-                    "SELECT (SELECT count(*) FROM wafer_data.run) + (SELECT count(*) FROM wafer_data.run_open)"
-                )
-            )
-
-        return self.ask(work)
+        """Compare what was acknowledged with what is there."""
+        return compare(self.stored(), acked, maybe)
 
     def version(self) -> str:
         """PostgreSQL's version."""
@@ -170,16 +155,11 @@ class System:
 
 
 @contextmanager
-def running(environment: Mapping[str, str] | None = None, *, receivers: int = 1, query: bool = False) -> Iterator[System]:
+def running(environment: Mapping[str, str] | None = None, *, query: bool = False) -> Iterator[System]:
     """Everything started on free ports, its data in a folder that goes away."""
     with work_folder("wafer-bench-") as (work, _):
-        system = System(work, environment or {}, receivers, query=query)
+        system = System(work, environment or {}, query=query)
         try:
             yield system
         finally:
             system.stop()
-
-
-def settle(seconds: float = 1.0) -> None:
-    """A moment for what still runs in the background."""
-    time.sleep(seconds)
