@@ -77,7 +77,8 @@ def attempt(name: str, plan: Plan, *, dry: bool) -> bool:
         traceback.print_exc()
         return False
     figures["took_s"] = round(time.monotonic() - began_s)
-    print(json.dumps(figures, indent=1, ensure_ascii=False))
+    shown = figures if dry else {key: value for key, value in figures.items() if not isinstance(value, dict | list)}
+    print(json.dumps(shown, indent=1, ensure_ascii=False))
     if not dry:
         print(f"{name}: written to {results.save(chosen.result, figures)}", flush=True)
     return not figures.get("missed")
