@@ -43,10 +43,10 @@ pub fn decode<E: RowEncoder>(requests: &[Request<'_>], encoder: &E) -> Block {
     decoder.block
 }
 
-/// Where an item stands.
+/// Who sent an item, and when it was received.
 #[derive(Clone, Copy)]
 #[allow(missing_docs)] // positions in `Decoder::senders` and `Decoder::scopes`
-pub struct Stand {
+pub struct Context {
     pub sender: usize,
     pub scope: usize,
     pub received_ns: i64,
@@ -150,9 +150,9 @@ impl<'a, 'e, E: RowEncoder> Decoder<'a, 'e, E> {
         for scoped in group.scoped {
             match self.scope(scoped.scope) {
                 Ok(scope) => {
-                    let group = Stand { sender, scope, received_ns };
+                    let context = Context { sender, scope, received_ns };
                     for item in scoped.items {
-                        self.item(item, group);
+                        self.item(item, context);
                     }
                 }
                 Err(Reject(reason)) => {
@@ -165,32 +165,32 @@ impl<'a, 'e, E: RowEncoder> Decoder<'a, 'e, E> {
         }
     }
 
-    fn item(&mut self, item: &'a [u8], group: Stand) {
+    fn item(&mut self, item: &'a [u8], context: Context) {
         let add = match self.signal {
             Signal::Traces => Self::add_span,
             Signal::Logs => Self::add_log,
             Signal::Metrics => Self::add_metric,
         };
-        self.isolate(item, group, add);
+        self.isolate(item, context, add);
     }
 
     /// Add one item; whatever is wrong with it stays with it.
     pub(crate) fn isolate(
         &mut self,
         item: &'a [u8],
-        group: Stand,
-        add: impl FnOnce(&mut Self, &'a [u8], Stand) -> Result<Marks, Reject>,
+        context: Context,
+        add: impl FnOnce(&mut Self, &'a [u8], Context) -> Result<Marks, Reject>,
     ) {
         let added = if item.len() > MAX_ITEM_BYTES {
             Err(format!("item is larger than {MAX_ITEM_BYTES} bytes").into())
         } else {
-            add(self, item, group)
+            add(self, item, context)
         };
         match added {
             Ok(marks) => self.repaired += usize::from(!marks.is_empty()),
             Err(Reject(reason)) => {
-                let site = self.senders[group.sender].site.clone();
-                self.reject(&site, &reason, item, group.received_ns);
+                let site = self.senders[context.sender].site.clone();
+                self.reject(&site, &reason, item, context.received_ns);
             }
         }
     }
@@ -244,18 +244,18 @@ impl<'a, 'e, E: RowEncoder> Decoder<'a, 'e, E> {
 
     /// The numbers of a stored item's resource, scope and site in the block; they get one now if they have none yet.
     #[inline]
-    pub(crate) fn numbers(&mut self, group: Stand) -> (u32, u32, u32) {
-        let resource = match self.senders[group.sender].number {
+    pub(crate) fn numbers(&mut self, context: Context) -> (u32, u32, u32) {
+        let resource = match self.senders[context.sender].number {
             Some(number) => number,
-            None => self.number_resource(group.sender),
+            None => self.number_resource(context.sender),
         };
         let heard_since = self.block.ends.last().map_or(0, |ends| ends.heard);
         // Neighbours mostly have one sender, so the newest entry is the one; doubles cost nothing but a row of four numbers.
-        if self.block.heard.len() == heard_since || self.block.heard.last() != Some(&(resource, group.received_ns)) {
-            self.block.heard.push((resource, group.received_ns));
+        if self.block.heard.len() == heard_since || self.block.heard.last() != Some(&(resource, context.received_ns)) {
+            self.block.heard.push((resource, context.received_ns));
         }
-        let known = &self.scopes[group.scope];
-        let scope = if known.scope.is_none() { known.number } else { self.number_scope(group.scope) };
+        let known = &self.scopes[context.scope];
+        let scope = if known.scope.is_none() { known.number } else { self.number_scope(context.scope) };
         (resource, scope, self.block.resources[resource as usize].site)
     }
 

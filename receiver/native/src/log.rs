@@ -1,6 +1,6 @@
 //! One OTLP log record → one row, and what a lifecycle event says about its run, process or feed.
 
-use crate::decode::{Decoder, Stand};
+use crate::decode::{Context, Decoder};
 use crate::digest::digest;
 use crate::encoder::{LogRow, RowEncoder};
 use crate::lifecycle::{About, RunEvent, positive, run_of_event};
@@ -50,7 +50,7 @@ impl<'a, E: RowEncoder> Decoder<'a, '_, E> {
     ///
     /// # Errors
     /// The reason why it cannot be stored; nothing was added then.
-    pub(crate) fn add_log(&mut self, raw: &'a [u8], stand: Stand) -> Result<Marks, Reject> {
+    pub(crate) fn add_log(&mut self, raw: &'a [u8], context: Context) -> Result<Marks, Reject> {
         let mut marks = Marks::default();
         let mut verdict = Verdict::default();
         let scratch = &mut self.scratch;
@@ -74,8 +74,8 @@ impl<'a, E: RowEncoder> Decoder<'a, '_, E> {
         // A double that is not finite is shown as null, but a body that is absent is none at all.
         let body = Some(scratch.events.as_slice()).filter(|text| !text.is_empty() && *text != b"null");
         let body_text = body.unwrap_or_default();
-        let resource_key = self.senders[stand.sender].key;
-        let (scope_key, site_name) = (self.scopes[stand.scope].key, &self.senders[stand.sender].site);
+        let resource_key = self.senders[context.sender].key;
+        let (scope_key, site_name) = (self.scopes[context.scope].key, &self.senders[context.sender].site);
         let told_apart = digest(&[
             site_name.as_bytes(),
             &resource_key,
@@ -90,11 +90,11 @@ impl<'a, E: RowEncoder> Decoder<'a, '_, E> {
             &scratch.attributes,
         ]);
         let known_ns = |ns: i64, otherwise: i64| if ns == 0 { otherwise } else { ns };
-        let time_ns = known_ns(sent_ns, known_ns(observed_ns, stand.received_ns));
+        let time_ns = known_ns(sent_ns, known_ns(observed_ns, context.received_ns));
         let row = LogRow {
             time_ns,
-            observed_ns: known_ns(observed_ns, stand.received_ns),
-            received_ns: stand.received_ns,
+            observed_ns: known_ns(observed_ns, context.received_ns),
+            received_ns: context.received_ns,
             trace_id,
             span_id,
             flags: fields.flags,
@@ -109,17 +109,17 @@ impl<'a, E: RowEncoder> Decoder<'a, '_, E> {
         let at = self.block.arena.len();
         let attributes = self.encoder.log(&row, &mut self.block.arena).into();
         let row = (at..self.block.arena.len()).into();
-        let (resource, scope, site) = self.numbers(stand);
+        let (resource, scope, site) = self.numbers(context);
         self.block.logs.push(LogMark { row, resource, scope, time_ns, digest: told_apart });
         if !event_name.is_empty() {
-            self.add_lifecycle(stand, &Said { event_name: &event_name, trace_id, span_id, time_ns, site, attributes });
+            self.add_lifecycle(context, &Said { event_name: &event_name, trace_id, span_id, time_ns, site, attributes });
         }
         Ok(marks)
     }
 
-    fn add_lifecycle(&mut self, stand: Stand, said: &Said<'_>) {
-        let sender = &self.senders[stand.sender];
-        let (attributes, received_ns) = (&self.scratch.item, stand.received_ns);
+    fn add_lifecycle(&mut self, context: Context, said: &Said<'_>) {
+        let sender = &self.senders[context.sender];
+        let (attributes, received_ns) = (&self.scratch.item, context.received_ns);
         if let (Some(event), Some(trace_id), Some(span_id)) = (RunEvent::named(said.event_name), said.trace_id, said.span_id) {
             let about = About { sender, site: said.site, trace_id, span_id, received_ns };
             let run = run_of_event(about, event, said.time_ns, attributes, said.attributes, &mut self.block.arena);

@@ -1,6 +1,6 @@
 //! One OTLP metric → one row per data point, all five kinds.
 
-use crate::decode::{Decoder, Stand, position};
+use crate::decode::{Context, Decoder, position};
 use crate::digest::digest;
 use crate::encoder::{PointRow, RowEncoder};
 use crate::marks::Marks;
@@ -51,7 +51,7 @@ impl<'a, E: RowEncoder> Decoder<'a, '_, E> {
     ///
     /// # Errors
     /// The reason why none of them can be stored.
-    pub(crate) fn add_metric(&mut self, raw: &'a [u8], stand: Stand) -> Result<Marks, Reject> {
+    pub(crate) fn add_metric(&mut self, raw: &'a [u8], context: Context) -> Result<Marks, Reject> {
         let mut marks = Marks::default();
         let metric = read(raw).map_err(|_| Reject::malformed("metric"))?;
         let Some(kind) = metric.kind else { return Ok(marks) };
@@ -59,12 +59,12 @@ impl<'a, E: RowEncoder> Decoder<'a, '_, E> {
         let temporality = i32::from(small_enum(metric.temporality, LARGEST_TEMPORALITY, &mut marks));
         let shared = Shared { name: &name, unit: &unit, kind, temporality, monotonic: metric.monotonic };
         for point in metric.points {
-            self.isolate(point, stand, |decoder, point, stand| decoder.add_point(point, stand, shared));
+            self.isolate(point, context, |decoder, point, context| decoder.add_point(point, context, shared));
         }
         Ok(marks)
     }
 
-    fn add_point(&mut self, raw: &'a [u8], stand: Stand, metric: Shared<'_>) -> Result<Marks, Reject> {
+    fn add_point(&mut self, raw: &'a [u8], context: Context, metric: Shared<'_>) -> Result<Marks, Reject> {
         let malformed = |_| Reject::malformed(metric.kind.name());
         let mut marks = Marks::default();
         let mut verdict = Verdict::default();
@@ -100,29 +100,29 @@ impl<'a, E: RowEncoder> Decoder<'a, '_, E> {
         scratch.attributes.clear();
         // Without marks: a point's attributes are its series, and a mended point belongs to the series of its neighbours.
         scratch.item.write(Marks::default(), &mut scratch.attributes);
-        let time_ns = if time_ns == 0 { stand.received_ns } else { time_ns };
+        let time_ns = if time_ns == 0 { context.received_ns } else { time_ns };
         let row = PointRow {
             time_ns,
             start_ns: Some(start_ns).filter(|&ns| ns != 0),
-            received_ns: stand.received_ns,
+            received_ns: context.received_ns,
             measured: &measured,
             flags: common.flags,
         };
         let at = self.block.arena.len();
         self.encoder.point(&row, &mut self.block.arena);
         let row = (at..self.block.arena.len()).into();
-        let series = self.series(stand, metric);
+        let series = self.series(context, metric);
         self.block.points.push(PointMark { row, series, time_ns });
         Ok(marks)
     }
 
     /// The number of a point's series in the block.
-    fn series(&mut self, stand: Stand, metric: Shared<'_>) -> u32 {
-        let (resource, scope, _) = self.numbers(stand);
+    fn series(&mut self, context: Context, metric: Shared<'_>) -> u32 {
+        let (resource, scope, _) = self.numbers(context);
         let attributes = &self.scratch.attributes;
         let key = digest(&[
-            &self.senders[stand.sender].key,
-            &self.scopes[stand.scope].key,
+            &self.senders[context.sender].key,
+            &self.scopes[context.scope].key,
             metric.name.as_bytes(),
             metric.unit.as_bytes(),
             metric.kind.name().as_bytes(),

@@ -1,6 +1,6 @@
 //! The module as Python sees it: `decode` and `Block`. The types are in `wafermonitor/native.pyi`.
 
-use pyo3::exceptions::{PyIndexError, PyValueError};
+use pyo3::exceptions::{PyIndexError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
 
@@ -26,7 +26,9 @@ fn decode(py: Python<'_>, requests: Vec<(String, Bound<'_, PyBytes>, i64)>) -> P
             Ok(Request { signal, body: body.as_bytes(), received_ns: *received_ns })
         })
         .collect::<PyResult<Vec<_>>>()?;
-    Ok(Block(py.detach(|| decode_requests(&requests, &ENCODER))))
+    // A panic would be a fault of ours; as a BaseException it would end more than the group it came from.
+    let decoded = py.detach(|| std::panic::catch_unwind(|| decode_requests(&requests, &ENCODER)));
+    decoded.map(Block).map_err(|_| PyRuntimeError::new_err("the native lane failed in an unexpected way"))
 }
 
 type NumbersArgument = (Vec<i16>, Vec<i32>, Vec<i32>, Vec<i32>, Vec<i32>);

@@ -1,6 +1,6 @@
 //! One OTLP span → one row, and what it and its events say about runs.
 
-use crate::decode::{Decoder, Stand};
+use crate::decode::{Context, Decoder};
 use crate::encoder::{RowEncoder, SpanRow};
 use crate::json::{push_hex, push_integer, push_string, push_text};
 use crate::lifecycle::{About, Finished, RunEvent, run_of_event, run_of_span};
@@ -51,7 +51,7 @@ impl<'a, E: RowEncoder> Decoder<'a, '_, E> {
     ///
     /// # Errors
     /// The reason why it cannot be stored; nothing was added then.
-    pub(crate) fn add_span(&mut self, raw: &'a [u8], stand: Stand) -> Result<Marks, Reject> {
+    pub(crate) fn add_span(&mut self, raw: &'a [u8], context: Context) -> Result<Marks, Reject> {
         let malformed = |_| Reject::malformed("span");
         let mut marks = Marks::default();
         let mut verdict = Verdict::default();
@@ -59,7 +59,7 @@ impl<'a, E: RowEncoder> Decoder<'a, '_, E> {
         scratch.event_messages.clear();
         scratch.link_messages.clear();
         let fields = read(raw, scratch, &mut marks, &mut verdict).map_err(malformed)?;
-        let (start_ns, end_ns) = times(&fields, stand.received_ns, &mut marks, &mut verdict);
+        let (start_ns, end_ns) = times(&fields, context.received_ns, &mut marks, &mut verdict);
         scratch.events.clear();
         verdict.note(EVENTS, parts(scratch.event_messages.len()));
         for message in &scratch.event_messages {
@@ -99,7 +99,7 @@ impl<'a, E: RowEncoder> Decoder<'a, '_, E> {
             parent_span_id,
             start_ns,
             duration_ns: end_ns.saturating_sub(start_ns),
-            received_ns: stand.received_ns,
+            received_ns: context.received_ns,
             flags: fields.flags,
             dropped_attributes: fields.dropped_attributes,
             dropped_events: fields.dropped_events,
@@ -116,21 +116,21 @@ impl<'a, E: RowEncoder> Decoder<'a, '_, E> {
         let at = self.block.arena.len();
         let attributes = self.encoder.span(&row, &mut self.block.arena);
         let row = (at..self.block.arena.len()).into();
-        let (resource, scope, site) = self.numbers(stand);
+        let (resource, scope, site) = self.numbers(context);
         self.block.spans.push(SpanMark { row, resource, scope, start_ns, trace_id, span_id });
-        let about = About { sender: &self.senders[stand.sender], site, trace_id, span_id, received_ns: stand.received_ns };
+        let about = About { sender: &self.senders[context.sender], site, trace_id, span_id, received_ns: context.received_ns };
         let finished = Finished { start_ns, end_ns, status };
         self.block.runs.extend(run_of_span(about, finished, &self.scratch.item, attributes.into(), &mut self.block.arena));
         if !self.scratch.event_messages.is_empty() {
-            self.add_event_runs(stand, site, self.block.spans.len() - 1);
+            self.add_event_runs(context, site, self.block.spans.len() - 1);
         }
         Ok(marks)
     }
 
     /// The runs that span events speak of; the events were read once and are good.
-    fn add_event_runs(&mut self, stand: Stand, site: u32, span: usize) {
+    fn add_event_runs(&mut self, context: Context, site: u32, span: usize) {
         let SpanMark { trace_id, span_id, start_ns, .. } = self.block.spans[span];
-        let about = About { sender: &self.senders[stand.sender], site, trace_id, span_id, received_ns: stand.received_ns };
+        let about = About { sender: &self.senders[context.sender], site, trace_id, span_id, received_ns: context.received_ns };
         for message in &self.scratch.event_messages {
             let Some(kind) = name_of(message).and_then(RunEvent::named) else { continue };
             let attributes = &mut self.scratch.inner;
