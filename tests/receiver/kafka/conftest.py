@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from tests.servers import kafka as server
 from wafermonitor.receiver.answers import Answer
 from wafermonitor.receiver.config import Config
+from wafermonitor.receiver.kafka import consumer
 from wafermonitor.receiver.kafka.consumer import Consumer
 from wafermonitor.receiver.telemetry import Telemetry
 from wafermonitor.receiver.transcode.protocol import Request
@@ -21,6 +22,7 @@ from wafermonitor.runs.records import DeadLetter
 from wafermonitor.storage import memory
 
 DEADLINE_S = 60.0
+STOP_S = 30.0
 NUMBERS = itertools.count(1)
 
 
@@ -160,8 +162,10 @@ class Reading:
 
 
 @pytest.fixture
-async def read() -> AsyncIterator[Callable[..., Reading]]:
+async def read(monkeypatch) -> AsyncIterator[Callable[..., Reading]]:
     """Start consumers; they are stopped when the test ends."""
+    # A busy machine must not leave connections open.
+    monkeypatch.setattr(consumer, "LEAVE_S", 10.0)
     running: list[Reading] = []
 
     def start(sink: Sink, **options: Any) -> Reading:
@@ -173,4 +177,4 @@ async def read() -> AsyncIterator[Callable[..., Reading]]:
     for reading in running:
         reading.sink.open.set()
         reading.sink.answer = lambda _: None
-        await reading.consumer.stop(1.0)
+        await reading.consumer.stop(STOP_S)

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.receiver.kafka.conftest import Sink, until
+from tests.receiver.kafka.conftest import STOP_S, Sink, until
 from tests.receiver.otlp import GOOD, spans
 from tests.receiver.process import free_address
 from tests.servers import kafka as server
@@ -56,7 +56,7 @@ async def test_a_new_member_goes_on_where_the_group_stands(topics, read):
     reading = read(first, **topics.options)
     await topics.send(topics.traces, *bodies(30))
     await topics.settled()
-    await reading.consumer.stop(1.0)
+    await reading.consumer.stop(STOP_S)
     more = bodies(50)[30:]
     await topics.send(topics.traces, *more)
     read(second, **topics.options)
@@ -235,6 +235,22 @@ async def test_what_is_in_flight_is_bounded_in_bytes(topics, read):
     assert sink.most_bytes < 2 * limit
 
 
+async def test_how_far_it_is_behind_is_said_now_and_then(topics, read, monkeypatch, caplog):
+    monkeypatch.setattr(consumer, "LOOK_S", 0.05)
+    sink = Sink()
+    sink.open.clear()
+    with caplog.at_level(logging.INFO):
+        reading = read(sink, **topics.options)
+        await topics.send(topics.traces, *bodies(1200))
+        await until(lambda: reading.consumer.state.lag == 1200, "the lag to be seen")
+        await until(lambda: re.search(r"1[012]\d\d messages behind in \d partitions", caplog.text), "a line in the log")
+    sink.open.set()
+    await topics.settled()
+    await until(lambda: reading.consumer.state.lag == 0, "no lag")
+    assert reading.measure("lag", topic=topics.traces, partition="0") == 0
+    assert caplog.text.count("messages behind") == 1
+
+
 async def test_partitions_move_to_a_second_member_and_back_under_load(topics, read):
     first, second = Sink(), Sink()
     one = read(first, **topics.options)
@@ -253,7 +269,7 @@ async def test_partitions_move_to_a_second_member_and_back_under_load(topics, re
     two = read(second, **topics.options)
     await until(lambda: one.partitions + two.partitions == 9 and one.partitions in (4, 5), "a fair share")
     await until(lambda: len(second.taken) > 100, "a second member that reads")
-    await one.consumer.stop(2.0)
+    await one.consumer.stop(STOP_S)
     await until(lambda: two.partitions == 9, "the second member alone")
     third = read(first, **topics.options)
     await until(lambda: third.partitions in (4, 5), "a third member")
@@ -332,7 +348,7 @@ async def test_messages_that_kafka_deleted_before_they_were_read_are_counted_and
     reading = read(sink, **topics.options)
     await topics.send(topics.traces, *bodies(5), partition=0)
     await topics.settled()
-    await reading.consumer.stop(1.0)
+    await reading.consumer.stop(STOP_S)
     await topics.send(topics.traces, *bodies(12)[5:], partition=0)
     admin = AIOKafkaAdminClient(bootstrap_servers=broker.brokers)
     await admin.start()
@@ -355,7 +371,7 @@ async def test_it_logs_in_by_tls_and_says_the_password_to_nobody(broker, topics,
         reading = read(sink, **topics.options | secure, kafka_user=server.USER, kafka_password=server.PASSWORD)
         await topics.send(topics.traces, b"secret")
         await topics.settled()
-        await reading.consumer.stop(1.0)
+        await reading.consumer.stop(STOP_S)
     assert sink.taken == {b"secret": 1}
     assert server.PASSWORD not in caplog.text
 
@@ -398,7 +414,7 @@ async def test_a_broker_that_is_away_is_said_once_and_found_when_it_is_there(rea
     await until(lambda: reading.consumer.state.trouble != "not connected yet", "a first try")
     assert address in reading.consumer.state.trouble
     began = time.monotonic()
-    await reading.consumer.stop(5.0)
+    await reading.consumer.stop(STOP_S)
     assert time.monotonic() - began < 1
     assert len(complaints(caplog)) == 1
 
@@ -428,7 +444,7 @@ async def test_a_broker_that_is_killed_and_comes_back_costs_only_time(read, monk
         await until(lambda: len(sink.taken) == 100, "the second half")
         await until(lambda: reading.consumer.state.trouble is None, "the outage to be over")
         assert sum("cannot be read" in record.getMessage() for record in caplog.records) == 1
-        await reading.consumer.stop(1.0)
+        await reading.consumer.stop(STOP_S)
     finally:
         await asyncio.to_thread(own.stop)
 

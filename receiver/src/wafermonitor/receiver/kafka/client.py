@@ -87,11 +87,12 @@ class Client:
         }
         self._listener = _Listener(assigned, revoked)
         self._library: Any = None  # the library publishes no types
+        self._leaving: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Find the brokers and ask to join the group; KafkaUnavailable says what a broker, or the network, had against it."""
         self._heard.begin()
-        self._library = AIOKafkaConsumer(**self._options)
+        self._library, self._leaving = AIOKafkaConsumer(**self._options), None
         try:
             await self._library.start()
         except (LibraryError, OSError, TimeoutError) as error:
@@ -100,16 +101,25 @@ class Client:
         pattern = "|".join(re.escape(topic) for topic in self._topics)
         self._library.subscribe(pattern=f"^(?:{pattern})$", listener=self._listener)
 
-    async def close(self) -> None:
-        """Leave the group, so that others need not wait for our session to end. May be called at any time."""
+    async def close(self, within_s: float) -> None:
+        """Leave the group, so that others need not wait for our session to end. May be called at any time, and again.
+
+        What takes longer than `within_s` (a broker that does not answer) goes on by itself, for `REQUEST_S` at most.
+        """
         if self._library is None:
             return
+        if self._leaving is None:
+            self._leaving = asyncio.create_task(self._leave(self._library), name="leave the group")
+        await asyncio.wait([self._leaving], timeout=within_s)
+
+    async def _leave(self, library: Any) -> None:
         try:
-            await self._library.stop()
+            await library.stop()
         except (LibraryError, OSError) as error:
             LOG.debug("leaving the group failed: %s", error)
         finally:
-            self._heard.end()
+            if library is self._library:  # else it was opened again meanwhile
+                self._heard.end()
 
     async def take(self, partitions: Sequence[Partition] | None, most: int, wait_s: float) -> dict[Partition, list[Message]]:
         """At most `most` messages of `partitions` (None: all of ours), waiting up to `wait_s` for the first."""

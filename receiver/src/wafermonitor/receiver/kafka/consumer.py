@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -34,7 +35,12 @@ CROWDED_S = 0.02
 """While some partition may take nothing: how soon it is asked again."""
 REVOKED_S = 3.0
 """What in flight of a revoked partition may take to finish; the whole group waits for it."""
-LEAVE_S = 1.0
+FINISH_S = 0.1
+"""How often it is asked whether one of those has stalled."""
+LEAVE_S = 0.5
+SAY_EVERY_S = 60.0
+FAR_BEHIND = 1000
+"""Messages; more are worth a line in the log now and then."""
 SHORTEST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 MOST_MESSAGES = 1000
@@ -67,6 +73,7 @@ class Consumer:
         self._mean_bytes = 1024.0
         self._trouble: str | None = "not connected yet"
         self._said: str | None = None
+        self._told = 0.0
         self._missing: tuple[str, ...] = ()
         self._lag: dict[Partition, int] = {}
         self._committing = asyncio.Lock()
@@ -84,23 +91,18 @@ class Consumer:
         self._main = asyncio.create_task(self._run(), name="kafka")
 
     async def stop(self, within_s: float) -> None:
-        """Take nothing more, let what is in flight finish within `within_s`, commit its offsets, leave the group."""
+        """Take nothing more, let what is in flight finish, commit its offsets, leave the group; all that within `within_s`."""
         if self._main is None:
             return
         self._main.cancel()
         await asyncio.gather(self._main, return_exceptions=True)
         windows = self._ledger.close(list(self._ledger.windows))
-        await self._finish(windows, within_s)
+        await self._finish(windows, within_s - 2 * LEAVE_S)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LEAVE_S):
                 await self._commit(windows)
         self._forget(windows)
-        await self._leave()
-
-    async def _leave(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LEAVE_S):
-                await self._client.close()
+        await self._client.close(LEAVE_S)
 
     async def _run(self) -> None:
         pause_s = SHORTEST_PAUSE_S
@@ -121,7 +123,7 @@ class Consumer:
             windows = self._ledger.close(list(self._ledger.windows))
             await self._finish(windows, 0)
             self._forget(windows)
-            await self._leave()
+            await self._client.close(LEAVE_S)
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
@@ -224,6 +226,10 @@ class Consumer:
             behind = standing.end - (standing.end if window.position is None else window.position)
             self._lag[partition] = max(behind, 0)
             self._telemetry.lag(partition, self._lag[partition])
+        behind = sum(self._lag.values())
+        if behind >= FAR_BEHIND and time.monotonic() - self._told >= SAY_EVERY_S:
+            self._told = time.monotonic()
+            LOG.info("%d messages behind in %d partitions", behind, sum(lag > 0 for lag in self._lag.values()))
 
     def _learn(self, window: Window, standing: Standing) -> None:
         """Where the group stands in a partition that was just assigned, and whether Kafka still has what comes next."""
@@ -263,10 +269,14 @@ class Consumer:
                 self._telemetry.forget(window.partition)
 
     async def _finish(self, windows: Sequence[Window], within_s: float) -> None:
-        """Wait for the messages of `windows`; give up those that are not settled in time."""
+        """Wait for the messages of `windows`; give up those that are not settled in time, or must be tried again."""
+        end = time.monotonic() + within_s
+        while time.monotonic() < end:
+            going = [task for window in windows if not window.stalled for task in window.tasks]
+            if not going:
+                break
+            await asyncio.wait(going, timeout=FINISH_S)
         tasks = [task for window in windows for task in window.tasks]
-        if tasks and within_s:
-            await asyncio.wait(tasks, timeout=within_s)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
