@@ -31,7 +31,6 @@ def otlp_own_server() -> Iterator[object]:
     """Where the receiver of this session listens, as the plug-in's `Endpoint`."""
     from otlp_server.wire import Endpoint
 
-    # The memory engine keeps all that is sent, which the receiver would take for requests that wait.
-    receiver = Receiver(WAFER_RECEIVER_MEMORY_BYTES=str(16 << 30))
+    receiver = Receiver()
     yield Endpoint(f"http://{receiver.http_address}", receiver.grpc_address, grpc_limit_bytes=64 << 20)
     receiver.stop()

@@ -26,8 +26,6 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 READY_S = 30.0
 MIB = 1 << 20
-ENVIRONMENT = {"WAFER_STORAGE_DSN": "memory://", "WAFER_RECEIVER_MEMORY_BYTES": str(16 << 30)}
-"""For ours: its memory engine keeps all that is sent, which the receiver would take for requests that wait."""
 LIMITS = ("--otlp-limit-bytes={http}", "--otlp-grpc-limit-bytes={grpc}")
 
 
@@ -123,7 +121,7 @@ def judge(name: str, binary: str) -> int:
         with (home / "said").open("wb") as said:
             server = subprocess.Popen(
                 peer.command(binary, ports, home),
-                env=clean | ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=said, stderr=said, cwd=home,
+                env=clean | {"WAFER_STORAGE_DSN": "memory://"}, stdin=subprocess.DEVNULL, stdout=said, stderr=said, cwd=home,
             )  # fmt: skip
         try:
             if not _ready(server, ports):
