@@ -50,7 +50,7 @@ class Goal(NamedTuple):
         reached = value >= self.least if self.least is not None else value <= (self.most or 0)
         between = found[self.result].get(f"{self.key}_range")
         before = found[self.result].get(f"{self.key}_measured")
-        shown = number(value) + (f" ({number(between[0])}…{number(between[1])})" if between else "")
+        shown = number(value) + _between(between)
         shown += f", theirs of {before}" if before else ""
         return f"| {self.name} | {self.what} | {wanted} | {shown} | {'reached' if reached else '**missed**'} |"
 
@@ -125,7 +125,12 @@ def _spread(row: Result, key: str) -> str:
     between = row.get(f"{key}_range")
     if key not in row:
         return ""
-    return number(row[key]) + (f" ({number(between[0])}…{number(between[1])})" if between else "")
+    return number(row[key]) + _between(between)
+
+
+def _between(between: Sequence[float] | None) -> str:
+    """The range of several rounds; one round has none."""
+    return f" ({number(between[0])}…{number(between[1])})" if between and between[0] < between[1] else ""
 
 
 def _cpu(row: Result) -> str:
@@ -276,7 +281,7 @@ def _overload_row(row: Result) -> tuple[str, ...]:
 
 
 def _overload(result: Result) -> list[str]:
-    kills = [("WaferMonitor", "T2", _share(result["whole_after_kill_share"]), f"{len(result['kills'])} kills")]
+    kills = [("WaferMonitor", "T2", _share(result["whole_after_kill_share"]), f"kills: {len(result['kills'])}")]
     for peer in result["kill_peers"]:
         if "whole_share" in peer:
             kills.append((peer["name"], peer["tier"], _share(peer["whole_share"]), peer.get("counted", "over its API")))
