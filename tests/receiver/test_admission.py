@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import gzip
+import sys
 import time
 
 import pytest
 from isal import igzip
 
-from wafermonitor.receiver.admission import INLINE_BYTES, MAX_GZIP_MEMBERS, Budget, authorize, gunzip, inflate
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+from wafermonitor.receiver.admission import INLINE_BYTES, MAX_GZIP_MEMBERS, Budget, Hold, authorize, gunzip, inflate, unzstd
 from wafermonitor.receiver.config import MIB
 from wafermonitor.receiver.errors import MediaRejected, QueueFull, RequestRejected, RequestTooLarge, TokenRejected
 
@@ -86,3 +92,61 @@ def test_the_budget_counts_what_is_held_and_gives_it_back():
         first.drop(20)
         assert budget.held_bytes == 40
     assert budget.held_bytes == 0
+
+
+def test_zstd_in_one_frame_and_in_several_is_inflated_within_the_bound():
+    assert unzstd(zstd.compress(b"abc"), 3) == b"abc"
+    assert unzstd(zstd.compress(b"abc") + zstd.compress(b"def"), 6) == b"abcdef"
+    with pytest.raises(RequestTooLarge):
+        unzstd(zstd.compress(b"abc") + zstd.compress(b"d"), 3)
+    with pytest.raises(RequestRejected, match="frames"):
+        unzstd(zstd.compress(b"") * (MAX_GZIP_MEMBERS + 1), 100)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"plain", zstd.compress(b"abc")[:-1], zstd.compress(b"abc") + b"x"], ids=["empty", "plain", "cut", "letter"]
+)
+def test_what_is_no_zstd_is_rejected(body):
+    with pytest.raises(RequestRejected):
+        unzstd(body, 100)
+
+
+def test_a_zstd_bomb_is_refused_within_a_second():
+    bomb = zstd.compress(bytes(128 * MIB)) * 8
+    began = time.perf_counter()
+    with pytest.raises(RequestTooLarge):
+        unzstd(bomb, 64 * MIB)
+    assert time.perf_counter() - began < 1
+
+
+def test_a_zstd_window_that_the_sender_chose_too_large_is_refused():
+    options = {zstd.CompressionParameter.window_log: 27, zstd.CompressionParameter.content_size_flag: 0}
+    packed = zstd.ZstdCompressor(options=options)
+    body = packed.compress(bytes(1000)) + packed.flush()
+    with pytest.raises(RequestRejected, match="window"):
+        unzstd(body, 64 * MIB)
+
+
+def test_one_site_may_hold_three_times_what_is_free():
+    budget = Budget(100, lambda: 7.0)
+    shares = [Hold(budget) for _ in range(8)]
+    for share in shares[:7]:
+        share.add(10)
+        share.assign("noisy")
+    shares[7].add(10)
+    with pytest.raises(QueueFull, match="share"):
+        shares[7].assign("noisy")
+    shares[7].assign("quiet")
+    for share in shares:
+        share.release()
+        share.release()
+    assert budget.held_bytes == 0
+    assert budget._of_site == {}
+
+
+def test_one_request_alone_may_be_as_large_as_the_queue():
+    budget = Budget(100, lambda: 7.0)
+    share = Hold(budget)
+    share.add(100)
+    share.assign("f1")
+    share.release()

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from tests.receiver.otlp import spans
 from wafermonitor.receiver.config import Config
@@ -232,3 +235,20 @@ async def test_a_store_error_is_told_without_its_words(begin, store):
     with pytest.raises(StoreUnavailable) as error:
         await begin().submit(request(1))
     assert "secret" not in str(error.value)
+
+
+async def test_a_group_of_nothing_but_own_spans_makes_no_span(begin, monkeypatch):
+    """Else a receiver that is sent its own spans would make the next one with each."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "our own")
+    pipeline = begin()
+    pipeline._tracer = provider.get_tracer("tests")
+    own = spans()
+    own.resource_spans[0].resource.attributes[1].value.string_value = "our own"
+    await pipeline.submit(Request(Signal.TRACES, Encoding.PROTOBUF, own.SerializeToString(), 1))
+    assert exporter.get_finished_spans() == ()
+    await pipeline.submit(request(1))
+    assert [span.name for span in exporter.get_finished_spans()] == ["receiver.group"]
+    provider.shutdown()

@@ -100,7 +100,7 @@ class Budget:
     def assign(self, site: str, number: int) -> None:
         """Count `number` of the held bytes for `site`, or QueueFull when that is more than its share."""
         mine = self._of_site.get(site, 0)
-        if mine and mine + number > SITE_SHARE * (self.limit_bytes - self.held_bytes + number):
+        if mine and mine + number > SITE_SHARE * (self.limit_bytes - self.held_bytes):
             raise QueueFull("this site's requests fill its share of the queue; try again", self._retry_s())
         self._of_site[site] = mine + number
 

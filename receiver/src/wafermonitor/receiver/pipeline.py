@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -42,8 +43,8 @@ MEMORY = 0.8
 """How much of a rate's old value stays when a new group has been written."""
 EAGER_BYTES = 64 * 1024
 """Beside a group that is being written another one begins only with so much: a commit costs as much as hundreds of spans."""
-OWN_SERVICE = b"wafer-receiver"
 OWN_PEEK_BYTES = 1024
+"""Where `service.name` stands in a request of our own spans."""
 
 
 class Pipeline:
@@ -69,6 +70,7 @@ class Pipeline:
         self._threads = ThreadPoolExecutor(config.writers, thread_name_prefix="transcode")
         self._tasks: set[asyncio.Task[None]] = set()
         self._tracer = trace.get_tracer(__name__)
+        self._own = (os.environ.get("OTEL_SERVICE_NAME") or "wafer-receiver").encode()
 
     def start(self) -> None:
         """Begin to take groups."""
@@ -196,7 +198,7 @@ class Pipeline:
 
     async def _trace(self, group: list[Waiting]) -> None:
         """A span for each group, but none for one of nothing but our own spans: each would make the next."""
-        if all(OWN_SERVICE in waiting.request.body[:OWN_PEEK_BYTES] for waiting in group):
+        if all(self._own in waiting.request.body[:OWN_PEEK_BYTES] for waiting in group):
             await self._process(group)
             return
         with self._tracer.start_as_current_span("receiver.group"):
