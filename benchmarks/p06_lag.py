@@ -8,6 +8,7 @@ runs from before the probe is sent until the API's answer that has all ten spans
 
 from __future__ import annotations
 
+import statistics
 from typing import Any
 
 from benchmarks import load
@@ -49,6 +50,7 @@ def _lags(system: System, plan: Plan, streams: Streams, spans_per_s: float, batc
     for _ in range(3):
         probe.once()
     probe.lags_s.clear()
+    probe.acks_s.clear()
     probe.asked = 0
     one = system.load(
         stream_start(streams.next()),
@@ -67,6 +69,7 @@ def _lags(system: System, plan: Plan, streams: Streams, spans_per_s: float, batc
         "acked_spans_per_s": rounded(done.spans_per_s),
         "probes": len(lags_ms),
         "asked_per_probe": rounded(probe.asked / len(lags_ms)),
+        "probe_ack_p50_ms": rounded(statistics.median(probe.acks_s) * 1e3),
         "lag_p50_ms": rounded(lags_ms[len(lags_ms) // 2]),
         "lag_p99_ms": rounded(lags_ms[len(lags_ms) * 99 // 100]),
         "lag_max_ms": rounded(lags_ms[-1]),

@@ -257,12 +257,19 @@ def _lag(result: Result) -> list[str]:
         "From before a trace of ten spans is sent until the read API answers with all ten; others are stored on a schedule.",
         "",
         *_table(
-            ("load beside", "probes", "lag p50 / p99 / most ms", "ack p50 / p99 ms of the load"),
+            (
+                "load beside",
+                "probes",
+                "lag p50 / p99 / most ms",
+                "of which until the probe's ack, p50",
+                "ack p50 / p99 ms of the load",
+            ),
             [
                 (
                     row["case"],
                     str(row["probes"]),
                     f"{number(row['lag_p50_ms'])} / {number(row['lag_p99_ms'])} / {number(row['lag_max_ms'])}",
+                    number(row["probe_ack_p50_ms"]),
                     f"{number(row['ack_p50_ms'])} / {number(row['ack_p99_ms'])}",
                 )
                 for row in result["rows"]

@@ -26,6 +26,7 @@ class Probe:
         self._sheet = corpus.sheet("M", corpus.TRACE_SPANS, "1 in 10")
         self._next = corpus.stream_start(stream)
         self.lags_s: list[float] = []
+        self.acks_s: list[float] = []
         self.asked = 0
 
     def once(self) -> None:
@@ -41,11 +42,13 @@ class Probe:
         answer.read()
         if answer.status != 200:
             raise RuntimeError(f"a probe was answered with {answer.status}")
+        acked_s = time.monotonic()
         while self._spans(run) < corpus.TRACE_SPANS:
             if time.monotonic() - began_s > WITHIN_S:
                 raise TimeoutError(f"the read API did not show {run} within {WITHIN_S:g} s")
             time.sleep(POLL_S)
         self.lags_s.append(time.monotonic() - began_s)
+        self.acks_s.append(acked_s - began_s)
 
     def _spans(self, run: str) -> int:
         self.asked += 1
