@@ -71,29 +71,26 @@ impl<'a, E: RowEncoder> Decoder<'a, '_, E> {
         scratch.item.arrange(&mut marks);
         scratch.attributes.clear();
         scratch.item.write(marks, &mut scratch.attributes);
-        // A double that is not finite is shown as null, but a body that is absent is none at all.
+        // A number that is not finite became null, and that is no body.
         let body = Some(scratch.events.as_slice()).filter(|text| !text.is_empty() && *text != b"null");
-        let body_text = body.unwrap_or_default();
-        let resource_key = self.senders[context.sender].key;
-        let (scope_key, site_name) = (self.scopes[context.scope].key, &self.senders[context.sender].site);
         let told_apart = digest(&[
-            site_name.as_bytes(),
-            &resource_key,
-            &scope_key,
+            self.senders[context.sender].site.as_bytes(),
+            &self.senders[context.sender].key,
+            &self.scopes[context.scope].key,
             trace_id.as_ref().map_or(b"".as_slice(), |id| id),
             span_id.as_ref().map_or(b"".as_slice(), |id| id),
             event_name.as_bytes(),
             &sent_ns.to_be_bytes(),
             &observed_ns.to_be_bytes(),
             &[u8::try_from(severity).unwrap_or(0)],
-            body_text,
+            body.unwrap_or_default(),
             &scratch.attributes,
         ]);
-        let known_ns = |ns: i64, otherwise: i64| if ns == 0 { otherwise } else { ns };
-        let time_ns = known_ns(sent_ns, known_ns(observed_ns, context.received_ns));
+        let arrived_ns = known_ns(observed_ns, context.received_ns);
+        let time_ns = known_ns(sent_ns, arrived_ns);
         let row = LogRow {
             time_ns,
-            observed_ns: known_ns(observed_ns, context.received_ns),
+            observed_ns: arrived_ns,
             received_ns: context.received_ns,
             trace_id,
             span_id,
@@ -146,6 +143,10 @@ impl<'a, E: RowEncoder> Decoder<'a, '_, E> {
             _ => {}
         }
     }
+}
+
+fn known_ns(ns: i64, otherwise: i64) -> i64 {
+    if ns == 0 { otherwise } else { ns }
 }
 
 fn read<'a>(

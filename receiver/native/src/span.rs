@@ -1,6 +1,6 @@
 //! One OTLP span → one row, and what it and its events say about runs.
 
-use crate::decode::{Context, Decoder};
+use crate::decode::{Context, Decoder, Scratch};
 use crate::encoder::{RowEncoder, SpanRow};
 use crate::json::{push_hex, push_integer, push_string, push_text};
 use crate::lifecycle::{About, Finished, RunEvent, run_of_event, run_of_span};
@@ -60,21 +60,7 @@ impl<'a, E: RowEncoder> Decoder<'a, '_, E> {
         scratch.link_messages.clear();
         let fields = read(raw, scratch, &mut marks, &mut verdict).map_err(malformed)?;
         let (start_ns, end_ns) = times(&fields, context.received_ns, &mut marks, &mut verdict);
-        scratch.events.clear();
-        verdict.note(EVENTS, parts(scratch.event_messages.len()));
-        for message in &scratch.event_messages {
-            let begin = if scratch.events.is_empty() { b'[' } else { b',' };
-            scratch.events.push(begin);
-            write_event(message, start_ns, &mut scratch.inner, &mut scratch.events, &mut marks, &mut verdict)
-                .map_err(malformed)?;
-        }
-        scratch.links.clear();
-        verdict.note(LINKS, parts(scratch.link_messages.len()));
-        for message in &scratch.link_messages {
-            let begin = if scratch.links.is_empty() { b'[' } else { b',' };
-            scratch.links.push(begin);
-            write_link(message, &mut scratch.inner, &mut scratch.links, &mut marks, &mut verdict).map_err(malformed)?;
-        }
+        write_lists(scratch, start_ns, &mut marks, &mut verdict).map_err(malformed)?;
         let trace_id = verdict.note(IDS, id::<16>(fields.trace_id, "trace id")).unwrap_or_default();
         let span_id = verdict.note(IDS, id::<8>(fields.span_id, "span id")).unwrap_or_default();
         let parent_span_id = verdict.note(IDS, optional_id::<8>(fields.parent_span_id, "parent span id")).flatten();
@@ -88,11 +74,6 @@ impl<'a, E: RowEncoder> Decoder<'a, '_, E> {
         scratch.item.arrange(&mut marks);
         scratch.attributes.clear();
         scratch.item.write(marks, &mut scratch.attributes);
-        for list in [&mut scratch.events, &mut scratch.links] {
-            if !list.is_empty() {
-                list.push(b']');
-            }
-        }
         let row = SpanRow {
             trace_id,
             span_id,
@@ -154,7 +135,7 @@ impl<'a, E: RowEncoder> Decoder<'a, '_, E> {
 #[inline]
 fn read<'a>(
     raw: &'a [u8],
-    scratch: &mut crate::decode::Scratch<'a>,
+    scratch: &mut Scratch<'a>,
     marks: &mut Marks,
     verdict: &mut Verdict,
 ) -> Result<Fields<'a>, Malformed> {
@@ -219,6 +200,30 @@ fn times(fields: &Fields<'_>, received_ns: i64, marks: &mut Marks, verdict: &mut
         end_ns = start_ns;
     }
     (start_ns, end_ns)
+}
+
+/// Events and links as JSON lists; empty texts where the span has none.
+#[inline]
+fn write_lists(scratch: &mut Scratch<'_>, start_ns: i64, marks: &mut Marks, verdict: &mut Verdict) -> Result<(), Malformed> {
+    let Scratch { inner, events, links, event_messages, link_messages, .. } = scratch;
+    events.clear();
+    verdict.note(EVENTS, parts(event_messages.len()));
+    for message in event_messages.iter() {
+        events.push(if events.is_empty() { b'[' } else { b',' });
+        write_event(message, start_ns, inner, events, marks, verdict)?;
+    }
+    links.clear();
+    verdict.note(LINKS, parts(link_messages.len()));
+    for message in link_messages.iter() {
+        links.push(if links.is_empty() { b'[' } else { b',' });
+        write_link(message, inner, links, marks, verdict)?;
+    }
+    for list in [events, links] {
+        if !list.is_empty() {
+            list.push(b']');
+        }
+    }
+    Ok(())
 }
 
 fn read_event<'a>(
