@@ -167,14 +167,14 @@ async def test_cold_start_makes_a_closed_server_with_our_settings(data_home: Pat
     async with open_session(running.dsn) as connection:
         settings = {
             name: await connection.fetchval(f"SHOW {name}")
-            for name in ("listen_addresses", "unix_socket_directories", "fsync", "synchronous_commit", "max_wal_size")
+            for name in ("listen_addresses", "unix_socket_directories", "fsync", "synchronous_commit", "checkpoint_timeout")
         }
         assert settings == {
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": "",
             "fsync": "on",
             "synchronous_commit": "on",
-            "max_wal_size": "2GB",
+            "checkpoint_timeout": "15min",
         }
         assert await connection.fetchval("SELECT reset_val FROM pg_settings WHERE name = 'log_timezone'") == "UTC"
         row = await connection.fetchrow(

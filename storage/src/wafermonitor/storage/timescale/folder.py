@@ -30,6 +30,7 @@ from typing import NamedTuple
 
 from wafermonitor.instrumentation.tether import tethered
 from wafermonitor.storage.errors import DataFolderRejected, StorageUnavailable
+from wafermonitor.storage.timescale import sizing
 from wafermonitor.storage.timescale.account import Account, closed_folder
 from wafermonitor.storage.timescale.binaries import Binaries
 
@@ -100,7 +101,7 @@ class Folder:
         else:
             self._create(binaries)
         settings = resources.files("wafermonitor.storage.timescale").joinpath("postgresql.conf").read_text()
-        self._write(self.data / _INCLUDE, settings, owned=True)
+        self._write(self.data / _INCLUDE, settings + sizing.settings(self.data), owned=True)
         if self.log.is_file() and self.log.stat().st_size > _LOG_LIMIT_BYTES:
             self.log.replace(self.log.with_suffix(".log.1"))
 

@@ -103,15 +103,13 @@ class Writer:
     async def _store(self, group: Group, *, staged: bool) -> None:
         async with self._pool.acquire() as connection:
             try:
-                await connection.execute(statement("begin_writing"))
+                await connection.execute(statement("begin_merging" if group.runs else "begin_writing"))
                 await (_stage if staged else _copy_all)(connection, group.copies)
                 for query, rows in group.upserts:
                     if rows:
                         await connection.execute(statement(query), *columns(rows))
-                if group.runs:
-                    await connection.execute(statement("stage_runs"))
-                    for copy in group.runs:
-                        await _copy(connection, copy, copy.table, schema=None)
+                for copy in group.runs:
+                    await _copy(connection, copy, copy.table, schema=None)
                 # The lock of the runs is taken by the same message that commits: no writer can fall silent while it holds it.
                 await connection.execute(statement("merge_runs" if group.runs else "commit"))
             except BaseException:

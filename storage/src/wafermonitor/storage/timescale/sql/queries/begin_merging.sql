@@ -1,1 +1,3 @@
+-- include begin_writing
+;
 SELECT wafer_data.stage_runs()
