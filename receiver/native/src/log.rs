@@ -51,8 +51,7 @@ impl<'a, E: RowEncoder> Decoder<'a, '_, E> {
     /// # Errors
     /// The reason why it cannot be stored; nothing was added then.
     pub(crate) fn add_log(&mut self, raw: &'a [u8], context: Context) -> Result<Marks, Reject> {
-        let mut marks = Marks::default();
-        let mut verdict = Verdict::default();
+        let (mut marks, mut verdict) = (Marks::default(), Verdict::default());
         let scratch = &mut self.scratch;
         let fields = read(raw, &mut scratch.item, &mut marks, &mut verdict).map_err(|_| Reject::malformed("log_record"))?;
         scratch.events.clear();
@@ -64,7 +63,6 @@ impl<'a, E: RowEncoder> Decoder<'a, '_, E> {
         let trace_id = verdict.note(IDS, optional_id::<16>(fields.trace_id, "trace id")).flatten();
         let span_id = verdict.note(IDS, optional_id::<8>(fields.span_id, "span id")).flatten();
         verdict.result()?;
-
         let severity = small_enum(fields.severity, LARGEST_SEVERITY, &mut marks);
         let severity_text = repaired(fields.severity_text, &mut marks);
         let event_name = repaired(fields.event_name, &mut marks);
@@ -82,7 +80,7 @@ impl<'a, E: RowEncoder> Decoder<'a, '_, E> {
             event_name.as_bytes(),
             &sent_ns.to_be_bytes(),
             &observed_ns.to_be_bytes(),
-            &[u8::try_from(severity).unwrap_or(0)],
+            &severity.to_be_bytes()[1..],
             body.unwrap_or_default(),
             &scratch.attributes,
         ]);
@@ -105,7 +103,7 @@ impl<'a, E: RowEncoder> Decoder<'a, '_, E> {
         };
         let at = self.block.arena.len();
         let attributes = self.encoder.log(&row, &mut self.block.arena).into();
-        let row = (at..self.block.arena.len()).into();
+        let row = Place::from(at..self.block.arena.len());
         let (resource, scope, site) = self.numbers(context);
         self.block.logs.push(LogMark { row, resource, scope, time_ns, digest: told_apart });
         if !event_name.is_empty() {
