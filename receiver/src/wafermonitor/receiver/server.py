@@ -100,6 +100,9 @@ class RunningReceiver:
         if self.consumer is not None:
             stops.append(asyncio.create_task(self.consumer.stop(commit_s)))
         await self.pipeline.drain(commit_s)
+        if self._grpc is not None:
+            # A call that gRPC took and handed to nobody while it stopped would keep it for the whole time.
+            await self._grpc.stop(MARGIN_S)
         await asyncio.gather(*stops)
         self._giving_back.cancel()
         await asyncio.gather(self._giving_back, return_exceptions=True)
