@@ -23,15 +23,17 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
+import psutil
+
 from tests.servers.collector import free_ports, until
 
 DEADLINE_S = 60.0
 COMMAND = (sys.executable, "-m", "wafermonitor.instrumentation.cli", "receiver")
 
 
-def start(dsn: str = "memory://", *arguments: str, **environ: str) -> Server:
-    """A receiver that takes data; `arguments` and `environ` are added to its own."""
-    server = Server(dsn, arguments, environ)
+def start(dsn: str = "memory://", *, beside: Server | None = None, **environ: str) -> Server:
+    """A receiver that takes data; `environ` is added to its own. `beside` another one it listens on the same addresses."""
+    server = Server(dsn, environ, beside)
     try:
         server.launch()
     except BaseException:
@@ -43,16 +45,16 @@ def start(dsn: str = "memory://", *arguments: str, **environ: str) -> Server:
 class Server:
     """One receiver. `otlp_grpc` and `otlp_http` are `host:port`."""
 
-    def __init__(self, dsn: str, arguments: tuple[str, ...], environ: Mapping[str, str]) -> None:
+    def __init__(self, dsn: str, environ: Mapping[str, str], beside: Server | None) -> None:
         self.dsn = dsn
         self.home = Path(tempfile.mkdtemp(prefix="wafer-receiver-"))
         self.log = self.home / "stderr"
         grpc, http = free_ports(2)
-        self.otlp_grpc, self.otlp_http = f"127.0.0.1:{grpc}", f"127.0.0.1:{http}"
+        own = (f"127.0.0.1:{grpc}", f"127.0.0.1:{http}")
+        self.otlp_grpc, self.otlp_http = (beside.otlp_grpc, beside.otlp_http) if beside is not None else own
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("WAFER_", "OTEL_"))}
-        own = {"WAFER_STORAGE_DSN": dsn, "WAFER_STORAGE_MAINTAIN_INTERVAL_S": "1", "LOG_LEVEL": "WARNING"}
-        self._environ = clean | own | environ
-        self._arguments = arguments
+        settings = {"WAFER_STORAGE_DSN": dsn, "WAFER_STORAGE_MAINTAIN_INTERVAL_S": "1", "LOG_LEVEL": "WARNING"}
+        self._environ = clean | settings | environ
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -67,7 +69,7 @@ class Server:
         ready = self.home / "ready"
         with self.log.open("ab") as log, ready.open("wb") as said:
             self._process = subprocess.Popen(
-                [*COMMAND, "--ready-json", *addresses, *self._arguments],
+                [*COMMAND, "--ready-json", *addresses],
                 env=self._environ,
                 stdin=subprocess.DEVNULL,
                 stdout=said,
@@ -104,6 +106,11 @@ class Server:
         with urllib.request.urlopen(f"http://{self.otlp_http}/metrics", timeout=DEADLINE_S) as page:
             lines = page.read().decode().splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
+
+    @property
+    def cpu_s(self) -> float:
+        """What the process has computed so far."""
+        return sum(psutil.Process(self.pid).cpu_times()[:2])
 
     @property
     def resident_bytes(self) -> int:

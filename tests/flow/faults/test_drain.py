@@ -14,7 +14,8 @@ from tests.servers import receiver
 
 pytestmark = [pytest.mark.postgres, pytest.mark.collector, pytest.mark.slow, pytest.mark.timeout(300)]
 
-DRAIN_S = 10.0
+DRAIN_S = 5.0
+"""With a store that is well; ten seconds are for one that is not."""
 PER_S = 20.0
 CANCELLED = 1001
 ORDERLY = {503, 1014, GONE, CANCELLED}
@@ -67,3 +68,22 @@ def test_r13_rolling_restart_of_two_receivers_on_one_store(durable, soak):
         for load in loads:
             assert {code for code, _ in load.refusals} <= ORDERLY, load.refusals
             arrived(load, dsn, within_s=30)
+
+
+def test_r13_rolling_restart_on_one_address_behind_a_collector(chain_of, soak):
+    share = {"WAFER_RECEIVER_SHARE_PORT": "true"}
+    chain = chain_of(environ=share)
+    second = receiver.start(chain.dsn, beside=chain.receiver, **share)
+    load = chain.load("rolling, Collector", per_s=PER_S)
+    try:
+        with load.running():
+            for one in (chain.receiver, second) * (10 if soak else 1):
+                load.take(20)
+                assert one.end() == 0
+                load.take(20)  # into the other one, or into the Collector's queue
+                one.launch()
+            load.take(10)
+        assert not load.refusals
+        chain.arrived(load, within_s=60)
+    finally:
+        second.stop()

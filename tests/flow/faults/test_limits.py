@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import time
 import zlib
 from collections.abc import Iterator
 
@@ -20,6 +19,7 @@ MIB = 1 << 20
 LIMIT_BYTES = 64 * MIB
 BOMB_BYTES = 1 << 30
 BOMB_S = 1.0
+"""Of the receiver's CPU, which does not depend on what else this machine does."""
 GROWTH_BYTES = 192 * MIB
 LARGEST_GROWTH_BYTES = 5 * LIMIT_BYTES
 """For one request as large as may be, until it is committed: as it came, decoded, as rows, and on the way to the database."""
@@ -97,11 +97,11 @@ async def test_r08_bombs_are_refused_before_they_grow(running, bomb):
                 (bomb * 2, RESOURCE_EXHAUSTED, 413),
                 (gzip.compress(b"", 1) * 10_000 + bomb, INVALID_ARGUMENT, 400),
             ):
-                began_s = time.monotonic()
+                began_s = running.cpu_s
                 answer = await client.post(
                     "/v1/traces", content=body, headers={"content-type": media, "content-encoding": "gzip"}
                 )
-                assert time.monotonic() - began_s <= BOMB_S
+                assert running.cpu_s - began_s <= BOMB_S
                 outcome = http_refusal(answer)
                 assert (outcome.code, outcome.http, outcome.retry_after) == (code, status, None)
     grown(running, before_bytes)
