@@ -176,7 +176,7 @@ def server(durable) -> Iterator[receiver.Server]:
 
 def test_r12_ingest_is_what_the_model_says(server, soak):
     machine = type("Held", (Ingest,), {"server": server})
-    examples, steps = (60, 40) if soak else (3, 8)
+    examples, steps = (30, 30) if soak else (3, 8)
     run_state_machine_as_test(
         machine, settings=settings(settings.default, max_examples=examples, stateful_step_count=steps, deadline=None)
     )

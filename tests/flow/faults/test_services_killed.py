@@ -43,7 +43,11 @@ def test_nothing_is_lost_and_nothing_doubled(site: Site, victim: str):
     job.communicate(timeout=60)
     assert job.returncode == 0
 
-    wait_until(lambda: arrived(site, run_id) == EXPECTED, within_s=90, what=f"all rows after kill -9 of {victim}")
+    try:
+        wait_until(lambda: arrived(site, run_id) == EXPECTED, within_s=90, what=f"all rows after kill -9 of {victim}")
+    except AssertionError:
+        assert arrived(site, run_id) == EXPECTED  # says what is missing, or there too often
+        raise
     with site.client as client:
         (run,) = client.jobs(run_id=run_id).items
         assert client.run(run.run).completeness.words == "complete"
