@@ -3,7 +3,7 @@
 In: a folder. Out: a running `Peer`. Called by: `p02_beside`, `p07_overload`.
 
 The Collector always runs; rotel when its wheel is installed (or WAFER_BENCH_ROTEL names its program); Jaeger, VictoriaTraces
-and Tempo when WAFER_BENCH_JAEGER, _VICTORIATRACES, _TEMPO name theirs.
+and Tempo when WAFER_BENCH_JAEGER, WAFER_BENCH_VICTORIATRACES, WAFER_BENCH_TEMPO name theirs.
 """
 
 from __future__ import annotations
