@@ -28,7 +28,7 @@ Source: opentelemetry-proto docs/specification.md, "Failures"; a Collector drops
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class Code(IntEnum):
@@ -47,6 +47,11 @@ class ReceiverError(Exception):
     code: ClassVar[Code] = Code.UNAVAILABLE
     http_status: ClassVar[int] = 503
     retry_s: float | None = None
+
+    def without_frames(self) -> Self:
+        """Itself, without the frames it came through: they hold bodies, and what holds it would keep them."""
+        self.__cause__ = self.__context__ = None
+        return self.with_traceback(None)
 
 
 class ReceiverUnavailable(ReceiverError):  # noqa: N818 - the pair Unavailable/Rejected is named alike in every component

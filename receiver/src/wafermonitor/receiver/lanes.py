@@ -59,8 +59,7 @@ class Lanes:
             try:
                 decoded.members.append(self.decode_one(waiting))
             except ReceiverError as error:
-                # Without its frames: they hold the group, which holds it, and the bodies would outlive their answers.
-                decoded.refused.append((waiting, error.with_traceback(None)))
+                decoded.refused.append((waiting, error.without_frames()))
             else:
                 items += decoded.members[-1].items
         return decoded

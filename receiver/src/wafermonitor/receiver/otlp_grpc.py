@@ -130,8 +130,7 @@ class Service:
             try:
                 answer = await self._export(signal, context)
             except ReceiverError as error:
-                # Its frames hold the message, and this frame holds it: a cycle, and messages would stay until it is looked for.
-                refusal = error.with_traceback(None)
+                refusal = error.without_frames()
             except Exception:
                 LOG.exception("a gRPC call failed in the receiver itself")
                 refusal = ReceiverUnavailable("the receiver could not do it; try again")

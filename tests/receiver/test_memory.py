@@ -1,0 +1,96 @@
+"""Messages that arrive over gRPC are bounded by the memory they take, and something always gets through."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.receiver.otlp import METHODS, Grpc, HttpProtobuf, spans
+from wafermonitor.receiver import memory
+from wafermonitor.receiver.config import MIB
+from wafermonitor.receiver.transcode.protocol import Signal
+
+BODY = spans().SerializeToString()
+UNAVAILABLE = 14
+
+
+class Open:
+    """A call whose message is still to come."""
+
+    def __init__(self, client: Grpc) -> None:
+        self._call = client._channel.stream_unary(METHODS[Signal.TRACES])()
+
+    async def begin(self) -> None:
+        await self._call.wait_for_connection()
+
+    async def finish(self, body: bytes = BODY) -> int:
+        await self._call.write(body)
+        await self._call.done_writing()
+        return await self.code()
+
+    async def code(self) -> int:
+        async with asyncio.timeout(10):
+            return (await self._call.code()).value[0]
+
+
+def test_what_is_in_use_is_seen_at_once_and_goes_down_again():
+    before = memory.used_bytes()
+    held = bytes(64 * MIB)
+    assert memory.used_bytes() - before >= 60 * MIB
+    del held
+    assert memory.used_bytes() - before < 4 * MIB
+    assert memory.resident_bytes() > 10 * MIB
+
+
+async def test_r08_above_the_limit_only_the_eldest_message_is_read_on(start, monkeypatch):
+    receiver = await start()
+    monkeypatch.setattr(memory, "used_bytes", lambda: 10**12)
+    async with Grpc(receiver.grpc_address, "") as client:
+        calls = {asyncio.create_task(one.code()): one for one in (Open(client), Open(client))}
+        (refused,), (goes_on,) = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        assert refused.result() == UNAVAILABLE
+        assert await calls[goes_on].finish() == 0
+        assert await goes_on == 0
+    assert not receiver.budget.held_bytes
+
+
+async def test_r08_with_too_much_in_use_all_the_time_one_after_the_other_gets_through(start, monkeypatch):
+    receiver = await start()
+    monkeypatch.setattr(memory, "used_bytes", lambda: 10**12)
+    async with Grpc(receiver.grpc_address, "") as client, HttpProtobuf("", receiver.http_address) as other:
+        for number in range(1, 6):
+            body = spans(1, first=number).SerializeToString()
+            async with asyncio.timeout(10):
+                while not (await client.send(Signal.TRACES, body)).ok:
+                    await asyncio.sleep(0.01)
+                while not (await other.send(Signal.TRACES, body)).ok:
+                    await asyncio.sleep(0.01)
+
+
+async def test_a_grpc_call_is_refused_before_its_message_is_read(start, store):
+    receiver = await start()
+    await receiver.pipeline.drain(0)
+    async with Grpc(receiver.grpc_address, "") as client:
+        call = Open(client)
+        await call.begin()
+        assert await call.code() == UNAVAILABLE
+
+
+@pytest.mark.parametrize("first", ["grpc", "http"])
+async def test_what_is_refused_keeps_nothing(start, first, store):
+    """A refusal is an exception with frames, and frames hold bodies: none may outlive its answer."""
+    receiver = await start()
+    body = b"\x0a\xff" + bytes(24 * MIB)
+    async with Grpc(receiver.grpc_address, "") as client, HttpProtobuf("", receiver.http_address) as other:
+        await client.send(Signal.TRACES, BODY)
+        await other.send(Signal.TRACES, BODY)
+        before = memory.used_bytes()
+        for _ in range(4):
+            if first == "grpc":
+                assert (await client.send(Signal.TRACES, body)).code == 3
+            else:
+                assert (await other.send(Signal.TRACES, body)).http == 400
+        async with asyncio.timeout(10):
+            while memory.used_bytes() - before > 40 * MIB:  # gRPC may keep the last one until the next
+                await asyncio.sleep(0.05)
