@@ -43,7 +43,10 @@ async def fill_log(dsn: str) -> None:
         connection.terminate()
 
 
-@pytest.mark.parametrize("log_too", [False, True], ids=["tables", "tables and write-ahead log"])
+@pytest.mark.parametrize(
+    "log_too",
+    [pytest.param(False, id="tables", marks=pytest.mark.servers), pytest.param(True, id="tables and write-ahead log")],
+)
 def test_r04_a_full_disk_costs_only_time(disk, tmp_path, soak, log_too):
     with ExitStack() as parts:
         served = store.start(disk.home / "store", tmp_path / "store.log")

@@ -46,6 +46,7 @@ def test_r13_sigterm_under_load_loses_nothing(chain_of, soak):
     chain.arrived(behind, within_s=60)
 
 
+@pytest.mark.servers
 def test_r13_rolling_restart_of_two_receivers_on_one_store(durable, soak):
     dsn = durable.migrated()
     with ExitStack() as parts:
