@@ -59,7 +59,7 @@ def c1(system: System, rows: Path, stream: int, *, warm_up_s: float, seconds: fl
 
 def c2(rows: Path, *, seconds: float) -> float:
     """Rows per second written and synced."""
-    sheet, _ = copy_sheet(rows.read_bytes(), ROWS)
+    sheet = copy_sheet(rows.read_bytes(), ROWS)
     supply = Fresh(sheet, stream_start(1))
     with tempfile.NamedTemporaryFile(prefix="wafer-bench-") as file:
         began_s, written = time.monotonic(), 0

@@ -180,8 +180,8 @@ def sheet(
     return Sheet(b"".join(parts), bounds, slots)
 
 
-def copy_sheet(stream: bytes, rows: int) -> tuple[Sheet, bytes]:
-    """A sheet of COPY BINARY streams of `rows` rows each, and the head that stands before each.
+def copy_sheet(stream: bytes, rows: int) -> Sheet:
+    """A sheet of COPY BINARY streams of `rows` rows each.
 
     `stream` holds stored spans; its first columns are trace_id, start_time, duration, span_id, parent_span_id, received_time.
     """
@@ -205,7 +205,7 @@ def copy_sheet(stream: bytes, rows: int) -> tuple[Sheet, bytes]:
     trace, start_time, span, parent, received = (np.array(column, dtype=np.int64) for column in zip(*found, strict=True))
     delays = np.arange(len(found), dtype=np.int64) * 1_000
     slots = Slots(trace, span, parent, (start_time, received), (delays, delays + SECOND_NS), lambda ids: ids, _postgres_time)
-    return Sheet(b"".join(parts), bounds, slots), head
+    return Sheet(b"".join(parts), bounds, slots)
 
 
 def _places(offsets: NDArray[np.int64], width: int) -> NDArray[np.int64]:

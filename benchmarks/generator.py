@@ -52,8 +52,7 @@ def sender_of(load: Load) -> Sender:
 def prepare(load: Load) -> Supply:
     """The requests of a load."""
     if load.transport == "copy":
-        sheet, _ = corpus.copy_sheet(Path(load.rows).read_bytes(), load.batch)
-        return Fresh(sheet, load.first, load.limit)
+        return Fresh(corpus.copy_sheet(Path(load.rows).read_bytes(), load.batch), load.first, load.limit)
     if load.gzip:
         sheet = corpus.sheet(load.size, load.batch, load.runs)
         return Compressed(sheet, load.first, load.limit or 100)

@@ -19,7 +19,7 @@ from benchmarks.load import Round
 from benchmarks.peers import Peer, all_peers, started, version
 from benchmarks.results import TIERS, median
 from benchmarks.rounds import Case, Plan, Streams, VoidError, earlier_peers, once, row
-from benchmarks.system import System, running
+from benchmarks.system import running
 
 OURS = "WaferMonitor"
 OWN_CASES = [
@@ -104,7 +104,7 @@ def _measure(plan: Plan) -> _Measured:
             for peer in peers:
                 if peer.path is not None and peer.name not in troubles:
                     try:
-                        theirs[peer.name].append(_one(system, peer, plan, streams))
+                        theirs[peer.name].append(_one(peer, plan, streams))
                     except SystemExit as error:
                         troubles[peer.name] = f"failed here: {str(error)[-200:]}"
         versions = {"postgresql": system.version()}
@@ -120,9 +120,8 @@ def _measure(plan: Plan) -> _Measured:
     return _Measured([row(name, rounds) for name, rounds in own.items()], shown, versions)
 
 
-def _one(system: System, peer: Peer, plan: Plan, streams: Streams) -> Round:
+def _one(peer: Peer, plan: Plan, streams: Streams) -> Round:
     """One round of a peer; VoidError when it did not keep what it acknowledged, where that can be counted."""
-    del system
     with tempfile.TemporaryDirectory(prefix="wafer-bench-") as folder:
         with started(peer, Path(folder)) as server:
             one = load.Load(
