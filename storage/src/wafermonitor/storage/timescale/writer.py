@@ -105,11 +105,12 @@ class Writer:
             try:
                 await connection.execute(statement("begin_merging" if group.runs else "begin_writing"))
                 await (_stage if staged else _copy_all)(connection, group.copies)
+                for copy in group.runs:
+                    await _copy(connection, copy, copy.table, schema="pg_temp")
+                # After all that is copied: a writer that falls silent in a COPY is cut off by no timeout of the server.
                 for query, rows in group.upserts:
                     if rows:
                         await connection.execute(statement(query), *columns(rows))
-                for copy in group.runs:
-                    await _copy(connection, copy, copy.table, schema=None)
                 # The lock of the runs is taken by the same message that commits: no writer can fall silent while it holds it.
                 await connection.execute(statement("merge_runs" if group.runs else "commit"))
             except BaseException:
@@ -123,7 +124,7 @@ async def _copy_all(connection: Connection, copies: Sequence[Copy]) -> None:
         await _copy(connection, copy, copy.table, schema="wafer_data")
 
 
-async def _copy(connection: Connection, copy: Copy, table: str, *, schema: str | None) -> None:
+async def _copy(connection: Connection, copy: Copy, table: str, *, schema: str) -> None:
     if isinstance(copy.rows, bytes):
         await connection.copy_to_table(
             table, schema_name=schema, columns=copy.columns, source=_chunks(copy.rows), format="binary"

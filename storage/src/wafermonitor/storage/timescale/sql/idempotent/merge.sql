@@ -53,7 +53,7 @@ BEGIN
         progress_message, attributes::text COLLATE "C" AS attributes
       FROM pg_temp.run_delta WHERE ctid = ANY (places)
     ), version AS (
-      SELECT *, NULL::tid AS place, false AS in_run FROM delta
+      SELECT *, NULL::boolean AS ended FROM delta
       UNION ALL
       SELECT o.* FROM (SELECT DISTINCT trace_id, span_id, site_id FROM delta) d CROSS JOIN LATERAL (
         SELECT
@@ -64,7 +64,7 @@ BEGIN
           x.product, x.lot_ids, x.substrate_ids, x.result, x.error_type, x.progress_unix_ns, x.progress_ratio,
           x.progress_completed, x.progress_total, x.progress_unit, x.progress_stage, x.progress_message,
           x.attributes::text COLLATE "C",
-          x.ctid, false
+          false
         FROM wafer_data.run_open x
         WHERE (x.trace_id, x.span_id, x.site_id) = (d.trace_id, d.span_id, d.site_id) OFFSET 0
         FOR UPDATE
@@ -79,7 +79,7 @@ BEGIN
           x.product, x.lot_ids, x.substrate_ids, x.result, x.error_type, x.progress_unix_ns, x.progress_ratio,
           x.progress_completed, x.progress_total, x.progress_unit, x.progress_stage, x.progress_message,
           x.attributes::text COLLATE "C",
-          NULL::tid, true
+          true
         FROM wafer_data.run x
         WHERE (x.trace_id, x.span_id, x.site_id) = (d.trace_id, d.span_id, d.site_id) OFFSET 0
       ) r
@@ -129,8 +129,8 @@ BEGIN
         max(progress_stage) FILTER (WHERE nth_progress = 1) AS progress_stage,
         max(progress_message) FILTER (WHERE nth_progress = 1) AS progress_message,
         coalesce(max(attributes) FILTER (WHERE final_fields & 524288 <> 0), max(attributes))::json AS attributes,
-        max(place) AS place,
-        array_agg(start_time) FILTER (WHERE in_run) AS starts
+        bool_or(NOT ended) AS was_open,
+        array_agg(start_time) FILTER (WHERE ended) AS starts
       FROM (
         SELECT *,
           parent_span_id # (-9223372036854775808) AS parent_order, -- ids are unsigned bytes: flipping the sign bit keeps their order
@@ -149,8 +149,9 @@ BEGIN
       ) ranked
       GROUP BY trace_id, span_id, site_id
     ), closed AS (
-      DELETE FROM wafer_data.run_open
-      WHERE ctid = ANY (ARRAY(SELECT place FROM merged WHERE end_rank > 0 AND place IS NOT NULL))
+      -- By key: maintenance may have made a new version of the row since this statement began.
+      DELETE FROM wafer_data.run_open o USING merged m
+      WHERE (o.trace_id, o.span_id, o.site_id) = (m.trace_id, m.span_id, m.site_id) AND m.end_rank > 0 AND m.was_open
     ), ended AS (
       INSERT INTO wafer_data.run (
         trace_id, span_id, site_id, end_rank, final_fields, start_time, start_unix_ns, end_unix_ns, last_sign_unix_ns,
@@ -242,22 +243,22 @@ AS $$
 #variable_conflict use_column
 DECLARE
   known tid[];
+  fresh tid[];
 BEGIN
   PERFORM wafer_data.lock_runs();
   -- Most runs come as one message and are heard of for the first time: they need no joining.
-  SELECT array_agg(place) INTO known
+  SELECT array_agg(place) FILTER (WHERE joins), array_agg(place) FILTER (WHERE NOT joins) INTO known, fresh
   FROM (
-    SELECT d.ctid AS place, count(*) OVER (PARTITION BY trace_id, span_id, site_id) AS messages,
-      EXISTS (
+    SELECT d.ctid AS place, count(*) OVER (PARTITION BY trace_id, span_id, site_id) > 1
+      OR EXISTS (
         SELECT FROM wafer_data.run_open o
         WHERE (o.trace_id, o.span_id, o.site_id) = (d.trace_id, d.span_id, d.site_id) OFFSET 0
       ) OR EXISTS (
         SELECT FROM wafer_data.run r
         WHERE (r.trace_id, r.span_id, r.site_id) = (d.trace_id, d.span_id, d.site_id) OFFSET 0
-      ) AS stored
+      ) AS joins
     FROM pg_temp.run_delta d
-  ) AS message
-  WHERE stored OR messages > 1;
+  ) AS message;
 
   INSERT INTO wafer_data.run (
       trace_id, span_id, site_id, end_rank, final_fields, start_time, start_unix_ns, end_unix_ns, last_sign_unix_ns,
@@ -275,7 +276,7 @@ BEGIN
       progress_unix_ns, progress_ratio, progress_completed, progress_total, progress_unit, progress_stage,
       progress_message, attributes
   FROM pg_temp.run_delta
-  WHERE end_rank > 0 AND (known IS NULL OR ctid <> ALL (known));
+  WHERE ctid = ANY (fresh) AND end_rank > 0;
 
   INSERT INTO wafer_data.run_open (
       trace_id, span_id, site_id, end_rank, final_fields, start_time, start_unix_ns, end_unix_ns, last_sign_unix_ns,
@@ -293,7 +294,7 @@ BEGIN
       progress_unix_ns, progress_ratio, progress_completed, progress_total, progress_unit, progress_stage,
       progress_message, attributes
   FROM pg_temp.run_delta
-  WHERE end_rank = 0 AND (known IS NULL OR ctid <> ALL (known));
+  WHERE ctid = ANY (fresh) AND end_rank = 0;
 
   IF known IS NOT NULL THEN
     PERFORM wafer_data.join_runs(known);
