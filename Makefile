@@ -75,7 +75,7 @@ bench: setup collector ## the published figures (about 40 minutes): make bench B
 	@$(BIN)/python -m benchmarks $(BENCH)
 
 soak: setup packages collector ## faults and fuzzing at full length
-	@WAFER_TEST_SOAK=1 $(PYTEST) -q -m "postgres or collector or servers"
+	@WAFER_TEST_SOAK=1 $(PYTEST) -q tests/flow
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) receiver/native/target receiver/native/Cargo.lock build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,6 +1,6 @@
 """What decodes a request, on bytes that atheris thinks of: gzip, protobuf and JSON, all signals.
 
-`pip install atheris` (no dependency of the project), then `python -m tests.flow.faults.fuzz_otlp FOLDER -max_total_time=1800`.
+Run by `python -m tests.flow.faults.fuzz_otlp FOLDER -max_total_time=1800`.
 Anything but rows or a refusal of the receiver's own is a finding, which ends it and leaves the bytes behind; so is a row that
 PostgreSQL would not take. The folder keeps what was found interesting.
 """

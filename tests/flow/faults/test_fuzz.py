@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 @pytest.mark.slow
 @pytest.mark.servers
 @pytest.mark.timeout(2400)
-@pytest.mark.skipif(find_spec("atheris") is None, reason="the fuzzer is no dependency of the project: pip install atheris")
+@pytest.mark.skipif(find_spec("atheris") is None, reason="atheris has no wheel for this machine")
 def test_r12_bytes_of_any_kind_are_rows_or_a_refusal(tmp_path, soak):
     length_s = 1800 if soak else 60
     limits = [f"-max_total_time={length_s}", "-rss_limit_mb=1500", "-timeout=20", "-max_len=65536"]

@@ -1,6 +1,6 @@
 """Both lanes on bytes that atheris thinks of, led by the branches of the Python lane.
 
-`pip install atheris` (no dependency of the project), then `python -m tests.receiver.native.fuzz FOLDER -max_total_time=600`.
+Run by `python -m tests.receiver.native.fuzz FOLDER -max_total_time=600`.
 The folder keeps what was found interesting. A difference or a crash ends it and leaves the bytes behind.
 """
 
