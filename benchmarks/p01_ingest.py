@@ -36,6 +36,7 @@ def cases() -> list[Case]:
         for batch in (512, 4096, 64, 10, 1)
     ]
     found += [
+        Case("gRPC, 512 spans, 32 in flight", {"in_flight": 32}),
         Case("HTTP, JSON, 512 spans", {"transport": "json"}),
         Case("HTTP, gzip, 512 spans", {"transport": "http", "gzip": True, "limit": 2_500}),
         Case("gRPC, 512 spans, no runs", {"runs": "none"}),
