@@ -28,8 +28,8 @@ $$;
 
 -- Merge the deltas in `places` of pg_temp.run_delta with what is stored of their runs. Under the lock.
 --
--- The planner is told to use the keys, and which side to begin with (OFFSET 0 is a fence): its plan is kept for the session and may
--- be made while the tables are still empty.
+-- The planner is told to use the keys, and which side to begin with (OFFSET 0 is a fence), and that no other index that holds the site
+-- will do (+ 0): its plan is kept for the session and may be made while the tables are still empty.
 CREATE OR REPLACE FUNCTION wafer_data.join_runs(places tid[]) RETURNS void
 LANGUAGE plpgsql
 SET enable_seqscan = off
@@ -81,7 +81,7 @@ BEGIN
           x.attributes::text COLLATE "C",
           true
         FROM wafer_data.run x
-        WHERE (x.trace_id, x.span_id, x.site_id) = (d.trace_id, d.span_id, d.site_id) OFFSET 0
+        WHERE (x.trace_id, x.span_id, x.site_id + 0) = (d.trace_id, d.span_id, d.site_id) OFFSET 0
       ) r
     ), merged AS MATERIALIZED (
       -- The number in a filter is the field's bit in `final_fields`.
@@ -255,7 +255,7 @@ BEGIN
         WHERE (o.trace_id, o.span_id, o.site_id) = (d.trace_id, d.span_id, d.site_id) OFFSET 0
       ) OR EXISTS (
         SELECT FROM wafer_data.run r
-        WHERE (r.trace_id, r.span_id, r.site_id) = (d.trace_id, d.span_id, d.site_id) OFFSET 0
+        WHERE (r.trace_id, r.span_id, r.site_id + 0) = (d.trace_id, d.span_id, d.site_id) OFFSET 0
       ) AS joins
     FROM pg_temp.run_delta d
   ) AS message;
