@@ -102,6 +102,18 @@ async def test_what_cannot_be_read_is_refused_and_its_neighbours_are_stored(begi
     assert writer.taken == [[(0, 3)]]
 
 
+async def test_a_fault_of_the_native_lane_leaves_the_group_to_the_python_lane(writer, caplog):
+    def fault(_requests):
+        raise RuntimeError("of our own")
+
+    pipeline = Pipeline(writer, lanes.Lanes(LANES, fault), Config(writers=1), Telemetry(lambda: 0.0))
+    outcomes = await together(pipeline, [protobuf(), protobuf(first=2)])
+    await pipeline.drain(1)
+    assert [outcome.rejected for outcome in outcomes] == [0, 0]
+    assert writer.taken == [[1, 1]]
+    assert "decoded in Python" in caplog.text
+
+
 async def test_a_request_without_rows_does_not_trouble_the_store(begin, writer):
     (answer,) = await together(begin(), [Request(Signal.TRACES, Encoding.PROTOBUF, b"", 1)])
     assert answer.rejected == 0

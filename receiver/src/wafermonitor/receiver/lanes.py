@@ -48,9 +48,8 @@ class Lanes:
         others = group
         if self._compiled is not None:
             protobuf = [waiting for waiting in group if waiting.request.encoding is Encoding.PROTOBUF]
-            others = [waiting for waiting in group if waiting.request.encoding is not Encoding.PROTOBUF]
-            if protobuf:
-                self._decode_natively(self._compiled, protobuf, decoded)
+            if protobuf and _decode_natively(self._compiled, protobuf, decoded):
+                others = [waiting for waiting in group if waiting.request.encoding is not Encoding.PROTOBUF]
         items = sum(one.items for one in decoded.members)
         for index, waiting in enumerate(others):
             if items >= limit_items:
@@ -75,15 +74,21 @@ class Lanes:
             LOG.exception("a request could not be decoded for a reason of our own")
             raise ReceiverUnavailable("the receiver could not read the request; try again", FAULT_RETRY_S) from None
 
-    @staticmethod
-    def _decode_natively(compiled: Decode, group: Sequence[Waiting], decoded: Decoded) -> None:
+
+def _decode_natively(compiled: Decode, group: Sequence[Waiting], decoded: Decoded) -> bool:
+    """False after a fault of the native lane itself: the Python lane shall read these requests."""
+    try:
         block = compiled([waiting.request for waiting in group])
-        for number, (waiting, outcome) in enumerate(zip(group, block.outcomes, strict=True)):
-            items, rows, rejected, message, repaired, error = outcome
-            if error is None:
-                decoded.members.append(Member(waiting, Place(block, number), items, rows, rejected, message, repaired))
-            else:
-                decoded.refused.append((waiting, RequestRejected(error)))
+    except RuntimeError:
+        LOG.exception("the native lane failed on a group of %d requests; they are decoded in Python", len(group))
+        return False
+    for number, (waiting, outcome) in enumerate(zip(group, block.outcomes, strict=True)):
+        items, rows, rejected, message, repaired, error = outcome
+        if error is None:
+            decoded.members.append(Member(waiting, Place(block, number), items, rows, rejected, message, repaired))
+        else:
+            decoded.refused.append((waiting, RequestRejected(error)))
+    return True
 
 
 def choose(choice: str, python: Mapping[Encoding, Lane], *, takes_rows: bool) -> Lanes:
