@@ -114,7 +114,7 @@ class Writer:
                 # The lock of the runs is taken by the same message that commits: no writer can fall silent while it holds it.
                 await connection.execute(statement("merge_runs" if group.runs else "commit"))
             except BaseException:
-                with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError):
                     await connection.execute("ROLLBACK")
                 raise
 
