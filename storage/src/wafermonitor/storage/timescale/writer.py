@@ -55,7 +55,7 @@ class Writer:
         self._dictionary = Dictionary()
 
     async def write(self, batches: Sequence[Batch | Part]) -> None:
-        """Store all of `batches` in one transaction. When it returns, they are on disk as the server's settings have it."""
+        """Store all of `batches` in one transaction. When it returns, they are on disk."""
         try:
             await self._write(batches)
         except StorageUnavailable:
