@@ -34,7 +34,7 @@ def using(found):
 def test_an_unknown_backend_is_one_message(call):
     code, _, message = call("validate", "--backend", "nope")
     assert code == 2
-    assert message == "Error: collector.backends = 'nope': known: file, managed, or the path of a YAML file\n"
+    assert message == "Error: collector.backends = 'nope': known: file, kafka, managed, or the path of a YAML file\n"
 
 
 def test_a_wrong_setting_stops_the_start(call):
