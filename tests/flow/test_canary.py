@@ -24,7 +24,7 @@ WRITE = "import json, sys; from wafermonitor.deploy.canary import write; print(j
 def test_r15_canary_finds_everything_and_shows_it_to_prometheus(site: Site, soak: bool):
     (port,) = free_ports(1)
     flags = ["--api", f"http://{site.addresses.query}", "--metrics-address", f"127.0.0.1:{port}", "--json"]
-    length = "10m" if soak else "4s"
+    length = "10m" if soak else "10s"
     with subprocess.Popen(
         [*COMMAND, "--for", length, "--every", "0.5s", "--within", "30s", *flags],
         env=site.job_environment(),

@@ -51,11 +51,11 @@ def test_r02_a_database_that_is_down_costs_only_time(chain_of, soak, how):
         began_s = time.monotonic()
         for load in (behind, *direct):
             load.take(10)
+    # The backlog first: to compare all fields takes this test long, and that is not the receiver's time.
+    chain.arrived(behind, within_s=BACKLOG_S - (time.monotonic() - began_s))
     for load in direct:
         assert set(load.refusals) <= REFUSED, load.refusals
         arrived(load, chain.dsn, within_s=BACKLOG_S)
-    chain.arrived(behind, within_s=BACKLOG_S)
-    assert time.monotonic() - began_s <= BACKLOG_S
     assert (GONE, False) not in behind.refusals
     assert chain.receiver.peak_bytes <= MOST_BYTES
 

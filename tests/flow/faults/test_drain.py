@@ -14,8 +14,8 @@ from tests.servers import receiver
 
 pytestmark = [pytest.mark.postgres, pytest.mark.collector, pytest.mark.slow, pytest.mark.timeout(300)]
 
-DRAIN_S = 5.0
-"""With a store that is well; ten seconds are for one that is not."""
+DRAIN_S = 10.0
+"""What is promised; with a store that is well it is far less."""
 PER_S = 20.0
 CANCELLED = 1001
 ORDERLY = {503, 1014, GONE, CANCELLED}
