@@ -22,7 +22,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# Without it the receiver decodes in Python. Only in CI is it a must.
+# Without it the receiver decodes in Python. In CI a build that fails is a failure.
 $(NATIVE): $(STAMP) $(wildcard receiver/native/*.toml receiver/native/src/*.rs receiver/native/python/wafermonitor/*)
 	@if ! command -v cargo >/dev/null 2>&1; then echo "no cargo here: the receiver decodes in Python"; else \
 		echo "building receiver/native with $$(cargo --version) (the first time about a minute)"; \
