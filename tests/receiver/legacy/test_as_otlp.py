@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -59,6 +60,12 @@ def otlp() -> Any:
         for key, value in (identity | said).items():
             pair(added, key, value)
 
+    record_run(record)
+    return request
+
+
+def record_run(record: Callable[..., None]) -> None:
+    """A job and its subjob from start to end."""
     key, start = names.WAFER_LEGACY_IDEMPOTENCY_KEY, names.WAFER_JOB_START_TIME_UNIX_NANO
     app = {names.WAFER_LEGACY_APP_ID: APP["app_id"]}
     ended = names.WAFER_JOB_RESULT
@@ -87,7 +94,6 @@ def otlp() -> Any:
             names.WAFER_JOB_MEMORY_MAX: 100 * 1024 * 1024,
         },
     )
-    return request
 
 
 def test_rows_runs_and_digests_are_those_of_the_same_events_by_otlp():
