@@ -10,6 +10,7 @@ from tests.receiver.otlp import GOOD, as_json, spans
 from wafermonitor.receiver import lanes
 from wafermonitor.receiver.config import Config
 from wafermonitor.receiver.errors import LaneRejected, RequestRejected, StoreUnavailable
+from wafermonitor.receiver.fair_queue import Waiting
 from wafermonitor.receiver.group import Member, Place, contents, transactions
 from wafermonitor.receiver.pipeline import Pipeline
 from wafermonitor.receiver.server import LANES
@@ -141,6 +142,16 @@ async def test_a_store_that_goes_away_makes_all_of_them_wait(begin, writer):
 async def test_a_block_with_more_items_than_a_group_may_have_is_written_in_pieces(begin, writer):
     await together(begin(group_spans=20), [protobuf(10, first=100 * number) for number in range(1, 6)])
     assert writer.taken == [[(0, 2)], [(2, 4)], [(4, 5)]]
+
+
+async def test_json_goes_on_however_much_protobuf_there_is(begin, writer):
+    """Put back behind the protobuf of each group it would wait until that ends."""
+    pipeline = begin(group_spans=5)
+    json = [Request(Signal.TRACES, Encoding.JSON, as_json(spans(5, first=100 * n)), 1) for n in (1, 2)]
+    group = [Waiting(request, "f1", lambda _: None) for request in [protobuf(20), *json]]
+    decoded = pipeline.lanes.decode(group, 5)
+    assert [member.waiting for member in decoded.members] == group[:2]
+    assert decoded.rest == group[2:]
 
 
 async def test_rejected_items_are_told_as_the_python_lane_tells_them(begin, writer):

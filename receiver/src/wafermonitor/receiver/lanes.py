@@ -43,14 +43,17 @@ class Lanes:
         return "native" if self._compiled else "python"
 
     def decode(self, group: Sequence[Waiting], limit_items: int) -> Decoded:
-        """All protobuf of `group` at once where the native lane is; of the others until there are `limit_items`."""
+        """All protobuf of `group` at once where the native lane is; of the others until they have `limit_items` themselves.
+
+        However much protobuf there is, the others go on: put back each time, they would wait for as long as it comes.
+        """
         decoded = Decoded([], [], [])
         others = group
         if self._compiled is not None:
             protobuf = [waiting for waiting in group if waiting.request.encoding is Encoding.PROTOBUF]
             if protobuf and _decode_natively(self._compiled, protobuf, decoded):
                 others = [waiting for waiting in group if waiting.request.encoding is not Encoding.PROTOBUF]
-        items = sum(one.items for one in decoded.members)
+        items = 0
         for index, waiting in enumerate(others):
             if items >= limit_items:
                 decoded.rest.extend(others[index:])
