@@ -144,6 +144,32 @@ def test_one_site_may_hold_three_times_what_is_free():
     assert budget._of_site == {}
 
 
+def test_requests_without_a_byte_are_given_back_as_often_as_they_came():
+    budget = Budget(100, lambda: 7.0)
+    shares = [Hold(budget) for _ in range(3)]
+    shares[0].add(10)
+    for share in shares:
+        share.assign("f1")
+    for share in shares:
+        share.release()
+    assert budget._of_site == {}
+
+
+def test_crowded_says_nothing_once_nothing_is_held_or_arriving():
+    budget = Budget(100, lambda: 7.0)
+    budget.crowded = True
+    budget.check()
+    budget.arriving = 1
+    with pytest.raises(QueueFull):
+        budget.check()
+    budget.arriving = 0
+    with budget.hold() as share:
+        share.add(1)
+        with pytest.raises(QueueFull):
+            budget.check()
+    budget.check()
+
+
 def test_one_request_alone_may_be_as_large_as_the_queue():
     budget = Budget(100, lambda: 7.0)
     share = Hold(budget)

@@ -8,7 +8,10 @@ import pytest
 
 from tests.receiver.otlp import METHODS, Grpc, HttpProtobuf, spans
 from wafermonitor.receiver import memory
+from wafermonitor.receiver.admission import Budget
 from wafermonitor.receiver.config import MIB
+from wafermonitor.receiver.errors import QueueFull
+from wafermonitor.receiver.otlp_grpc import Readers
 from wafermonitor.receiver.transcode.protocol import Signal
 
 BODY = spans().SerializeToString()
@@ -94,3 +97,47 @@ async def test_what_is_refused_keeps_nothing(start, first, store):
         async with asyncio.timeout(10):
             while memory.used_bytes() - before > 40 * MIB:  # gRPC may keep the last one until the next
                 await asyncio.sleep(0.05)
+
+
+async def test_r08_the_next_message_is_not_refused_for_the_one_before(monkeypatch):
+    """One that needed to be read alone is there: whoever comes next begins at once, not only after the next look."""
+    used = 0
+    monkeypatch.setattr(memory, "used_bytes", lambda: used)
+    budget = Budget(96 * MIB, lambda: 1.0)
+    readers = Readers(10**12, budget)
+
+    class Context:
+        def __init__(self) -> None:
+            self.message: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+        async def read(self) -> bytes:
+            return await self.message
+
+    large, early, late = Context(), Context(), Context()
+    reading = [asyncio.create_task(readers.read(one, 10)) for one in (large, early)]
+    await asyncio.sleep(0)
+    used = 60 * MIB
+    with pytest.raises(QueueFull):
+        await reading[1]
+    with pytest.raises(QueueFull):
+        await readers.read(late, 10)
+    large.message.set_result(b"large")
+    assert await reading[0] == b"large"
+    late.message.set_result(b"small")
+    assert await readers.read(late, 10) == b"small"
+    assert not budget.arriving
+
+
+async def test_r08_what_was_crowded_is_open_again_with_the_last_answer(start, store, monkeypatch, connect):
+    receiver = await start()
+    monkeypatch.setattr(memory, "used_bytes", lambda: 10**12)
+    store.open.clear()
+    async with Grpc(receiver.grpc_address, "") as first, connect(receiver) as client:
+        waiting = asyncio.create_task(first.send(Signal.TRACES, BODY))
+        async with asyncio.timeout(10):
+            while not (receiver.budget.crowded and receiver.budget.held_bytes):
+                await asyncio.sleep(0.005)
+        assert not (await client.send(Signal.TRACES, client.encode(spans(1, first=5)))).ok
+        store.open.set()
+        assert (await waiting).ok
+        assert (await client.send(Signal.TRACES, client.encode(spans(1, first=5)))).ok

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.receiver.otlp import GOOD, Grpc, HttpJson, as_json, spans
-from wafermonitor.receiver.errors import Throttled
+from wafermonitor.receiver.errors import QueueFull, Throttled
 from wafermonitor.receiver.quota import BURST_S, MAX_SITES, Quotas
 from wafermonitor.receiver.rate import Rate
 from wafermonitor.receiver.sites import MAX_PEEK_BYTES, peek
@@ -114,6 +114,19 @@ async def test_s04_a_site_over_its_quota_is_told_when_to_come_back_and_others_ar
         assert refused.retry_info_s >= 1
         assert client.name == "grpc" or int(refused.retry_after) >= 1
         assert (await client.send(Signal.TRACES, client.encode(other))).ok
+
+
+async def test_what_is_refused_for_want_of_room_is_not_charged(start):
+    request = Request(Signal.TRACES, Encoding.PROTOBUF, spans(5).SerializeToString(), 1)
+    receiver = await start(quota_by_site={"f1": {"bytes_per_s": 1}})
+    with receiver.budget.hold() as before, receiver.budget.hold() as share:
+        before.add(receiver.budget.limit_bytes - len(request.body))
+        before.assign("f1")
+        share.add(len(request.body))
+        for _ in range(3):
+            with pytest.raises(QueueFull):
+                await receiver.pipeline.submit(request, share)
+    assert (await receiver.pipeline.submit(request)).rejected == 0
 
 
 async def test_s04_a_noisy_site_fills_its_share_of_the_queue_and_not_the_others(start, store):

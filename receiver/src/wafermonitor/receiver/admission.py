@@ -72,19 +72,21 @@ class Budget:
     """At most `limit_bytes` of requests that are not yet answered, wherever they are: arriving, waiting, or being written.
 
     One site may hold SITE_SHARE times what is free, so that there is room for others however much it sends (dynamic
-    thresholds; Choudhury and Hahne, 1998). `crowded` is set while the process itself has no room, whatever is counted here.
+    thresholds; Choudhury and Hahne, 1998). `crowded` is set while the process itself has no room, whatever is counted here; it
+    says nothing any more once nothing is held, and none of the `arriving` messages, which nobody can count yet, is left.
     """
 
     def __init__(self, limit_bytes: int, retry_s: Callable[[], float]) -> None:
         self.limit_bytes = limit_bytes
         self.held_bytes = 0
         self.crowded = False
+        self.arriving = 0
         self._of_site: dict[str, int] = {}
         self._retry_s = retry_s
 
     def check(self, number: int = 0) -> None:
         """QueueFull, with a hint, when `number` bytes more would be too many."""
-        if self.crowded or self.held_bytes + number > self.limit_bytes:
+        if (self.crowded and (self.held_bytes or self.arriving)) or self.held_bytes + number > self.limit_bytes:
             raise self.full()
 
     def full(self) -> QueueFull:
@@ -106,11 +108,11 @@ class Budget:
 
     def unassign(self, site: str, number: int) -> None:
         """They are answered."""
-        left = self._of_site[site] - number
+        left = self._of_site.get(site, 0) - number
         if left:
             self._of_site[site] = left
         else:
-            del self._of_site[site]
+            self._of_site.pop(site, None)  # gone already, where one of several requests was empty
 
     @contextmanager
     def hold(self) -> Iterator[Hold]:

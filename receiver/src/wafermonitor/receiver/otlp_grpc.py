@@ -54,7 +54,7 @@ class Readers:
     def __init__(self, limit_bytes: int, budget: Budget) -> None:
         self._limit = limit_bytes
         self._budget = budget
-        self._base = 0
+        self._base: int | None = None
         self._alone = False
         self._reading: dict[asyncio.Task[Any], None] = {}
         self._watch: asyncio.TimerHandle | None = None
@@ -64,9 +64,11 @@ class Readers:
         """The message, or grpc.aio.EOF. Raises TooSlow, or QueueFull when there is no memory for it."""
         task = asyncio.current_task()
         assert task is not None
-        if self._alone or self._budget.crowded:
+        self._budget.check()
+        if self._alone:
             raise self._budget.full()
         self._reading[task] = None
+        self._budget.arriving = len(self._reading)
         if self._watch is None:
             self._base = memory.used_bytes() - self._budget.held_bytes
             self._watch = asyncio.get_running_loop().call_later(LOOK_S, self._look)
@@ -83,12 +85,19 @@ class Readers:
             raise
         finally:
             self._reading.pop(task, None)
+            self._budget.arriving = len(self._reading)
+            if not self._reading:
+                # What was read is counted by now, or gone: who comes next is not refused for it, and measured from here on.
+                self._alone, self._base = False, None
 
     def _look(self) -> None:
         """Runs while anything is being read for longer than LOOK_S, and until there is room again."""
         used = memory.used_bytes()
         others = list(self._reading)[1:]
-        grown = used - self._budget.held_bytes - self._base > ALONE_BYTES
+        uncounted = used - self._budget.held_bytes
+        if self._base is None:
+            self._base = uncounted
+        grown = uncounted - self._base > ALONE_BYTES
         self._alone = bool(self._reading) and grown
         # While nothing else is on its way the eldest goes on whatever is in use: what is to become free of itself, otherwise?
         self._budget.crowded = used > self._limit and bool(self._budget.held_bytes or others)
@@ -150,7 +159,6 @@ class Service:
             authorize(self._token, headers.get("authorization"))
         if self._pipeline.draining:
             raise Draining("this receiver is stopping; try again")
-        self._budget.check()
         message = await self._readers.read(context, self._receive_s)
         if message is grpc.aio.EOF:  # type: ignore[attr-defined]  # the stubs do not know it
             raise RequestRejected("the call ended without a message")

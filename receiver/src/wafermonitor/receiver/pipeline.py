@@ -96,10 +96,10 @@ class Pipeline:
         if self._draining:
             raise Draining("this receiver is stopping; try again", SHORTEST_RETRY_S)
         site = sites.peek(request)
-        if self._quotas.enabled:
-            self._quotas.take(site, len(request.body))
         if share is not None:
             share.assign(site)
+        if self._quotas.enabled:  # last: what is refused for another reason is not charged
+            self._quotas.take(site, len(request.body))
         waiting = Waiting(request, site, done)
         self._open.add(waiting)
         self._open_bytes += waiting.size
