@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 from contextlib import asynccontextmanager
 
 import httpx
 import pytest
 
 from tests.receiver.otlp import METHODS, PROTOBUF, Grpc, HttpProtobuf, spans
-from wafermonitor.receiver.http1.connection import MAX_HEAD_BYTES
+from wafermonitor.receiver.http1.connection import MAX_FIELDS, MAX_HEAD_BYTES, MAX_PIPELINED
 from wafermonitor.receiver.transcode.protocol import Signal
 
 SOON = {"receive_s": 0.2}
@@ -139,6 +140,164 @@ async def test_a_request_to_upgrade_is_answered_in_http_1(start):
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
         writer.write(GOOD)
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+
+
+UPGRADE = HEAD + b"connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n"
+CHUNKED = b"transfer-encoding: chunked\r\n\r\n"
+
+
+def chunks(body: bytes, size: int = 50) -> bytes:
+    pieces = [body[begin : begin + size] for begin in range(0, len(body), size)]
+    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize("pause", [False, True], ids=["at once", "in pieces"])
+async def test_a_chunked_body_behind_a_request_to_upgrade_is_stored(start, store, pause):
+    """llhttp takes it for another protocol; answered without it, the sender would drop what was never stored."""
+    receiver = await start()
+    sent = UPGRADE + CHUNKED + chunks(BODY) + b"GET /nothing HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    async with raw(receiver) as (reader, writer):
+        for begin in range(0, len(sent), 40 if pause else len(sent)):
+            writer.write(sent[begin : begin + (40 if pause else len(sent))])
+            await asyncio.sleep(0)
+        answer = await reader.read()
+    assert re.findall(rb"HTTP/1\.1 (\d{3}) ", answer) == [b"200", b"404"]
+    assert await store.span_names() == ["span 1"]
+
+
+async def test_an_upgrade_hides_no_body_whose_end_is_unknown(start, store):
+    receiver = await start()
+    async with raw(receiver) as (reader, writer):
+        writer.write(UPGRADE + b"transfer-encoding: identity\r\n\r\n" + GOOD)
+        answer = await reader.read()
+    assert re.findall(rb"HTTP/1\.1 (\d{3}) ", answer) == [b"400"]
+    assert not await store.span_names()
+
+
+async def test_many_requests_to_upgrade_in_a_row_are_answered(start):
+    receiver = await start()
+    async with raw(receiver) as (reader, writer):
+        writer.write(b"GET /nothing HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n" * 1500)
+        for _ in range(1500):
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 404 ")
+            await reader.readuntil(b"}")
+
+
+@pytest.mark.parametrize("garbage", [b"\0\0\0", b"GET / HTTP/1.1\r\nhost x\r\n\r\n"], ids=["bytes", "header"])
+async def test_what_is_owed_is_answered_before_garbage_is_refused(start, store, garbage):
+    receiver = await start()
+    store.open.clear()
+    async with raw(receiver) as (reader, writer):
+        writer.write(GOOD)
+        await store.entered.wait()
+        writer.write(garbage + GOOD)
+        await asyncio.sleep(0.05)  # it is read while the first one waits
+        store.open.set()
+        answer = await reader.read()
+    assert re.findall(rb"HTTP/1\.1 (\d{3}) ", answer) == [b"200", b"400"]
+    assert receiver.budget.held_bytes == 0
+
+
+async def test_bytes_behind_the_last_request_of_a_connection_change_nothing(start):
+    receiver = await start()
+    async with raw(receiver) as (reader, writer):
+        writer.write(GOOD.replace(b"host: x", b"host: x\r\nconnection: close") + GOOD)
+        answer = await reader.read()
+    assert re.findall(rb"HTTP/1\.1 (\d{3}) ", answer) == [b"200"]
+
+
+async def test_trailers_say_nothing_and_have_an_end(start, store):
+    receiver = await start()
+    async with raw(receiver) as (reader, writer):
+        trailer = b"content-encoding: gzip\r\nhost: y\r\n\r\n"
+        writer.write(HEAD + CHUNKED + chunks(BODY)[:-2] + trailer)
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+        writer.write(HEAD + CHUNKED + chunks(BODY)[:-2] + b"x: ")
+        for _ in range(16):
+            writer.write(b"a" * MAX_HEAD_BYTES)
+        assert (await reader.read()).startswith(b"HTTP/1.1 431 ")
+    assert await store.span_names() == ["span 1"]
+    assert receiver.budget.held_bytes == 0
+
+
+async def test_a_header_of_too_many_fields_is_refused(start):
+    receiver = await start()
+    async with raw(receiver) as (reader, writer):
+        writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\n" + b"a:\r\n" * (MAX_FIELDS + 1) + b"\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 431 ")
+
+
+AMBIGUOUS = {
+    "both lengths": b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    "two lengths": b"content-length: 5\r\ncontent-length: 6\r\n\r\nabcdef",
+    "a list": b"content-length: 5, 5\r\n\r\nabcde",
+    "a sign": b"content-length: +5\r\n\r\nabcde",
+    "folded": b"x: a\r\n content-length: 5\r\n\r\nabcde",
+    "bare line feed": b"x: a\ncontent-length: 5\r\n\r\nabcde",
+    "bare return": b"x: a\rcontent-length: 5\r\n\r\nabcde",
+    "space before the colon": b"content-length : 5\r\n\r\nabcde",
+    "chunked is not last": b"transfer-encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
+    "chunk in hex": b"transfer-encoding: chunked\r\n\r\n0x5\r\nabcde\r\n0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("rest", AMBIGUOUS.values(), ids=AMBIGUOUS)
+async def test_what_others_may_read_in_another_way_is_refused(start, rest):
+    """Two servers that see different requests in the same bytes let one hide behind the other."""
+    receiver = await start()
+    async with raw(receiver) as (reader, writer):
+        writer.write(HEAD + rest + GOOD)
+        answer = await reader.read()
+    assert re.findall(rb"HTTP/1\.1 (\d{3}) ", answer) == [b"400"]
+
+
+async def test_a_store_that_takes_long_ends_no_connection_that_waits_for_it(start, store):
+    receiver = await start(**SOON)
+    store.open.clear()
+    async with raw(receiver) as (reader, writer):
+        writer.write(GOOD * (MAX_PIPELINED + 1) + GOOD[:-1])
+        await store.entered.wait()
+        await asyncio.sleep(0.5)  # longer than a sender may take, but it is not the sender that takes it
+        writer.write(GOOD[-1:])
+        store.open.set()
+        for _ in range(MAX_PIPELINED + 2):
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_requests_without_a_byte_at_once_are_all_answered(start, store):
+    receiver = await start()
+    store.open.clear()
+    empty = HEAD + b"content-length: 0\r\n\r\n"
+    async with raw(receiver) as (first, one), raw(receiver) as (second, two):
+        one.write(GOOD.replace(b"wafer.site.id", b"wafer.site.no") + empty)
+        two.write(empty)
+        async with asyncio.timeout(10):
+            while len(receiver.pipeline._open) < 3:
+                await asyncio.sleep(0)
+        store.open.set()
+        for reader in (first, first, second):
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+    assert receiver.budget._of_site == {}
+
+
+async def test_many_connections_at_once_do_not_get_past_the_limit(start):
+    receiver = await start(max_connections=4)
+    streams = [await asyncio.open_connection("127.0.0.1", receiver.http_port) for _ in range(4)]
+    async with asyncio.timeout(10):
+        while len(receiver._http["http_address"].connections) < 4:
+            await asyncio.sleep(0)
+    # In one turn of the loop, so that all of them are accepted in another.
+    sockets = [socket.create_connection(("127.0.0.1", receiver.http_port)) for _ in range(8)]
+    async with asyncio.timeout(10):
+        for reader, _ in streams:
+            assert await reader.read() == b""
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert len(receiver._http["http_address"].connections) <= 4
+    for one in sockets:
+        one.close()
+    for _, writer in streams:
+        writer.close()
 
 
 async def test_a_sender_that_asks_first_is_told_to_go_on_or_not(start):

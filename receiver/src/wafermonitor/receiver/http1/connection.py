@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 MAX_HEAD_BYTES = 32 * 1024
+MAX_FIELDS = 256
 MAX_PIPELINED = 8
 """Requests of one connection that wait for their answers; beyond that nothing is read."""
 MAX_UNREAD_BYTES = 1024 * 1024
@@ -88,8 +89,8 @@ class Connection(asyncio.BufferedProtocol):
     """A sender's connection. `listener` looks at `deadline` once in a while."""
 
     __slots__ = (
-        "_application", "_exchanges", "_head_bytes", "_headers", "_listener", "_parser", "_paused", "_target",
-        "_transport", "_unparsed", "_unread_until", "born", "closing", "current", "deadline", "idle_since",
+        "_again", "_application", "_exchanges", "_fields", "_head_bytes", "_headers", "_listener", "_parser", "_paused",
+        "_target", "_transport", "_unread_until", "born", "closing", "current", "deadline", "idle_since",
     )  # fmt: skip
 
     def __init__(self, listener: Listener, application: Application) -> None:
@@ -103,7 +104,8 @@ class Connection(asyncio.BufferedProtocol):
         self._head_bytes = 0
         self._paused = False
         self._unread_until = 0.0
-        self._unparsed = 0
+        self._fields = 0
+        self._again = False
         self.current: Exchange | None = None
         self.closing = False
         self.born = self.idle_since = listener.now
@@ -140,21 +142,12 @@ class Connection(asyncio.BufferedProtocol):
         self._take(self._listener.buffer[:nbytes])
 
     def _take(self, data: memoryview) -> None:
-        """Parse; bytes after a refusal that ends the connection are thrown away."""
-        if self.closing:
+        """Parse; bytes behind a request that is the connection's last are thrown away."""
+        if self.closing or (self.current is None and self._exchanges and not self._exchanges[-1].keep):
             return
-        if self.current is None:
-            self._head_bytes += len(data)
-        if self._unparsed:
-            data = self._take_unparsed(data)
+        self._head_bytes += len(data)
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            # Nobody is upgraded here: RFC 9110 7.8 lets a server answer in the old protocol. llhttp stops behind the header.
-            self._parser = httptools.HttpRequestParser(self)
-            rest = data[upgrade.args[0] :]
-            if rest:
-                self._take(rest)
+            self._feed(data)
         except httptools.HttpParserCallbackError:
             LOG.exception("an HTTP request failed in the receiver itself")
             self.abort()
@@ -163,8 +156,24 @@ class Connection(asyncio.BufferedProtocol):
             if not self.closing:
                 self._refuse(400, "the bytes are no HTTP/1.1 request")
             return
-        if self.current is None and self._head_bytes > MAX_HEAD_BYTES and not self.closing:
+        if self._head_bytes > MAX_HEAD_BYTES and not self.closing:
             self._refuse(431, f"the header is larger than {MAX_HEAD_BYTES} bytes")
+
+    def _feed(self, data: memoryview) -> None:
+        """Nobody is upgraded here: RFC 9110 7.8 lets a server answer in the old protocol. llhttp stops behind the header."""
+        while True:
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                data = data[upgrade.args[0] :]
+            else:
+                return
+            self._parser = httptools.HttpRequestParser(self)
+            if self.current is not None:
+                # The body is still to come: a parser that has read the same request without the wish reads it.
+                self._again = True
+                self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % _framing(self.current.head))
+                self._again = False
 
     def pause_writing(self) -> None:
         """The sender does not read its answers: nothing more is read of it, and the deadline runs."""
@@ -181,7 +190,10 @@ class Connection(asyncio.BufferedProtocol):
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
+        if self._again:
+            return
         self._headers = {}
+        self._fields = 0
         self._target = b""
         self.deadline = self._listener.now + self._listener.limits.receive_s
 
@@ -190,14 +202,19 @@ class Connection(asyncio.BufferedProtocol):
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header; of one that comes twice the values are joined, as RFC 9110 5.3 says."""
+        """A header; of one that comes twice the values are joined, as RFC 9110 5.3 says. Behind a body nothing counts."""
+        if self.current is not None:
+            return
+        self._fields += 1
+        if self._fields > MAX_FIELDS:
+            return
         key = name.lower().decode("latin-1")
         text = value.decode("latin-1")
         self._headers[key] = f"{self._headers[key]}, {text}" if key in self._headers else text
 
     def on_headers_complete(self) -> None:
         """The head is there. Of a connection that ends, nothing more is looked at."""
-        if self.closing:
+        if self.closing or self._again:
             return
         path, _, query = _origin_form(self._target).partition(b"?")
         length = self._headers.get("content-length")
@@ -217,31 +234,26 @@ class Connection(asyncio.BufferedProtocol):
             exchange.keep = False
             exchange.reply(self._application.malformed(400, "an HTTP/1.1 request has one Host header"))
             return
+        if self._fields > MAX_FIELDS:
+            exchange.keep = False
+            exchange.reply(self._application.malformed(431, f"the header has more than {MAX_FIELDS} fields"))
+            return
         self._application.begin(exchange)
         if "expect" in self._headers and not exchange.replied and self._transport is not None:
             self._transport.write(CONTINUE)
 
     def on_body(self, data: bytes) -> None:
         """A piece of the body; it is thrown away when the request is refused already."""
+        self._head_bytes = 0
         exchange = self.current
         if exchange is not None and exchange.body is not None:
             exchange.body.add(data)
 
     def on_message_complete(self) -> None:
-        """The request is there, unless it wants an upgrade: then its body is still to come, and llhttp does not read it."""
-        if self._parser.should_upgrade() and self.current is not None and self.current.head.length:
-            self._unparsed = self.current.head.length
+        """The request is there, unless it wants an upgrade: then its body is still to come, and `_feed` sees to it."""
+        if self._parser.should_upgrade() and self.current is not None and _framing(self.current.head):
             return
         self._complete()
-
-    def _take_unparsed(self, data: memoryview) -> memoryview:
-        """The body of a request that wanted an upgrade; what follows it is given back."""
-        body, rest = data[: self._unparsed], data[self._unparsed :]
-        self._unparsed -= len(body)
-        self.on_body(bytes(body))
-        if not self._unparsed:
-            self._complete()
-        return rest
 
     def _complete(self) -> None:
         exchange, self.current = self.current, None
@@ -296,6 +308,8 @@ class Connection(asyncio.BufferedProtocol):
             why, until = "lingers", self.deadline
         elif self._unread_until:
             why, until = "answer_not_read", self._unread_until
+        elif self._paused:
+            return None
         elif self.current is not None:
             seen = self.current.body.seen if self.current.body is not None else 0
             why, until = SLOW_BODY, self.deadline + min(seen / SLOWEST_BYTES_PER_S, LONGEST_BODY_S)
@@ -321,15 +335,20 @@ class Connection(asyncio.BufferedProtocol):
 
     def _refuse(self, status: int, words: str) -> None:
         """Answer bytes that are no request, after the answers that are owed, and close."""
-        for exchange in self._exchanges:
-            if not exchange.replied:
-                exchange.replied = True
-                self._application.gone(exchange)
-        self._exchanges.clear()
-        exchange = Exchange(self, Head("", "", "", {}, None))
-        exchange.keep, exchange.replied = False, True
-        self._exchanges.append(exchange)
-        self.send(exchange, self._application.malformed(status, words))
+        exchange, self.current = self.current, None
+        if exchange is None:
+            if self._exchanges and not self._exchanges[-1].keep:
+                return  # nothing is read behind the last request
+            exchange = Exchange(self, Head("", "", "", {}, None))
+            self._exchanges.append(exchange)
+        elif not exchange.replied:
+            self._application.gone(exchange)
+        exchange.keep = False
+        self.deadline = 0.0
+        if exchange.replied:
+            self._flush()
+        else:
+            exchange.reply(self._application.malformed(status, words))
 
     def _encoded(self, exchange: Exchange, reply: Reply) -> bytes:
         if exchange.keep and (
@@ -394,7 +413,16 @@ class Connection(asyncio.BufferedProtocol):
     def _resume(self) -> None:
         if self._paused and self._transport is not None:
             self._paused = False
+            if self.deadline:
+                self.deadline = self._listener.now + self._listener.limits.receive_s
             self._transport.resume_reading()
+
+
+def _framing(head: Head) -> bytes:
+    """The header that says where the body of `head` ends, as it was sent; empty when it has none."""
+    if "transfer-encoding" in head.headers:
+        return b"transfer-encoding: %b" % head.headers["transfer-encoding"].encode("latin-1")
+    return b"content-length: %d" % head.length if head.length else b""
 
 
 def _origin_form(target: bytes) -> bytes:

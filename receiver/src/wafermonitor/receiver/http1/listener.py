@@ -78,7 +78,8 @@ class Listener:
         """One connection more; over the limit the one goes that has had nothing to do for longest."""
         self.connections[connection] = None
         if len(self.connections) > self.limits.max_connections:
-            idle = [other for other in self.connections if other.idle and other is not connection]
+            # One that closes already makes no room twice: many may come before the loop has seen it go.
+            idle = [other for other in self.connections if other.idle and not other.closing and other is not connection]
             victim = min(idle, key=lambda other: other.idle_since, default=connection)
             self._closed("too_many")
             victim.abort()
