@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import sys
+import threading
 import time
 
 import pytest
@@ -14,6 +16,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+from wafermonitor.receiver import admission
 from wafermonitor.receiver.admission import INLINE_BYTES, MAX_GZIP_MEMBERS, Budget, Hold, authorize, gunzip, inflate, unzstd
 from wafermonitor.receiver.config import MIB
 from wafermonitor.receiver.errors import MediaRejected, QueueFull, RequestRejected, RequestTooLarge, TokenRejected
@@ -75,6 +78,21 @@ def test_a_bomb_is_refused_within_a_second():
 async def test_small_and_large_bodies_are_inflated_alike(size):
     body = bytes(range(256)) * size
     assert await inflate(gzip.compress(body, 0), "gzip", len(body)) == body
+
+
+async def test_few_large_bodies_are_inflated_at_once(monkeypatch):
+    """What comes out is counted only when it is there, so each at work may be one whole request that nobody knows of."""
+    threads = set()
+
+    def inflated(body, encoding, limit_bytes):
+        threads.add(threading.get_ident())
+        return gunzip(body, limit_bytes)
+
+    monkeypatch.setattr(admission, "inflated", inflated)
+    body = bytes(range(256)) * 4 * INLINE_BYTES
+    packed = gzip.compress(body, 0)
+    await asyncio.gather(*(inflate(packed, "gzip", len(body)) for _ in range(16)))
+    assert 0 < len(threads) <= admission.MAX_INFLATING
 
 
 async def test_an_encoding_that_is_not_bounded_is_not_read():
@@ -152,6 +170,16 @@ def test_requests_without_a_byte_are_given_back_as_often_as_they_came():
         share.assign("f1")
     for share in shares:
         share.release()
+    assert budget._of_site == {}
+
+
+def test_a_share_counts_for_its_site_once_however_often_it_is_asked_for():
+    budget = Budget(100, lambda: 7.0)
+    with budget.hold() as share:
+        share.add(50)
+        share.assign("f1")
+        share.assign("f1")
+        assert budget._of_site == {"f1": 50}
     assert budget._of_site == {}
 
 

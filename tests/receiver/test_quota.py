@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import time
 
+import httpx
 import pytest
 
 from tests.receiver.otlp import GOOD, Grpc, HttpJson, as_json, spans
@@ -116,6 +119,20 @@ async def test_s04_a_site_over_its_quota_is_told_when_to_come_back_and_others_ar
         assert (await client.send(Signal.TRACES, client.encode(other))).ok
 
 
+async def test_s04_older_bodies_fill_the_share_of_their_site_too(start, store):
+    event = {"app": {"name": "a"}, "entity": {"type": "job", "id": "0" * 31 + "1"}, "event": {"kind": "started", "at": 1.7e9}}
+    body = json.dumps({"site_id": "f1", "events": [event]}).encode()
+    receiver = await start(max_request_bytes=4096, queue_bytes=4096)
+    store.open.clear()
+    async with httpx.AsyncClient(base_url=f"http://{receiver.http_address}") as client:
+        first = asyncio.create_task(client.post("/v1/event", content=body, headers={"content-type": "application/json"}))
+        await store.entered.wait()
+        assert receiver.budget._of_site == {"f1": len(body)}
+        store.open.set()
+        assert (await first).status_code == 200
+    assert receiver.budget._of_site == {}
+
+
 async def test_what_is_refused_for_want_of_room_is_not_charged(start):
     request = Request(Signal.TRACES, Encoding.PROTOBUF, spans(5).SerializeToString(), 1)
     receiver = await start(quota_by_site={"f1": {"bytes_per_s": 1}})
@@ -137,8 +154,6 @@ async def test_s04_a_noisy_site_fills_its_share_of_the_queue_and_not_the_others(
     quiet.resource_spans[0].resource.attributes[0].value.string_value = "quiet"
     outcomes = []
     async with Grpc(receiver.grpc_address, "") as noisy, HttpJson("", receiver.http_address) as client:
-        import asyncio
-
         tasks = [
             asyncio.create_task(noisy.send(Signal.TRACES, spans(50, first=100 * n).SerializeToString())) for n in range(40)
         ]

@@ -10,6 +10,7 @@ import asyncio
 import hmac
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from isal import isal_zlib
@@ -26,10 +27,13 @@ MAX_GZIP_MEMBERS = 64
 """Concatenated gzip members of one body; nobody needs more, and each costs the sender 20 bytes only."""
 INLINE_BYTES = 32 * 1024
 """Compressed bodies up to this size are inflated in the loop; a thread costs more than they do."""
+MAX_INFLATING = 2
+"""What comes out is counted only when it is there: each of these may be a whole request that nobody knows of yet."""
 ZSTD_WINDOW_LOG = 23
 """8 MiB, the window that RFC 9659 asks of HTTP receivers; a larger one is memory that the sender chooses."""
 ENCODINGS = ("gzip", "zstd", "identity")
 GZIP_MAGIC = b"\x1f\x8b"
+_THREADS = ThreadPoolExecutor(MAX_INFLATING, thread_name_prefix="inflate")
 SITE_SHARE = 3
 """One site alone may fill three quarters of the queue; two together six sevenths."""
 
@@ -55,7 +59,9 @@ class Hold:
         self.held_bytes -= number
 
     def assign(self, site: str) -> None:
-        """What is held counts for `site` from now on; QueueFull when the site holds more than its share already."""
+        """What is held counts for `site` from now on, once; QueueFull when the site holds more than its share already."""
+        if self._site is not None:
+            return
         self._budget.assign(site, self.held_bytes)
         self._site = site
 
@@ -142,7 +148,7 @@ async def inflate(body: bytes, encoding: str, limit_bytes: int) -> bytes:
     """The body as its Content-Encoding says, at most `limit_bytes` long."""
     if len(body) <= INLINE_BYTES:
         return inflated(body, encoding, limit_bytes)
-    return await asyncio.to_thread(inflated, body, encoding, limit_bytes)
+    return await asyncio.get_running_loop().run_in_executor(_THREADS, inflated, body, encoding, limit_bytes)
 
 
 def inflated(body: bytes, encoding: str, limit_bytes: int) -> bytes:

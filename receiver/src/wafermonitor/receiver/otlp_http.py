@@ -222,7 +222,7 @@ class Application:
             if intake.handler is not None:
                 reply = await intake.handler(Call(exchange.head, body, time.time_ns()))
             elif intake.encoding is Encoding.EVENTS:
-                reply = await self._older_reply(Request(intake.signal, intake.encoding, body, time.time_ns()))
+                reply = await self._older_reply(Request(intake.signal, intake.encoding, body, time.time_ns()), intake.share)
             else:
                 self._export(exchange, intake, body)
                 return
@@ -235,8 +235,8 @@ class Application:
             intake.share.release()
             exchange.reply(reply)
 
-    async def _older_reply(self, request: Request) -> Reply:
-        done = await self._older.handle(request)
+    async def _older_reply(self, request: Request, share: Hold) -> Reply:
+        done = await self._older.handle(request, share)
         self._telemetry.answered("http", request.encoding.value, done.error)
         if done.error is None:
             return Reply(done.status, MEDIA_OF[request.encoding], done.body)

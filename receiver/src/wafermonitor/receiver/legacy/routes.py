@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from wafermonitor.receiver.admission import Hold
 from wafermonitor.receiver.answers import Answer
 from wafermonitor.receiver.errors import ReceiverError, RequestRejected
 from wafermonitor.receiver.legacy import bodies
@@ -32,7 +33,7 @@ INLINE_BYTES = 32 * 1024
 """Bodies up to this size are read in the loop; a thread costs more than they do."""
 HTTP_OK, HTTP_BAD = 200, 400
 
-Submit = Callable[[Request], Awaitable[Answer]]
+Submit = Callable[[Request, Hold], Awaitable[Answer]]
 
 
 class Reply(NamedTuple):
@@ -49,35 +50,35 @@ class Routes:
     def __init__(self, submit: Submit) -> None:
         self._submit = submit
 
-    async def handle(self, request: Request) -> Reply:
-        """Store what is good in a body. Whatever is wrong is in the reply; nothing is raised but what is a defect."""
+    async def handle(self, request: Request, share: Hold) -> Reply:
+        """Store what is good in a body, held by `share`. Whatever is wrong is in the reply; only defects are raised."""
         try:
             submission = await _apart(request, bodies.read, request.body)
         except RequestRejected as error:
             return refuse(error)
         try:
-            refused = await self._store(submission, request)
+            refused = await self._store(submission, request, share)
         except ReceiverError as error:
             return await self._failed(submission, request, error)
         return _done(submission, refused)
 
-    async def _store(self, submission: Submission, request: Request) -> dict[int, str]:
+    async def _store(self, submission: Submission, request: Request, share: Hold) -> dict[int, str]:
         """Commit; the events that are refused for good, by place, with the reason."""
-        answer = await self._submit(request)
+        answer = await self._submit(request, share)
         if not answer.rejected:
             return {}
         refused = await _refusals(submission, request)
         if answer.rejected > len(refused):
             # The store refused rows that nobody foresaw. Sending halves again finds them; what is stored is not stored twice.
             places = [place for place in range(len(submission.items)) if place not in refused]
-            for place in await self._guilty(submission, places, request):
+            for place in await self._guilty(submission, places, request, share):
                 refused[place] = "the store refuses this event for good"
         return refused
 
-    async def _guilty(self, submission: Submission, places: Sequence[int], request: Request) -> list[int]:
+    async def _guilty(self, submission: Submission, places: Sequence[int], request: Request, share: Hold) -> list[int]:
         body = submission.body([submission.items[place] for place in places])
         try:
-            rejected = (await self._submit(request._replace(body=body))).rejected
+            rejected = (await self._submit(request._replace(body=body), share)).rejected
         except RequestRejected:
             rejected = len(places)
         if not rejected:
@@ -86,7 +87,7 @@ class Routes:
             return list(places)
         middle = len(places) // 2
         halves = places[:middle], places[middle:]
-        return [place for half in halves for place in await self._guilty(submission, half, request)]
+        return [place for half in halves for place in await self._guilty(submission, half, request, share)]
 
     async def _failed(self, submission: Submission, request: Request, error: ReceiverError) -> Reply:
         """The whole body could not be committed: which of its events are worth another try."""
