@@ -10,8 +10,8 @@ use foldhash::fast::RandomState;
 use crate::encoder::RowEncoder;
 use crate::marks::Marks;
 use crate::records::{Block, DeadLetter, Ends, Outcome, Scope, Signal, keep};
-use crate::reject::Reject;
-use crate::request::{Group, groups};
+use crate::reject::{MAX_ENTRIES, Reject};
+use crate::request::{Group, Refused, groups};
 use crate::sender::{self, Sender, UNSET_SITE};
 use crate::value::Attributes;
 
@@ -31,7 +31,7 @@ pub struct Request<'a> {
     pub received_ns: i64,
 }
 
-/// Decode requests to rows in `encoder`'s format.
+/// Decode requests to rows in `encoder`'s format: all of them, or the first ones when those have `MAX_ENTRIES` rows already.
 pub fn decode<E: RowEncoder>(requests: &[Request<'_>], encoder: &E) -> Block {
     let mut decoder = Decoder::new(encoder);
     decoder.block.ends.push(Ends::default());
@@ -39,6 +39,9 @@ pub fn decode<E: RowEncoder>(requests: &[Request<'_>], encoder: &E) -> Block {
     decoder.block.arena.reserve(requests.iter().map(|request| request.body.len()).sum::<usize>() * 2);
     for request in requests {
         decoder.request(*request);
+        if decoder.rows >= MAX_ENTRIES {
+            break;
+        }
     }
     decoder.block
 }
@@ -91,6 +94,7 @@ pub struct Decoder<'a, 'e, E> {
     reasons: Vec<(String, usize)>,
     reason_of: Map<String, usize>,
     repaired: usize,
+    rows: usize,
     signal: Signal,
 }
 
@@ -111,6 +115,7 @@ impl<'a, 'e, E: RowEncoder> Decoder<'a, 'e, E> {
             reasons: Vec::new(),
             reason_of: Map::default(),
             repaired: 0,
+            rows: 0,
             signal: Signal::Traces,
         }
     }
@@ -122,8 +127,13 @@ impl<'a, 'e, E: RowEncoder> Decoder<'a, 'e, E> {
         self.reasons.clear();
         self.reason_of.clear();
         let mut outcome = Outcome::default();
-        match groups(request.body) {
-            Err(_) => outcome.error = Some(format!("the body is no protobuf export request for {}", request.signal.name())),
+        match groups(request.body, request.signal) {
+            Err(Refused::TooMany) => {
+                outcome.error = Some(format!("the request has more than {MAX_ENTRIES} entries; send smaller ones"));
+            }
+            Err(Refused::Malformed) => {
+                outcome.error = Some(format!("the body is no protobuf export request for {}", request.signal.name()));
+            }
             Ok(groups) => {
                 for group in groups {
                     self.group(group, request.received_ns);
@@ -131,6 +141,7 @@ impl<'a, 'e, E: RowEncoder> Decoder<'a, 'e, E> {
                 self.tell(before, &mut outcome);
             }
         }
+        self.rows += outcome.rows;
         self.block.outcomes.push(outcome);
         let ends = self.block.end();
         self.block.ends.push(ends);

@@ -1,6 +1,6 @@
 //! One OTLP metric → one row per data point, all five kinds.
 
-use crate::decode::{Context, Decoder, position};
+use crate::decode::{Context, Decoder, MAX_ITEM_BYTES, position};
 use crate::digest::digest;
 use crate::encoder::{PointRow, RowEncoder};
 use crate::marks::Marks;
@@ -149,6 +149,11 @@ impl<'a, E: RowEncoder> Decoder<'a, '_, E> {
         self.series_of.insert(key, number);
         number
     }
+}
+
+/// How many data points a metric has; none when it cannot be read.
+pub(crate) fn number(raw: &[u8]) -> usize {
+    if raw.len() > MAX_ITEM_BYTES { 0 } else { read(raw).map_or(0, |metric| metric.points.len()) }
 }
 
 fn read(raw: &[u8]) -> Result<Metric<'_>, Malformed> {

@@ -108,6 +108,9 @@ pub fn optional_id<const N: usize>(raw: &[u8], name: &str) -> Result<Option<[u8;
 /// How many events, links, buckets or quantiles one item may have.
 pub const MAX_PARTS: usize = 65_536;
 
+/// Resources, scopes, items and data points of one request: two bytes on the wire can become three hundred.
+pub const MAX_ENTRIES: usize = 262_144;
+
 /// At most `MAX_PARTS` of something: two bytes on the wire can become sixty in a row.
 ///
 /// # Errors

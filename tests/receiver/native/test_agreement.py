@@ -17,7 +17,7 @@ from tests.receiver.native.compared import assert_agree, request, taken_apart
 from tests.receiver.native.generated import START_NS, Generator, double, fixed64, lengthy
 from tests.receiver.otlp import GOOD, REQUESTS, last_item, logs, metrics, spans, text
 from tests.receiver.test_lanes import log_requests, metric_requests, span_requests
-from wafermonitor.receiver.transcode.policies import MAX_DEPTH, MAX_ITEM_BYTES, MAX_PARTS, MAX_SAMPLE_BYTES
+from wafermonitor.receiver.transcode.policies import MAX_DEPTH, MAX_ENTRIES, MAX_ITEM_BYTES, MAX_PARTS, MAX_SAMPLE_BYTES
 from wafermonitor.receiver.transcode.protocol import Signal
 from wafermonitor.semconv import attributes, events
 from wafermonitor.semconv import attributes as names
@@ -136,6 +136,21 @@ def test_on_as_many_parts_as_an_item_may_have_and_one_more(decode, over):
     ]:
         (batch,) = agree(decode, (signal, body.SerializeToString()))
         assert (batch.items, len(batch.dead)) == ((0, 1) if over else (1, 0))
+
+
+@pytest.mark.parametrize("signal", list(Signal))
+def test_on_a_request_with_more_entries_than_it_may_have(decode, signal):
+    point = lengthy(5, b"\x0a\x00" * (MAX_ENTRIES - 2))
+    items = lengthy(2, point) if signal is Signal.METRICS else b"\x12\x00" * (MAX_ENTRIES - 1)
+    (batch,) = agree(decode, (signal, lengthy(1, lengthy(2, items))))
+    assert not batch.items + len(batch.dead)
+
+
+def test_a_block_ends_with_the_request_that_fills_it(decode):
+    """The rest is decoded in its turn, so that small bodies of tiny items cannot fill the memory together."""
+    body = lengthy(1, lengthy(2, b"\x12\x00" * (MAX_ENTRIES // 2)))
+    block = decode([request(Signal.LOGS, body, RECEIVED_NS)] * 9)
+    assert [outcome[0] for outcome in block.outcomes] == [MAX_ENTRIES // 2] * 2
 
 
 def test_on_items_above_the_limit_and_their_samples(decode):

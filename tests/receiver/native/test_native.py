@@ -34,7 +34,10 @@ def test_its_limits_are_those_of_the_policies(repository):
 
     source = "".join(path.read_text() for path in sorted((repository / "receiver/native/src").glob("*.rs")))
     found = dict(re.findall(r"pub const (MAX_[A-Z_]+): (?:usize|u32) = ([0-9_* ]+);", source))
-    expected = {name: getattr(policies, name) for name in ("MAX_DEPTH", "MAX_ITEM_BYTES", "MAX_PARTS", "MAX_SAMPLE_BYTES")}
+    expected = {
+        name: getattr(policies, name)
+        for name in ("MAX_DEPTH", "MAX_ENTRIES", "MAX_ITEM_BYTES", "MAX_PARTS", "MAX_SAMPLE_BYTES")
+    }
     numbers = {}
     for name, product in found.items():
         numbers[name] = 1

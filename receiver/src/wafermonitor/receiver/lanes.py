@@ -85,7 +85,9 @@ def _decode_natively(compiled: Decode, group: Sequence[Waiting], decoded: Decode
     except RuntimeError:
         LOG.exception("the native lane failed on a group of %d requests; they are decoded in Python", len(group))
         return False
-    for number, (waiting, outcome) in enumerate(zip(group, block.outcomes, strict=True)):
+    outcomes = block.outcomes
+    decoded.rest.extend(group[len(outcomes) :])
+    for number, (waiting, outcome) in enumerate(zip(group, outcomes, strict=False)):
         items, rows, rejected, message, repaired, error = outcome
         if error is None:
             decoded.members.append(Member(waiting, Place(block, number), items, rows, rejected, message, repaired))

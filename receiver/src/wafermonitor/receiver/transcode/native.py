@@ -15,7 +15,8 @@ from wafermonitor.storage.protocol import Block
 LOG = logging.getLogger(__name__)
 
 Decode = Callable[[Sequence[Request]], Block]
-"""Decodes protobuf requests; one outcome for each, in the same order. Thread-safe, and no body makes it fail."""
+"""Decodes protobuf requests; an outcome for each of the first ones, in the same order, and for all unless these have
+policies.MAX_ENTRIES rows already. Thread-safe, and no body makes it fail."""
 
 
 def load() -> Decode | None:

@@ -13,7 +13,17 @@ from typing import Any, NamedTuple
 
 from wafermonitor.receiver.errors import ItemRejected
 from wafermonitor.receiver.transcode.assembly import Assembly, Sender
-from wafermonitor.receiver.transcode.policies import Marks, canonical, count, digest, enum, finite, instant, parts
+from wafermonitor.receiver.transcode.policies import (
+    MAX_ITEM_BYTES,
+    Marks,
+    canonical,
+    count,
+    digest,
+    enum,
+    finite,
+    instant,
+    parts,
+)
 from wafermonitor.receiver.transcode.wire import Wire
 from wafermonitor.runs.records import MetricPoint, Scope, Series
 
@@ -59,6 +69,17 @@ def add_metric(assembly: Assembly, raw: Any, marks: Marks, sender: Sender, scope
     )
     for point in data.data_points or ():
         assembly.isolate(_add_point, sender.origin.site, point, metric)
+
+
+def number_of_points(wire: Wire, raw: Any) -> int:
+    """Of a raw metric; 0 when it cannot be read."""
+    if len(raw) > MAX_ITEM_BYTES:
+        return 0
+    try:
+        found = wire.metric_data(wire.item("metric", raw, set()))
+    except ItemRejected:
+        return 0
+    return 0 if found is None else len(found[1].data_points or ())
 
 
 def _add_point(assembly: Assembly, raw: Any, marks: Marks, metric: _Metric) -> None:

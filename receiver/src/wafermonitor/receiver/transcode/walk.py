@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from wafermonitor.receiver.errors import ItemRejected
+from wafermonitor.receiver.errors import ItemRejected, RequestRejected
 from wafermonitor.receiver.transcode.assembly import Assembly, Sender
 from wafermonitor.receiver.transcode.logs import add_log
-from wafermonitor.receiver.transcode.points import add_metric
+from wafermonitor.receiver.transcode.points import add_metric, number_of_points
+from wafermonitor.receiver.transcode.policies import MAX_ENTRIES
 from wafermonitor.receiver.transcode.protocol import Request, Signal, Transcoded
 from wafermonitor.receiver.transcode.spans import add_span
 from wafermonitor.receiver.transcode.wire import Wire
@@ -33,10 +34,16 @@ _PATHS = {
 
 
 def transcode(request: Request, groups: Iterable[Any] | None, wire: Wire) -> Transcoded:
-    """The request's rows. A resource or scope that cannot be read condemns the items under it, and only those."""
+    """The request's rows. A resource or scope that cannot be read condemns the items under it, and only those.
+
+    RequestRejected for more than MAX_ENTRIES.
+    """
     assembly = Assembly(request, wire)
     path = _PATHS[request.signal]
-    for group in groups or ():
+    groups = list(groups or ())
+    if len(request.body) > 2 * MAX_ENTRIES and _entries(path, groups, wire) > MAX_ENTRIES:
+        raise RequestRejected(f"the request has more than {MAX_ENTRIES} entries; send smaller ones")
+    for group in groups:
         scoped_groups = getattr(group, path.scoped) or ()
         try:
             sender = assembly.sender(group.resource)
@@ -46,6 +53,19 @@ def transcode(request: Request, groups: Iterable[Any] | None, wire: Wire) -> Tra
         for scoped in scoped_groups:
             _scoped(assembly, path, sender, scoped)
     return assembly.transcoded()
+
+
+def _entries(path: _Path, groups: Iterable[Any], wire: Wire) -> int:
+    """Resources, scopes, items and data points; none of these has less than two bytes."""
+    number = 0
+    for group in groups:
+        number += 1
+        for scoped in getattr(group, path.scoped) or ():
+            items = getattr(scoped, path.items) or ()
+            number += 1 + len(items)
+            if path.add is add_metric:
+                number += sum(number_of_points(wire, raw) for raw in items)
+    return number
 
 
 def _scoped(assembly: Assembly, path: _Path, sender: Sender, scoped: Any) -> None:
