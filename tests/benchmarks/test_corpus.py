@@ -9,6 +9,8 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 from benchmarks import corpus
 from wafermonitor.semconv import attributes as names
 
+pytestmark = pytest.mark.slow
+
 NOW_NS = 1_790_000_000_000_000_000
 
 

@@ -10,6 +10,8 @@ import pytest
 from benchmarks.http_sender import HttpSender
 from benchmarks.supply import Answer, Log, Pace
 
+pytestmark = pytest.mark.slow
+
 BODY = b"x" * 300_000
 
 

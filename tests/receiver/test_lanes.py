@@ -21,6 +21,8 @@ from wafermonitor.runs.lifecycle import RUN_EVENTS
 from wafermonitor.semconv import attributes as names
 from wafermonitor.semconv import events
 
+pytestmark = pytest.mark.slow
+
 RECEIVED_NS = START_NS + 10**12
 LANES = {Encoding.PROTOBUF: protobuf_lane.Lane(), Encoding.JSON: json_lane.Lane()}
 FEW = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))

@@ -16,6 +16,8 @@ from wafermonitor.receiver.transcode.protocol import Encoding, Request, Signal
 from wafermonitor.receiver.transcode.python import Lane
 from wafermonitor.runs.records import Batch
 
+pytestmark = pytest.mark.slow
+
 
 def decoded(signal: Signal, request: Any) -> Batch:
     return Lane().transcode(Request(signal, Encoding.PROTOBUF, request.SerializeToString(), RECEIVED_NS)).batch

@@ -21,6 +21,8 @@ from wafermonitor.runs.state import State
 from wafermonitor.storage.errors import StorageRejected, StorageUnavailable
 from wafermonitor.storage.protocol import LogQuery, RunQuery
 
+pytestmark = pytest.mark.slow
+
 HEADERS = {"content-type": JSON}
 
 

@@ -23,6 +23,8 @@ from wafermonitor.semconv import attributes, events
 from wafermonitor.semconv import attributes as names
 from wafermonitor.storage.timescale import rows
 
+pytestmark = pytest.mark.slow
+
 RECEIVED_NS = START_NS + 10**12
 SEEDS = 60
 MUTATED = 120
