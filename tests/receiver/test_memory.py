@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tests.receiver.otlp import METHODS, Grpc, HttpProtobuf, spans
-from wafermonitor.receiver import memory
+from wafermonitor.receiver import memory, otlp_grpc
 from wafermonitor.receiver.admission import Budget
 from wafermonitor.receiver.config import MIB
 from wafermonitor.receiver.errors import QueueFull
@@ -35,6 +35,16 @@ class Open:
     async def code(self) -> int:
         async with asyncio.timeout(10):
             return (await self._call.code()).value[0]
+
+
+class Context:
+    """A call as `Readers` sees it, whose message comes when the test says so."""
+
+    def __init__(self) -> None:
+        self.message: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    async def read(self) -> bytes:
+        return await self.message
 
 
 def test_what_is_in_use_is_seen_at_once_and_goes_down_again():
@@ -106,13 +116,6 @@ async def test_r08_the_next_message_is_not_refused_for_the_one_before(monkeypatc
     budget = Budget(96 * MIB, lambda: 1.0)
     readers = Readers(10**12, budget)
 
-    class Context:
-        def __init__(self) -> None:
-            self.message: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-
-        async def read(self) -> bytes:
-            return await self.message
-
     large, early, late = Context(), Context(), Context()
     reading = [asyncio.create_task(readers.read(one, 10)) for one in (large, early)]
     await asyncio.sleep(0)
@@ -126,6 +129,32 @@ async def test_r08_the_next_message_is_not_refused_for_the_one_before(monkeypatc
     late.message.set_result(b"small")
     assert await readers.read(late, 10) == b"small"
     assert not budget.arriving
+
+
+async def test_r08_what_others_take_over_time_is_not_laid_on_small_messages(monkeypatch):
+    """Under load some message is being read at all times: memory is measured from when the eldest of them began."""
+    used = 0
+    monkeypatch.setattr(memory, "used_bytes", lambda: used)
+    monkeypatch.setattr(otlp_grpc, "LOOK_S", 100)
+    readers = Readers(10**12, Budget(96 * MIB, lambda: 1.0))
+    contexts = [Context() for _ in range(8)]
+    reading = []
+    for number, context in enumerate(contexts):
+        reading.append(asyncio.create_task(readers.read(context, 10)))
+        await asyncio.sleep(0)
+        used += 20 * MIB
+        readers._look()
+        if number:
+            contexts[number - 1].message.set_result(b"small")
+            assert await reading[number - 1] == b"small"
+    used += 60 * MIB
+    second = asyncio.create_task(readers.read(Context(), 10))
+    await asyncio.sleep(0)
+    readers._look()
+    with pytest.raises(QueueFull):
+        await second
+    contexts[-1].message.set_result(b"large")
+    assert await reading[-1] == b"large"
 
 
 async def test_r08_what_was_crowded_is_open_again_with_the_last_answer(start, store, monkeypatch, connect):

@@ -46,17 +46,17 @@ Export = Callable[[Any, Any], Awaitable[bytes]]
 class Readers:
     """Messages that are being read. Nobody is told how large they are, so the memory they take is watched.
 
-    gRPC needs three times a message's size while it hands it over. So a large message is read alone: when memory grows by more
-    than ALONE_BYTES while several are read, all but the eldest are refused, and so are new ones until it is there. While more
-    than `limit_bytes` are in use nothing is read at all.
+    gRPC needs three times a message's size while it hands it over. So a large message is read alone: when memory has grown by
+    more than ALONE_BYTES since the eldest began, all but it are refused, and so are new ones until it is there. While more than
+    `limit_bytes` are in use nothing else is read at all.
     """
 
     def __init__(self, limit_bytes: int, budget: Budget) -> None:
         self._limit = limit_bytes
         self._budget = budget
-        self._base: int | None = None
+        self._level = 0
         self._alone = False
-        self._reading: dict[asyncio.Task[Any], None] = {}
+        self._reading: dict[asyncio.Task[Any], int] = {}
         self._watch: asyncio.TimerHandle | None = None
         self._crowded: set[asyncio.Task[Any]] = set()
 
@@ -67,11 +67,11 @@ class Readers:
         self._budget.check()
         if self._alone:
             raise self._budget.full()
-        self._reading[task] = None
-        self._budget.arriving = len(self._reading)
         if self._watch is None:
-            self._base = memory.used_bytes() - self._budget.held_bytes
+            self._level = memory.used_bytes() - self._budget.held_bytes
             self._watch = asyncio.get_running_loop().call_later(LOOK_S, self._look)
+        self._reading[task] = self._level
+        self._budget.arriving = len(self._reading)
         try:
             async with asyncio.timeout(timeout_s):
                 return await context.read()
@@ -87,18 +87,14 @@ class Readers:
             self._reading.pop(task, None)
             self._budget.arriving = len(self._reading)
             if not self._reading:
-                # What was read is counted by now, or gone: who comes next is not refused for it, and measured from here on.
-                self._alone, self._base = False, None
+                self._alone = False  # what was read is counted by now, or gone: who comes next is not refused for it
 
     def _look(self) -> None:
         """Runs while anything is being read for longer than LOOK_S, and until there is room again."""
         used = memory.used_bytes()
         others = list(self._reading)[1:]
-        uncounted = used - self._budget.held_bytes
-        if self._base is None:
-            self._base = uncounted
-        grown = uncounted - self._base > ALONE_BYTES
-        self._alone = bool(self._reading) and grown
+        self._level = used - self._budget.held_bytes
+        self._alone = self._level - next(iter(self._reading.values()), self._level) > ALONE_BYTES
         # While nothing else is on its way the eldest goes on whatever is in use: what is to become free of itself, otherwise?
         self._budget.crowded = used > self._limit and bool(self._budget.held_bytes or others)
         if self._alone or self._budget.crowded:
