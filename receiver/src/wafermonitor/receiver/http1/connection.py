@@ -157,7 +157,10 @@ class Connection(asyncio.BufferedProtocol):
                 self._refuse(400, "the bytes are no HTTP/1.1 request")
             return
         if self._head_bytes > MAX_HEAD_BYTES and not self.closing:
-            self._refuse(431, f"the header is larger than {MAX_HEAD_BYTES} bytes")
+            if self.current is None:
+                self._refuse(431, f"the header is larger than {MAX_HEAD_BYTES} bytes")
+            else:
+                self._refuse(400, f"a chunk's size or the trailers are larger than {MAX_HEAD_BYTES} bytes")
 
     def _feed(self, data: memoryview) -> None:
         """Nobody is upgraded here: RFC 9110 7.8 lets a server answer in the old protocol. llhttp stops behind the header."""
