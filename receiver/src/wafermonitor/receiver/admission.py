@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 from isal import isal_zlib
 
@@ -164,43 +165,43 @@ def inflated(body: bytes, encoding: str, limit_bytes: int) -> bytes:
 
 def gunzip(body: bytes, limit_bytes: int) -> bytes:
     """Inflate one or several gzip members. RequestTooLarge beyond the limit, RequestRejected for what is no gzip."""
-    pieces: list[bytes] = []
-    room = limit_bytes
-    for _ in range(MAX_GZIP_MEMBERS):
-        member = isal_zlib.decompressobj(wbits=GZIP_WINDOW)
-        try:
-            piece = member.decompress(body, room + 1)
-        except isal_zlib.error:  # type: ignore[misc]  # the stub takes the class for an instance
-            raise RequestRejected("the body is not valid gzip") from None
-        room -= len(piece)
-        if room < 0:
-            raise too_large(limit_bytes)
-        if not member.eof:
-            raise RequestRejected("the gzip body ends in the middle")
-        pieces.append(piece)
-        body = member.unused_data
-        if not body:
-            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-    raise RequestRejected(f"the gzip body has more than {MAX_GZIP_MEMBERS} members")
+
+    def member() -> Any:
+        return isal_zlib.decompressobj(wbits=GZIP_WINDOW)
+
+    try:
+        return _inflate(body, limit_bytes, member, ("gzip", "members"))
+    except isal_zlib.error:  # type: ignore[misc]  # the stub takes the class for an instance
+        raise RequestRejected("the body is not valid gzip") from None
 
 
 def unzstd(body: bytes, limit_bytes: int) -> bytes:
     """Inflate one or several zstd frames. RequestTooLarge beyond the limit, RequestRejected for what is no zstd."""
+
+    def frame() -> Any:
+        return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: ZSTD_WINDOW_LOG})
+
+    try:
+        return _inflate(body, limit_bytes, frame, ("zstd", "frames"))
+    except zstd.ZstdError:
+        raise RequestRejected("the body is not valid zstd, or needs a window above 8 MiB") from None
+
+
+def _inflate(body: bytes, limit_bytes: int, part: Callable[[], Any], words: tuple[str, str]) -> bytes:
+    """All parts of `body`, each through a decompressor of its own: no more than the limit and one byte is ever made."""
+    encoding, parts = words
     pieces: list[bytes] = []
     room = limit_bytes
     for _ in range(MAX_GZIP_MEMBERS):
-        frame = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: ZSTD_WINDOW_LOG})
-        try:
-            piece = frame.decompress(body, max_length=room + 1)
-        except zstd.ZstdError:
-            raise RequestRejected("the body is not valid zstd, or needs a window above 8 MiB") from None
+        inflating = part()
+        piece = inflating.decompress(body, room + 1)
         room -= len(piece)
         if room < 0:
             raise too_large(limit_bytes)
-        if not frame.eof:
-            raise RequestRejected("the zstd body ends in the middle")
+        if not inflating.eof:
+            raise RequestRejected(f"the {encoding} body ends in the middle")
         pieces.append(piece)
-        body = frame.unused_data
+        body = inflating.unused_data
         if not body:
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-    raise RequestRejected(f"the zstd body has more than {MAX_GZIP_MEMBERS} frames")
+    raise RequestRejected(f"the {encoding} body has more than {MAX_GZIP_MEMBERS} {parts}")
