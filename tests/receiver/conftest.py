@@ -99,3 +99,14 @@ def postgres() -> Iterator[server.Server]:
     running = server.start()
     yield running
     running.stop()
+
+
+@pytest.fixture
+def durable() -> Iterator[server.Server]:
+    """A PostgreSQL of its own, with fsync, for tests that kill it."""
+    why = server.missing()
+    if why is not None:
+        pytest.skip(why)
+    running = server.start(settings={"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"})
+    yield running
+    running.stop()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
@@ -22,17 +22,6 @@ pytestmark = pytest.mark.postgres
 SPANS = 20
 RETRY_S = 0.05
 KILLS = 3
-
-
-@pytest.fixture
-def durable() -> Iterator[server.Server]:
-    """A PostgreSQL of its own, with fsync, for tests that kill it."""
-    why = server.missing()
-    if why is not None:
-        pytest.skip(why)
-    running = server.start(settings={"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"})
-    yield running
-    running.stop()
 
 
 @pytest.fixture

@@ -161,38 +161,29 @@ async def test_poison_among_good_ones_is_kept_and_the_rest_is_stored(postgres, t
     assert receiver.log.count("can never be stored, a dead letter") == 3
 
 
-async def test_a_database_that_is_killed_and_comes_back_costs_only_time(topics, receiver_of):
-    why = server.missing()
-    if why is not None:
-        pytest.skip(why)
-    durable = await asyncio.to_thread(
-        server.start, settings={"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
-    )
-    try:
-        dsn = durable.migrated()
-        receiver = await asyncio.to_thread(receiver_of, dsn, **topics.environment)
-        load = Load(topics)
-        async with load.running():
-            await more(durable, dsn, 100)
-            await asyncio.to_thread(durable.kill)
-            await until(lambda: measure(receiver, "retries_total") > 0, "messages that are tried again")
-            began = time.monotonic()
-            assert await asyncio.to_thread(receiver.stop) == 0
-            assert time.monotonic() - began < 5  # there is nothing to wait for
-            await asyncio.to_thread(durable.restart)
-            await asyncio.to_thread(receiver.start)
-            await more(durable, dsn, 100)
-            await asyncio.to_thread(durable.kill)
-            await until(lambda: measure(receiver, "retries_total") > 0, "messages that are tried again")
-            await asyncio.to_thread(durable.restart)
-            await more(durable, dsn, 100)
-        await topics.settled()
-        found = await asyncio.to_thread(stored, durable, dsn)
-        assert len(found) == len(set(found))
-        assert set(found) == load.span_ids
+async def test_a_database_that_is_killed_and_comes_back_costs_only_time(topics, receiver_of, durable):
+    dsn = durable.migrated()
+    receiver = await asyncio.to_thread(receiver_of, dsn, **topics.environment)
+    load = Load(topics)
+    async with load.running():
+        await more(durable, dsn, 100)
+        await asyncio.to_thread(durable.kill)
+        await until(lambda: measure(receiver, "retries_total") > 0, "messages that are tried again")
+        began = time.monotonic()
         assert await asyncio.to_thread(receiver.stop) == 0
-    finally:
-        await asyncio.to_thread(durable.stop)
+        assert time.monotonic() - began < 5  # there is nothing to wait for
+        await asyncio.to_thread(durable.restart)
+        await asyncio.to_thread(receiver.start)
+        await more(durable, dsn, 100)
+        await asyncio.to_thread(durable.kill)
+        await until(lambda: measure(receiver, "retries_total") > 0, "messages that are tried again")
+        await asyncio.to_thread(durable.restart)
+        await more(durable, dsn, 100)
+    await topics.settled()
+    found = await asyncio.to_thread(stored, durable, dsn)
+    assert len(found) == len(set(found))
+    assert set(found) == load.span_ids
+    assert await asyncio.to_thread(receiver.stop) == 0
 
 
 async def test_stopping_in_order_commits_what_it_took_within_the_drain(postgres, topics, receiver_of):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Iterator
 from uuid import UUID
 
 import httpx
@@ -15,7 +14,6 @@ from pydantic import SecretStr
 from tests.receiver.legacy.events import JOB, event, run
 from tests.receiver.process import DEADLINE_S, Receiver, free_address
 from tests.receiver.process import run as start_process
-from tests.servers import postgres as server
 from wafermonitor.storage.config import Config
 from wafermonitor.storage.connect import connect
 from wafermonitor.storage.protocol import LogQuery, RunQuery
@@ -23,17 +21,6 @@ from wafermonitor.storage.protocol import LogQuery, RunQuery
 pytestmark = pytest.mark.slow
 HEADERS = {"content-type": "application/json"}
 RETRY_S = 0.05
-
-
-@pytest.fixture
-def durable() -> Iterator[server.Server]:
-    """A PostgreSQL of its own, with fsync, for tests that kill it."""
-    why = server.missing()
-    if why is not None:
-        pytest.skip(why)
-    running = server.start(settings={"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"})
-    yield running
-    running.stop()
 
 
 def older_port() -> tuple[str, dict[str, str]]:
