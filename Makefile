@@ -5,6 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 NATIVE := $(VENV)/.native
 PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
+ON_EVERY_SERVER := tests/storage/contract tests/storage/timescale
 
 .DEFAULT_GOAL := help
 .PHONY: help setup packages collector check test test-part test-servers demo generate lock bench soak clean
@@ -50,9 +51,13 @@ test-servers: setup packages collector ## the rest: longer screens, other server
 	@$(PYTEST) -q -n 2 --dist loadgroup -m servers
 	@for bin in /usr/lib/postgresql/*/bin; do \
 		if test -x $$bin/postgres; then \
-			echo "the store's contract on $$($$bin/postgres --version)"; \
-			WAFER_STORAGE_PG_BIN=$$bin $(PYTEST) -q -n 2 -m postgres tests/storage/contract || exit 1; \
-		else echo "no PostgreSQL of Debian here: the store's contract ran on the embedded one alone"; fi; \
+			echo "the store on $$($$bin/postgres --version)"; \
+			WAFER_STORAGE_PG_BIN=$$bin $(PYTEST) -q -n 2 -m postgres $(ON_EVERY_SERVER) || exit 1; \
+		else echo "no PostgreSQL of Debian here: the store was tested on the embedded one alone"; fi; \
+	done
+	@for kind in apache $${WAFER_TEST_TSL_DSN:+community}; do \
+		echo "the store on TimescaleDB, $$kind edition"; \
+		WAFER_TEST_STORE=$$kind $(PYTEST) -q -n 2 -m postgres $(ON_EVERY_SERVER) || exit 1; \
 	done
 
 test-part: setup ## the tests of some folders: make test-part PART="tests/query tests/ui"

@@ -19,25 +19,20 @@ the server's own database `postgres`. All calls block, and may be made inside a 
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from tests.servers.databases import DEADLINE_S, Databases
 from wafermonitor.storage.errors import StorageRejected
-from wafermonitor.storage.timescale import account, binaries, migrate
+from wafermonitor.storage.timescale import account, binaries
 from wafermonitor.storage.timescale.folder import Folder
-from wafermonitor.storage.timescale.session import open_session
 
 FAST = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "shared_buffers": "64MB", "autovacuum": "off"}
-DEADLINE_S = 60.0
 _SHARED_MEMORY = Path("/dev/shm")
 _ROOM_BYTES = 4 * 1024**3
 
@@ -76,51 +71,21 @@ def start(pg_bin: Path | None = None, settings: dict[str, str] | None = None) ->
     return server
 
 
-class Server:
+class Server(Databases):
     """One running PostgreSQL."""
 
     def __init__(self, folder: Folder, found: binaries.Binaries, settings: dict[str, str]) -> None:
+        super().__init__()
+        self._psql = found.bin / "psql"
         self.folder = folder
         self.port = folder.port()
         self._binaries = found
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
-        self._names = itertools.count(1)
-        self._template: str | None = None
 
-    @property
-    def dsn(self) -> str:
-        """The server's own database, as superuser."""
-        return self.folder.dsn(self.port, "postgres")
-
-    def database(self, template: str | None = None) -> str:
-        """A new database, empty or a copy of the one that the DSN `template` names; its DSN."""
-        name = f"test_{next(self._names)}"
-        source = urlsplit(template).path.removeprefix("/") if template else "template1"
-        self.psql(f'CREATE DATABASE "{name}" TEMPLATE "{source}" STRATEGY = file_copy')
+    def dsn_of(self, name: str) -> str:
+        """The address of the database `name`, as superuser."""
         return self.folder.dsn(self.port, name)
-
-    def migrated(self) -> str:
-        """A new database with the schema of this release; its DSN."""
-        if self._template is None:
-            dsn = self.database()
-            # A thread of its own: the caller's may have a running loop.
-            with ThreadPoolExecutor(1) as pool:
-                pool.submit(asyncio.run, _upgrade(dsn)).result(DEADLINE_S)
-            self._template = dsn
-        return self.database(template=self._template)
-
-    def drop(self, dsn: str) -> None:
-        """Give back the room of a database that `database()` or `migrated()` made; ends who is still connected."""
-        self.psql(f'DROP DATABASE "{urlsplit(dsn).path.removeprefix("/")}" WITH (FORCE)')
-
-    def psql(self, sql: str, dsn: str | None = None) -> str:
-        """What `sql` answers, unaligned and without headers."""
-        words = [str(self._binaries.bin / "psql"), "-XqAt", "-v", "ON_ERROR_STOP=1", "-d", dsn or self.dsn, "-c", sql]
-        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=DEADLINE_S)
-        if done.returncode != 0:
-            raise RuntimeError(done.stderr.strip())
-        return done.stdout.strip()
 
     @property
     def pid(self) -> int:
@@ -182,8 +147,3 @@ class Server:
                 self.kill()
             self._process = None
         shutil.rmtree(self.folder.home)
-
-
-async def _upgrade(dsn: str) -> None:
-    async with open_session(dsn) as connection:
-        await migrate.upgrade(connection)

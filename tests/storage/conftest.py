@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import subprocess
 import tempfile
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.servers import postgres as server
+from tests.servers import timescaledb
+from tests.servers.databases import Databases
 from wafermonitor.storage.timescale import embedded
 from wafermonitor.storage.timescale.session import open_session
 
@@ -20,12 +23,17 @@ FAST = {"fsync": "off", "shared_buffers": "32MB"}
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[server.Server]:
-    """A running PostgreSQL; `postgres.migrated()` is a database with the whole schema."""
-    why = server.missing()
+def postgres() -> Iterator[Databases]:
+    """A running PostgreSQL; `postgres.migrated()` is a database with the whole schema.
+
+    `WAFER_TEST_STORE` names another than the embedded one: `apache` is TimescaleDB from Debian packages, `community` the server
+    that WAFER_TEST_TSL_DSN names.
+    """
+    kind = os.environ.get("WAFER_TEST_STORE", "plain")
+    why = {"plain": server.missing, "apache": timescaledb.missing, "community": timescaledb.missing_given}[kind]()
     if why is not None:
         pytest.skip(why)
-    running = server.start()
+    running = {"plain": server.start, "apache": timescaledb.start, "community": timescaledb.given}[kind]()
     yield running
     running.stop()
 

@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from tests.servers.postgres import Server
+from tests.servers.databases import Databases
 from tests.storage.engines import Engine, on_postgres
 
 
 @pytest.fixture
-def dsn(postgres: Server) -> Iterator[str]:
+def dsn(postgres: Databases) -> Iterator[str]:
     """A database of this test's own."""
     made = postgres.migrated()
     yield made
