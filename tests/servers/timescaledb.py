@@ -8,8 +8,8 @@
     server = timescaledb.given()          # the server of WAFER_TEST_TSL_DSN, Community edition: nobody starts or stops it
 
 The Apache edition is Debian's, unpacked with PostgreSQL and all it needs into a folder of the user's cache, once (about a
-minute, 460 MB), from the sources that this machine's apt is configured with. It runs in that folder by chroot, so root is needed;
-the host is not changed. Debian leaves the folder `tsl` out of its package: no columnstore, no continuous aggregates, no policies.
+minute, 460 MB), from the sources that this machine's apt is configured with. It runs in that folder by chroot, so root is
+needed; the host is not changed. Debian leaves the folder `tsl` out: no columnstore, no continuous aggregates, no policies.
 """
 
 from __future__ import annotations
