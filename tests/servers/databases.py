@@ -49,7 +49,7 @@ class Databases:
         """A new database, empty or a copy of the one that the DSN `template` names; its DSN."""
         # The process id: some servers are not ours alone.
         name = f"wafer_test_{os.getpid()}_{next(self._names)}"
-        source = urlsplit(template).path.removeprefix("/") if template else "template1"
+        source = urlsplit(template).path.removeprefix("/") if template else "template0"
         self.psql(f'CREATE DATABASE "{name}" TEMPLATE "{source}" STRATEGY = file_copy')
         return self.dsn_of(name)
 
