@@ -7,11 +7,13 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from tests.servers import otlp_sink
 from wafermonitor.deploy import canary
 from wafermonitor.deploy.canary import Written, differences, expected
 from wafermonitor.deploy.command import canary as command
@@ -58,15 +60,24 @@ def test_a_difference_is_named(changes: dict[str, object]):
     assert next(iter(changes)).removesuffix("s") in text or "wafer.param" in text
 
 
+@pytest.fixture
+def sink() -> Iterator[otlp_sink.Server]:
+    """Where metrics go."""
+    running = otlp_sink.start()
+    yield running
+    running.stop()
+
+
 @pytest.mark.slow
-def test_everything_is_missing_where_nobody_answers(tmp_path: Path):
+def test_everything_is_missing_where_nobody_answers(tmp_path: Path, sink: otlp_sink.Server):
+    metrics = {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": f"{sink.url}/v1/metrics"}
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{nobody.getsockname()[1]}"
         done = subprocess.run(
             [sys.executable, "-m", "wafermonitor.instrumentation.cli", "canary", "--once", "--within", "0.5s", "--json",
              "--api", f"http://{address}"],
-            env=os.environ | {"SIDECAR_URL": f"http://{address}", "WAFER_SPOOL_DIR": str(tmp_path)},
+            env=os.environ | {"SIDECAR_URL": f"http://{address}", "WAFER_SPOOL_DIR": str(tmp_path)} | metrics,
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
     assert done.returncode == 1
@@ -74,6 +85,10 @@ def test_everything_is_missing_where_nobody_answers(tmp_path: Path):
     assert summary["missing"] == {"id": 1, "search": 1, "stream": 1, "kept": 0}
     assert (summary["ok"], summary["rounds"], summary["found"], summary["visible_worst_s"]) == (False, 1, 0, None)
     assert f"nobody answers at http://{address}" in done.stderr
+    assert {item.resource["service.name"] for item in sink.metrics} == {"wafer canary"}
+    points = {item.name: item.raw["sum" if "sum" in item.raw else "gauge"]["dataPoints"] for item in sink.metrics}
+    assert points["wafer.canary.ok"][0]["asInt"] == "0"
+    assert [int(point["asInt"]) for point in points["wafer.canary.missing"]] == [1, 1, 1, 0]
 
 
 @pytest.mark.parametrize("mode", ["file", "off"])

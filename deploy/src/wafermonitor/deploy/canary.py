@@ -1,6 +1,6 @@
 """Write runs at one end, read them back at the other, and say what is missing or different.
 
-In: a way to write a run as jobs do (`write`), a client of the read API. Out: a `Report`, and `Measures` for Prometheus.
+In: a way to write a run as jobs do (`write`), a client of the read API. Out: a `Report`; `Measures` are told of each round.
 Called by: `wafer canary`.
 
 Each round writes one run with one subjob and asks for it by id, by search and by the stream until it is as it was written, and
@@ -21,8 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-
+from wafermonitor.deploy.measures import Measures
 from wafermonitor.query.client import AsyncClient
 from wafermonitor.query.errors import QueryError
 from wafermonitor.query.models import RunModel
@@ -153,26 +152,6 @@ class Report:
         }
 
 
-class Measures:
-    """The result as metrics, in a registry of its own."""
-
-    def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
-        self.rounds = Counter("wafer_canary_rounds", "Runs written and looked for", registry=registry)
-        self.missing = Counter(
-            "wafer_canary_missing", "Runs that a check did not find as they were written", ["check"], registry=registry
-        )
-        self.visible = Histogram(
-            "wafer_canary_visible_seconds",
-            "From the end of a run until it was found whole by id",
-            buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
-            registry=registry,
-        )
-        self.well = Gauge("wafer_canary_ok", "Whether the last round found everything", registry=registry)
-        for check in CHECKS:
-            self.missing.labels(check)
-
-
 class Canary:
     """One canary on one read API."""
 
@@ -241,17 +220,15 @@ class Canary:
 
     def _visible(self, took_s: float) -> None:
         self.report.visible_s.append(took_s)
-        self._measures.visible.observe(took_s)
+        self._measures.visible(took_s)
 
     def _count(self, problems: list[Problem]) -> None:
         self.report.rounds += 1
         self.report.found += not problems
         self.report.problems += problems
-        self._measures.rounds.inc()
-        self._measures.well.set(not problems)
         for problem in problems:
             self.report.missing[problem.check] += 1
-            self._measures.missing.labels(problem.check).inc()
+        self._measures.round(problem.check for problem in problems)
 
     async def _by_id(self, written: Written) -> list[str]:
         detail = await self._client.run(written.run)

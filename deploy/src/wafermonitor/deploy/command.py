@@ -168,6 +168,7 @@ def doctor(as_json: bool, probe: bool) -> None:
 )
 @click.option("--api", metavar="URL", help="the read API  [default: that of this host]")
 @click.option("--metrics-address", metavar="HOST:PORT", callback=read_address, help="show the result to Prometheus there")
+@click.option("--otlp", metavar="URL", help="send the result as metrics there  [default: OTEL_EXPORTER_OTLP_ENDPOINT, if set]")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object at the end")
 def canary(
     *,
@@ -177,6 +178,7 @@ def canary(
     within_s: float,
     api: str | None,
     metrics_address: tuple[str, int] | None,
+    otlp: str | None,
     as_json: bool,
 ) -> None:
     """Write runs where jobs of this host report, read them back by id, search and stream, and compare.
@@ -192,10 +194,12 @@ def canary(
     from prometheus_client import start_http_server
 
     from wafermonitor.deploy import canary as canaries
+    from wafermonitor.deploy.measures import Measures, export
     from wafermonitor.query.client import AsyncClient
 
     plan = canaries.Plan(1 if once else None, for_s, every_s, within_s)
-    measures = canaries.Measures()
+    meter, send_the_last = export(otlp)
+    measures = Measures(canaries.CHECKS, meter)
     if metrics_address is not None:
         start_http_server(metrics_address[1], metrics_address[0], measures.registry)
     report = canaries.Report()
@@ -204,7 +208,10 @@ def canary(
         async with AsyncClient(api or f"http://{configured_addresses().query}") as client:
             await canaries.Canary(client, canaries.write, measures, report).watch(plan, show_problem)
 
-    run_until_stopped(main())
+    try:
+        run_until_stopped(main())
+    finally:
+        send_the_last()
     summary = report.summary()
     if as_json:
         click.echo(json.dumps(summary))
