@@ -5,9 +5,8 @@ In: batches. Out: the same answers as PostgreSQL gives, until the process ends. 
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from wafermonitor.runs.merge import greatest, merge
@@ -24,9 +23,10 @@ from wafermonitor.runs.records import (
     RunKey,
     Span,
 )
-from wafermonitor.runs.state import Limits, State, failing_rank, overdue, run_state
+from wafermonitor.runs.state import Limits, State, overdue, run_state
 from wafermonitor.storage.cursors import DEAD_LETTER, FAILING_RUN, LOG, NEWEST_RUN, NEWEST_SPAN, SPAN, read_cursor, write_cursor
 from wafermonitor.storage.errors import CursorRejected, StorageRejected
+from wafermonitor.storage.matching import failing_order, matches, newest_order, start_or_least, with_process
 from wafermonitor.storage.protocol import (
     MAX_PAGE,
     Changes,
@@ -45,7 +45,6 @@ from wafermonitor.storage.protocol import (
 )
 
 T = TypeVar("T")
-_NO_TIME = -(2**63)
 
 
 class Storage:
@@ -179,9 +178,9 @@ class Reader:
     async def runs(self, query: RunQuery) -> Page[StoredRun]:
         """Filter, order, cut."""
         now_ns = self._clock()
-        found = [stored for run in self._tables.runs.values() if _matches(stored := self._judge(run, now_ns), query)]
+        found = [stored for run in self._tables.runs.values() if matches(stored := self._judge(run, now_ns), query)]
         failing = query.order == "failing"
-        order, shape = (_failing_order, FAILING_RUN) if failing else (_newest_order, NEWEST_RUN)
+        order, shape = (failing_order, FAILING_RUN) if failing else (newest_order, NEWEST_RUN)
         return _page(found, order, shape, query.cursor, query.limit)
 
     async def run(self, trace_id: bytes, span_id: bytes, site: str | None = None) -> StoredRun | None:
@@ -196,7 +195,7 @@ class Reader:
         """Every run of the trace, oldest first."""
         now_ns = self._clock()
         found = [run for key, run in self._tables.runs.items() if key.trace_id == trace_id and site in (None, key.site)]
-        found.sort(key=lambda run: (_time(run.start_ns), run.span_id, run.site))
+        found.sort(key=lambda run: (start_or_least(run.start_ns), run.span_id, run.site))
         return [self._judge(run, now_ns) for run in found[:limit]]
 
     async def spans(self, query: SpanQuery) -> Page[Span]:
@@ -278,94 +277,9 @@ class Reader:
     def _judge(self, run: Run, now_ns: int) -> StoredRun:
         process = self._tables.processes.get(run.process_key) if run.process_key else None
         if process is not None:
-            run = _with_process(run, process)
+            run = with_process(run, process)
         feed = self._tables.feeds.get((run.site, run.feed)) if run.feed else None
         return StoredRun(run, run_state(run, feed, now_ns, self._limits), overdue(run, now_ns))
-
-
-def _with_process(run: Run, process: ProcessBeat) -> Run:
-    beat = Run(
-        site=run.site,
-        trace_id=run.trace_id,
-        span_id=run.span_id,
-        process_beat_ns=process.beat_ns,
-        process_interval_s=process.interval_s,
-        inferred=True,
-    )
-    return merge(run, beat)
-
-
-def _matches(stored: StoredRun, query: RunQuery) -> bool:
-    run = stored.run
-    wanted: Iterable[tuple[tuple[Any, ...], Any]] = (
-        (query.site, run.site),
-        (query.job, run.job),
-        (query.state, stored.state),
-        (query.result, run.result),
-        (query.app, run.service),
-        (query.equipment, run.equipment),
-        (query.recipe, run.recipe),
-        (query.product, run.product),
-        (query.run_id, run.run_id),
-    )
-    return (
-        all(not values or value in values for values, value in wanted)
-        and _overlaps(query.lot, run.lot_ids)
-        and _overlaps(query.substrate, run.substrate_ids)
-        and _matches_parent(run, query)
-        and _matches_time(stored, query)
-        and (query.overdue is None or stored.overdue == query.overdue)
-        and (query.inferred is None or run.inferred == query.inferred)
-        and _matches_attributes(run, query)
-        and _matches_text(run, query.text)
-    )
-
-
-def _overlaps(wanted: tuple[str, ...], values: tuple[str, ...] | None) -> bool:
-    return not wanted or not set(wanted).isdisjoint(values or ())
-
-
-def _matches_parent(run: Run, query: RunQuery) -> bool:
-    if query.parent is not None and (run.trace_id, run.parent_span_id) != query.parent:
-        return False
-    return query.subjobs is None or query.subjobs == (run.parent_span_id is not None)
-
-
-def _matches_time(stored: StoredRun, query: RunQuery) -> bool:
-    run = stored.run
-    start_ns = _time(run.start_ns)
-    if query.from_ns is not None and start_ns < query.from_ns:
-        return False
-    if query.to_ns is not None and start_ns >= query.to_ns:
-        return False
-    if query.min_duration_s is None and query.max_duration_s is None:
-        return True
-    if run.end_ns is None or run.start_ns is None:
-        return False
-    duration_s = (run.end_ns - run.start_ns) / 1e9
-    return (query.min_duration_s is None or duration_s >= query.min_duration_s) and (
-        query.max_duration_s is None or duration_s <= query.max_duration_s
-    )
-
-
-def _matches_attributes(run: Run, query: RunQuery) -> bool:
-    if not query.attributes:
-        return True
-    attributes = json.loads(run.attributes or "{}")
-    return all(name in attributes and _as_text(attributes[name]) == value for name, value in query.attributes)
-
-
-def _as_text(value: Any) -> str:
-    """As PostgreSQL's `->>` shows it."""
-    return value if isinstance(value, str) else json.dumps(value, separators=(", ", ": "))
-
-
-def _matches_text(run: Run, text: str | None) -> bool:
-    if not text:
-        return True
-    fields = (run.job, run.run_id, run.service, run.equipment, run.recipe, run.product, run.owner, run.error_type)
-    words = [*(field for field in fields if field), *(run.lot_ids or ()), *(run.substrate_ids or ())]
-    return any(text.lower() in word.lower() for word in words)
 
 
 def _span_matches(span: Span, query: SpanQuery) -> bool:
@@ -411,19 +325,6 @@ def _point_matches(point: MetricPoint, query: MetricQuery) -> bool:
         and query.from_ns <= point.time_ns <= query.to_ns
         and (not query.names or point.series.name in query.names)
     )
-
-
-def _time(time_ns: int | None) -> int:
-    return _NO_TIME if time_ns is None else time_ns
-
-
-def _newest_order(stored: StoredRun) -> tuple[Any, ...]:
-    run = stored.run
-    return (-_time(run.start_ns), run.trace_id.hex(), run.span_id.hex(), run.site)
-
-
-def _failing_order(stored: StoredRun) -> tuple[Any, ...]:
-    return (failing_rank(*stored), *_newest_order(stored))
 
 
 def _span_order(span: Span) -> tuple[Any, ...]:
