@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -33,18 +33,24 @@ class Store:
         self.open = asyncio.Event()
         self.open.set()
         self.entered = asyncio.Event()
+        self.waiting = 0
         self.groups: list[int] = []
         self.letters: list[DeadLetter] = []
 
     async def write(self, batches: Sequence[Batch]) -> None:
         self.entered.set()
+        self.waiting += 1
         await self.open.wait()
+        self.waiting -= 1
         error = self.fail(batches)
         if error is not None:
             raise error
         await self.inner.writer.write(batches)
         self.groups.append(len(batches))
         self.letters += [letter for batch in batches for letter in batch.dead]
+
+    async def first_arrivals(self, arrivals: Mapping[bytes, int]) -> dict[bytes, int]:
+        return await self.inner.writer.first_arrivals(arrivals)
 
     async def close(self) -> None:
         await self.inner.close()

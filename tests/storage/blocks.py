@@ -73,6 +73,7 @@ class _Block:
             (one.key, [*resources].index(one.resource.key), [*scopes].index(one.scope.key), *one[3:]) for one in series.values()
         ]
         self.sites = [*dict.fromkeys([*(one.site for one in resources.values()), *(one.site for one in others)])]
+        self.timeless: list[tuple[int, bytes]] = []
         self.outcomes = [(batch.items, batch.items + 1, 0, "", 0, None) for batch in batches]
 
     def rows(self, table, first, last, numbers, oldest_us, newest_us):  # noqa: PLR0917 - as the protocol has it

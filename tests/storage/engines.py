@@ -54,6 +54,7 @@ class Copying:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self.close = writer.close
+        self.first_arrivals = writer.first_arrivals
         self.forget_dead_letter = writer.forget_dead_letter
         self.mark_dead_letter = writer.mark_dead_letter
 

@@ -3,7 +3,7 @@
 //! Used by the fuzz target and by `tests/broken_bytes.rs`.
 
 use native::copy::CopyBinary;
-use native::decode::{Request, decode};
+use native::decode::{Arrivals, Request, decode};
 use native::encoder::RowEncoder;
 use native::part::{self, Mark, Numbers};
 use native::records::{Block, Signal};
@@ -14,7 +14,7 @@ pub fn drill(data: &[u8]) {
     let signal = [Signal::Traces, Signal::Logs, Signal::Metrics][usize::from(choice % 3)];
     let request = Request { signal, body, received_ns: 1_789_000_000_000_000_000 };
     let requests = vec![request; 1 + usize::from(choice / 128)];
-    let block = decode(&requests, &CopyBinary);
+    let block = decode(&requests, &Arrivals::default(), &CopyBinary);
     assert_eq!(block.outcomes.len(), requests.len());
     assert_eq!(block.ends.len(), requests.len() + 1);
     let numbers = Numbers {

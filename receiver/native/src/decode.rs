@@ -31,9 +31,12 @@ pub struct Request<'a> {
     pub received_ns: i64,
 }
 
+/// When items that say no time of their own arrived for the first time, by their digest, as far as that is known.
+pub type Arrivals = HashMap<[u8; 32], i64>;
+
 /// Decode requests to rows in `encoder`'s format: all of them, or the first ones when those have `MAX_ENTRIES` rows already.
-pub fn decode<E: RowEncoder>(requests: &[Request<'_>], encoder: &E) -> Block {
-    let mut decoder = Decoder::new(encoder);
+pub fn decode<E: RowEncoder>(requests: &[Request<'_>], arrivals: &Arrivals, encoder: &E) -> Block {
+    let mut decoder = Decoder::new(encoder, arrivals);
     decoder.block.ends.push(Ends::default());
     // Rows are a little larger than what they are made of, runs repeat some of it; what is not touched costs nothing.
     decoder.block.arena.reserve(requests.iter().map(|request| request.body.len()).sum::<usize>() * 2);
@@ -81,6 +84,7 @@ type Map<K, V> = HashMap<K, V, RandomState>;
 /// The block while it grows.
 pub struct Decoder<'a, 'e, E> {
     pub(crate) encoder: &'e E,
+    arrivals: &'e Arrivals,
     pub(crate) block: Block,
     pub(crate) scratch: Scratch<'a>,
     pub(crate) senders: Vec<Sender>,
@@ -99,9 +103,10 @@ pub struct Decoder<'a, 'e, E> {
 }
 
 impl<'a, 'e, E: RowEncoder> Decoder<'a, 'e, E> {
-    fn new(encoder: &'e E) -> Self {
+    fn new(encoder: &'e E, arrivals: &'e Arrivals) -> Self {
         Self {
             encoder,
+            arrivals,
             block: Block::default(),
             scratch: Scratch::default(),
             senders: Vec::new(),
@@ -204,6 +209,12 @@ impl<'a, 'e, E: RowEncoder> Decoder<'a, 'e, E> {
                 self.reject(&site, &reason, item, context.received_ns);
             }
         }
+    }
+
+    /// The time of an item that says none: when it arrived for the first time, as far as that is known.
+    #[cold]
+    pub(crate) fn arrived_ns(&self, digest: &[u8; 32], received_ns: i64) -> i64 {
+        self.arrivals.get(digest).copied().unwrap_or(received_ns)
     }
 
     #[cold]

@@ -1,6 +1,6 @@
 //! One OTLP log record → one row, and what a lifecycle event says about its run, process or feed.
 
-use crate::decode::{Context, Decoder};
+use crate::decode::{Context, Decoder, Scratch};
 use crate::digest::digest;
 use crate::encoder::{LogRow, RowEncoder};
 use crate::lifecycle::{About, RunEvent, positive, run_of_event};
@@ -69,26 +69,15 @@ impl<'a, E: RowEncoder> Decoder<'a, '_, E> {
         scratch.item.arrange(&mut marks);
         scratch.attributes.clear();
         scratch.item.write(marks, &mut scratch.attributes);
-        // A number that is not finite became null, and that is no body.
-        let body = Some(scratch.events.as_slice()).filter(|text| !text.is_empty() && *text != b"null");
-        let told_apart = digest(&[
-            self.senders[context.sender].site.as_bytes(),
-            &self.senders[context.sender].key,
-            &self.scopes[context.scope].key,
-            trace_id.as_ref().map_or(b"".as_slice(), |id| id),
-            span_id.as_ref().map_or(b"".as_slice(), |id| id),
-            event_name.as_bytes(),
-            &sent_ns.to_be_bytes(),
-            &observed_ns.to_be_bytes(),
-            &severity.to_be_bytes()[1..],
-            body.unwrap_or_default(),
-            &scratch.attributes,
-        ]);
-        let arrived_ns = known_ns(observed_ns, context.received_ns);
-        let time_ns = known_ns(sent_ns, arrived_ns);
+        let ids = (trace_id, span_id);
+        let told_apart = self.tell_apart(context, ids, &event_name, (sent_ns, observed_ns), severity);
+        let timeless = sent_ns == 0 && observed_ns == 0;
+        let arrived_ns = if timeless { self.arrived_ns(&told_apart, context.received_ns) } else { context.received_ns };
+        let observed_ns = known_ns(observed_ns, arrived_ns);
+        let time_ns = known_ns(sent_ns, observed_ns);
         let row = LogRow {
             time_ns,
-            observed_ns: arrived_ns,
+            observed_ns,
             received_ns: context.received_ns,
             trace_id,
             span_id,
@@ -98,18 +87,46 @@ impl<'a, E: RowEncoder> Decoder<'a, '_, E> {
             digest: told_apart,
             severity_text: &severity_text,
             event_name: &event_name,
-            body,
-            attributes: &scratch.attributes,
+            body: body_of(&self.scratch),
+            attributes: &self.scratch.attributes,
         };
         let at = self.block.arena.len();
         let attributes = self.encoder.log(&row, &mut self.block.arena).into();
         let row = Place::from(at..self.block.arena.len());
         let (resource, scope, site) = self.numbers(context);
         self.block.logs.push(LogMark { row, resource, scope, time_ns, digest: told_apart });
+        self.block.timeless.extend(timeless.then_some(told_apart));
         if !event_name.is_empty() {
+            // A beat is a sign of life whenever it arrives; all else happened when it was heard of first.
+            let beats = timeless && matches!(&*event_name, events::WAFER_JOB_HEARTBEAT | events::WAFER_FEED_BEAT);
+            let time_ns = if beats { context.received_ns } else { time_ns };
             self.add_lifecycle(context, &Said { event_name: &event_name, trace_id, span_id, time_ns, site, attributes });
         }
         Ok(marks)
+    }
+
+    /// The digest that tells two lines apart. Times as they were sent: a second delivery must give the same.
+    fn tell_apart(
+        &self,
+        context: Context,
+        (trace_id, span_id): (Option<[u8; 16]>, Option<[u8; 8]>),
+        event_name: &str,
+        (sent_ns, observed_ns): (i64, i64),
+        severity: i16,
+    ) -> [u8; 32] {
+        digest(&[
+            self.senders[context.sender].site.as_bytes(),
+            &self.senders[context.sender].key,
+            &self.scopes[context.scope].key,
+            trace_id.as_ref().map_or(b"".as_slice(), |id| id),
+            span_id.as_ref().map_or(b"".as_slice(), |id| id),
+            event_name.as_bytes(),
+            &sent_ns.to_be_bytes(),
+            &observed_ns.to_be_bytes(),
+            &severity.to_be_bytes()[1..],
+            body_of(&self.scratch).unwrap_or_default(),
+            &self.scratch.attributes,
+        ])
     }
 
     fn add_lifecycle(&mut self, context: Context, said: &Said<'_>) {
@@ -141,6 +158,11 @@ impl<'a, E: RowEncoder> Decoder<'a, '_, E> {
             _ => {}
         }
     }
+}
+
+/// A number that is not finite became null, and that is no body.
+fn body_of<'s>(scratch: &'s Scratch<'_>) -> Option<&'s [u8]> {
+    Some(scratch.events.as_slice()).filter(|text| !text.is_empty() && *text != b"null")
 }
 
 fn known_ns(ns: i64, otherwise: i64) -> i64 {

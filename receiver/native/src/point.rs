@@ -100,7 +100,9 @@ impl<'a, E: RowEncoder> Decoder<'a, '_, E> {
         scratch.attributes.clear();
         // Without marks: a point's attributes are its series, and a mended point belongs to the series of its neighbours.
         scratch.item.write(Marks::default(), &mut scratch.attributes);
-        let time_ns = if time_ns == 0 { context.received_ns } else { time_ns };
+        let series = self.series(context, metric);
+        let timeless = (time_ns == 0).then(|| digest(&[&self.block.series[series as usize].key, raw]));
+        let time_ns = timeless.map_or(time_ns, |own| self.arrived_ns(&own, context.received_ns));
         let row = PointRow {
             time_ns,
             start_ns: Some(start_ns).filter(|&ns| ns != 0),
@@ -111,8 +113,8 @@ impl<'a, E: RowEncoder> Decoder<'a, '_, E> {
         let at = self.block.arena.len();
         self.encoder.point(&row, &mut self.block.arena);
         let row = (at..self.block.arena.len()).into();
-        let series = self.series(context, metric);
         self.block.points.push(PointMark { row, series, time_ns });
+        self.block.timeless.extend(timeless);
         Ok(marks)
     }
 

@@ -1,5 +1,7 @@
 //! The module as Python sees it: `decode` and `Block`. The types are in `wafermonitor/native.pyi`.
 
+use std::collections::HashMap;
+
 use pyo3::exceptions::{PyIndexError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
@@ -15,10 +17,14 @@ const ENCODER: CopyBinary = CopyBinary;
 #[pyclass(frozen, module = "wafermonitor.native")]
 struct Block(records::Block);
 
-/// Decode requests: (signal, body, when it was received in ns). Never fails for a body, however broken.
+/// Decode requests: (signal, body, when it was received in ns). `arrivals`: as in `decode::Arrivals`. Never fails for a body, however broken.
 #[pyfunction]
 #[allow(clippy::needless_pass_by_value)] // what Python hands over is taken
-fn decode(py: Python<'_>, requests: Vec<(String, Bound<'_, PyBytes>, i64)>) -> PyResult<Block> {
+fn decode(
+    py: Python<'_>,
+    requests: Vec<(String, Bound<'_, PyBytes>, i64)>,
+    arrivals: HashMap<[u8; 32], i64>,
+) -> PyResult<Block> {
     let requests = requests
         .iter()
         .map(|(signal, body, received_ns)| {
@@ -27,7 +33,7 @@ fn decode(py: Python<'_>, requests: Vec<(String, Bound<'_, PyBytes>, i64)>) -> P
         })
         .collect::<PyResult<Vec<_>>>()?;
     // A panic would be a fault of ours; as a BaseException it would end more than the group it came from.
-    let decoded = py.detach(|| std::panic::catch_unwind(|| decode_requests(&requests, &ENCODER)));
+    let decoded = py.detach(|| std::panic::catch_unwind(|| decode_requests(&requests, &arrivals, &ENCODER)));
     decoded.map(Block).map_err(|_| PyRuntimeError::new_err("the native lane failed in an unexpected way"))
 }
 
@@ -85,6 +91,15 @@ impl Block {
                 (outcome.items, outcome.rows, outcome.rejected, &outcome.message, outcome.repaired, &outcome.error)
             });
         PyList::new(py, rows.collect::<Vec<_>>())
+    }
+
+    #[getter]
+    fn timeless<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let requests = self.0.ends.windows(2).enumerate();
+        let pairs = requests.flat_map(|(number, ends)| {
+            self.0.timeless[ends[0].timeless..ends[1].timeless].iter().map(move |digest| (number, PyBytes::new(py, digest)))
+        });
+        PyList::new(py, pairs.collect::<Vec<_>>())
     }
 
     #[getter]

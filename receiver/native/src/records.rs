@@ -206,6 +206,7 @@ pub struct Ends {
     pub feeds: usize,
     pub dead: usize,
     pub heard: usize,
+    pub timeless: usize,
 }
 
 /// What became of one request.
@@ -241,6 +242,8 @@ pub struct Block {
     pub processes: Vec<ProcessBeat>,
     pub feeds: Vec<FeedBeat>,
     pub dead: Vec<DeadLetter>,
+    /// The digests of stored items that say no time of their own.
+    pub timeless: Vec<[u8; 32]>,
     /// (resource, when its service was heard of), one for each resource of a request that has items.
     pub heard: Vec<(u32, i64)>,
     pub outcomes: Vec<Outcome>,
@@ -261,6 +264,7 @@ impl Block {
             feeds: self.feeds.len(),
             dead: self.dead.len(),
             heard: self.heard.len(),
+            timeless: self.timeless.len(),
         }
     }
 

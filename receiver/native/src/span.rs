@@ -1,6 +1,7 @@
 //! One OTLP span → one row, and what it and its events say about runs.
 
 use crate::decode::{Context, Decoder, Scratch};
+use crate::digest::digest;
 use crate::encoder::{RowEncoder, SpanRow};
 use crate::json::{push_hex, push_integer, push_string, push_text};
 use crate::lifecycle::{About, Finished, RunEvent, run_of_event, run_of_span};
@@ -59,7 +60,10 @@ impl<'a, E: RowEncoder> Decoder<'a, '_, E> {
         scratch.event_messages.clear();
         scratch.link_messages.clear();
         let fields = read(raw, scratch, &mut marks, &mut verdict).map_err(malformed)?;
-        let (start_ns, end_ns) = times(&fields, context.received_ns, &mut marks, &mut verdict);
+        let timeless = self.timeless_span(&fields, context);
+        let arrived_ns = timeless.map_or(context.received_ns, |own| self.arrived_ns(&own, context.received_ns));
+        let (start_ns, end_ns) = times(&fields, arrived_ns, &mut marks, &mut verdict);
+        let scratch = &mut self.scratch;
         write_lists(scratch, start_ns, &mut marks, &mut verdict).map_err(malformed)?;
         let trace_id = verdict.note(IDS, id::<16>(fields.trace_id, "trace id")).unwrap_or_default();
         let span_id = verdict.note(IDS, id::<8>(fields.span_id, "span id")).unwrap_or_default();
@@ -99,6 +103,7 @@ impl<'a, E: RowEncoder> Decoder<'a, '_, E> {
         let row = (at..self.block.arena.len()).into();
         let (resource, scope, site) = self.numbers(context);
         self.block.spans.push(SpanMark { row, resource, scope, start_ns, trace_id, span_id });
+        self.block.timeless.extend(timeless);
         let about = About { sender: &self.senders[context.sender], site, trace_id, span_id, received_ns: context.received_ns };
         let finished = Finished { start_ns, end_ns, status };
         self.block.runs.extend(run_of_span(about, finished, &self.scratch.item, attributes.into(), &mut self.block.arena));
@@ -106,6 +111,12 @@ impl<'a, E: RowEncoder> Decoder<'a, '_, E> {
             self.add_event_runs(context, site, self.block.spans.len() - 1);
         }
         Ok(marks)
+    }
+
+    /// What tells a span apart that says neither start nor end; None for every other.
+    fn timeless_span(&self, fields: &Fields<'_>, context: Context) -> Option<[u8; 32]> {
+        let site = self.senders[context.sender].site.as_bytes();
+        (fields.start_ns == 0 && fields.end_ns == 0).then(|| digest(&[site, fields.trace_id, fields.span_id]))
     }
 
     /// The runs that span events speak of; the events were read once and are good.
@@ -183,13 +194,13 @@ fn read_status<'a>(message: &'a [u8], fields: &mut Fields<'a>) -> Result<(), Mal
     Ok(())
 }
 
-/// Start and end. A missing one takes the other's place; without both, both are when it was received.
-fn times(fields: &Fields<'_>, received_ns: i64, marks: &mut Marks, verdict: &mut Verdict) -> (i64, i64) {
+/// Start and end. A missing one takes the other's place; without both, both are when it arrived.
+fn times(fields: &Fields<'_>, arrived_ns: i64, marks: &mut Marks, verdict: &mut Verdict) -> (i64, i64) {
     let mut start_ns = verdict.note(TIMES, instant(fields.start_ns)).unwrap_or_default();
     let mut end_ns = verdict.note(TIMES, instant(fields.end_ns)).unwrap_or_default();
     if start_ns == 0 {
         marks.add(Repair::NoStart);
-        start_ns = if end_ns == 0 { received_ns } else { end_ns };
+        start_ns = if end_ns == 0 { arrived_ns } else { end_ns };
     }
     if end_ns == 0 {
         marks.add(Repair::NoEnd);

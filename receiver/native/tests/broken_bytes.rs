@@ -131,7 +131,7 @@ fn the_seeds_are_good() {
         let signal = [native::records::Signal::Traces, native::records::Signal::Logs, native::records::Signal::Metrics]
             [usize::from(seed[0] % 3)];
         let request = native::decode::Request { signal, body: &seed[1..], received_ns: 1 };
-        let block = native::decode::decode(&[request], &native::copy::CopyBinary);
+        let block = native::decode::decode(&[request], &native::decode::Arrivals::default(), &native::copy::CopyBinary);
         assert_eq!((block.outcomes[0].items, block.outcomes[0].rejected), (1, 0), "{signal:?} {}", block.outcomes[0].message);
     }
 }

@@ -35,6 +35,9 @@ class Store:
             raise self.write_fails
         await self.inner.writer.write(batches)
 
+    async def first_arrivals(self, arrivals: dict[bytes, int]) -> dict[bytes, int]:
+        return await self.inner.writer.first_arrivals(arrivals)
+
     async def forget_dead_letter(self, key: str) -> bool:
         if self.forget_fails is not None:
             raise self.forget_fails

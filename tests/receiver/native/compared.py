@@ -190,6 +190,8 @@ def assert_agree(
     outcomes = [python_outcome(request) for request in requests]
     block = decode(requests)
     assert block.outcomes == [shown(outcome) for outcome in outcomes]
+    timeless = [() if isinstance(outcome, str) else outcome.timeless for outcome in outcomes]
+    assert block.timeless == [(number, digest) for number, digests in enumerate(timeless) for digest in digests]
     batches = [Batch() if isinstance(outcome, str) else outcome.batch for outcome in outcomes]
     _compare_names(block, batches)
     for first, last in [(0, len(requests)), *parts]:

@@ -195,9 +195,10 @@ class Generator:
 
     def log(self) -> bytes:
         lifecycle = self.random.random() < 0.4
+        timeless = self.odd()
         parts = [
-            fixed64(1, self.times()[0] if not self.odd() else 0),
-            fixed64(11, self.times()[1]),
+            fixed64(1, self.times()[0] if not self.odd() and not timeless else 0),
+            fixed64(11, self.times()[1] if not timeless else 0),
             integer(2, self.random.randrange(25) if not self.odd() else 77),
             lengthy(3, self.random.choice([b"INFO", b"WARN", self.text()])),
             *self.attributes(6, 8, JOB_KEYS if lifecycle else ()),

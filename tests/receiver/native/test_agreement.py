@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.receiver.native.agree import group
+from tests.receiver.native.agree import delivered_again, group
 from tests.receiver.native.compared import assert_agree, request, taken_apart
 from tests.receiver.native.generated import START_NS, Generator, double, fixed64, lengthy
 from tests.receiver.otlp import GOOD, REQUESTS, last_item, logs, metrics, spans, text
@@ -52,6 +52,18 @@ def test_on_any_bytes(decode, bodies):
 def test_on_generated_groups_with_odd_and_broken_items(decode, seed):
     batches = assert_agree(group(seed, broken=seed % 3 == 0), decode, [(0, 0), (0, 1), (1, 3)])
     assert sum(batch.items for batch in batches)
+
+
+def test_on_items_without_a_time_that_are_delivered_again(decode):
+    known = 0
+    for seed in range(20):
+        again = delivered_again(group(seed, broken=False))
+        known += len(again[0].arrivals)
+        batches = assert_agree(again, decode, [(1, 3)])
+        items = [item for batch in batches for item in (*batch.spans, *batch.logs, *batch.points)]
+        arrived = {item.start_ns if hasattr(item, "trace_state") else item.time_ns for item in items}
+        assert arrived >= set(again[0].arrivals.values())
+    assert known > 20
 
 
 def test_on_requests_whose_bytes_were_changed(decode):

@@ -93,4 +93,4 @@ def test_an_unknown_table_or_signal_is_refused(decode):
     from wafermonitor.native import decode as raw
 
     with pytest.raises(ValueError, match="no signal"):
-        raw([("profiles", b"", 0)])
+        raw([("profiles", b"", 0)], {})

@@ -23,7 +23,10 @@ class Place(NamedTuple):
 
 
 class Member(NamedTuple):
-    """A decoded request. `rows` counts all that must be written for it, `items` its spans, log records and points."""
+    """A decoded request. `rows` counts all that must be written for it, `items` its spans, log records and points.
+
+    `timeless`: the digests of its items that say no time of their own.
+    """
 
     waiting: Waiting
     content: Batch | Place
@@ -32,13 +35,14 @@ class Member(NamedTuple):
     rejected: int
     message: str
     repaired: int
+    timeless: Sequence[bytes] = ()
 
 
 def member(waiting: Waiting, transcoded: Transcoded) -> Member:
     """A request that a lane turned into records."""
-    batch, rejected, message, repaired = transcoded
+    batch, rejected, message, repaired, timeless = transcoded
     rows = batch.items + len(batch.runs) + len(batch.processes) + len(batch.feeds) + len(batch.dead)
-    return Member(waiting, batch, batch.items, rows, rejected, message, repaired)
+    return Member(waiting, batch, batch.items, rows, rejected, message, repaired, timeless)
 
 
 def contents(members: Sequence[Member]) -> list[Batch | Part]:
@@ -52,12 +56,16 @@ def contents(members: Sequence[Member]) -> list[Batch | Part]:
             continue
         block, number = one.content
         last = found[-1] if found else None
-        if isinstance(last, Part) and last.block is block:
-            # What lies between was refused, has no rows, or has lost its sender: nothing that another part holds.
+        if isinstance(last, Part) and last.block is block and not _has_rows(block, last.last, number):
             found[-1] = Part(block, last.first, number + 1)
         else:
             found.append(Part(block, number, number + 1))
     return found
+
+
+def _has_rows(block: Block, first: int, last: int) -> bool:
+    """Whether requests between two members have rows: they are decoded anew, or wait for the next try."""
+    return first < last and any(rows for _, rows, *_ in block.outcomes[first:last])
 
 
 def transactions(members: Sequence[Member], limit_items: int) -> Iterator[Sequence[Member]]:

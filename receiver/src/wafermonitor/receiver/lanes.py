@@ -86,11 +86,15 @@ def _decode_natively(compiled: Decode, group: Sequence[Waiting], decoded: Decode
         LOG.exception("the native lane failed on a group of %d requests; they are decoded in Python", len(group))
         return False
     outcomes = block.outcomes
+    timeless: dict[int, list[bytes]] = {}
+    for number, digest in block.timeless:
+        timeless.setdefault(number, []).append(digest)
     decoded.rest.extend(group[len(outcomes) :])
     for number, (waiting, outcome) in enumerate(zip(group, outcomes, strict=False)):
         items, rows, rejected, message, repaired, error = outcome
         if error is None:
-            decoded.members.append(Member(waiting, Place(block, number), items, rows, rejected, message, repaired))
+            place = Place(block, number)
+            decoded.members.append(Member(waiting, place, items, rows, rejected, message, repaired, timeless.get(number, ())))
         else:
             decoded.refused.append((waiting, RequestRejected(error)))
     return True

@@ -14,6 +14,7 @@ import asyncio
 import copy
 import logging
 import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from opentelemetry import trace
 
-from wafermonitor.receiver import culprits, sites
+from wafermonitor.receiver import arrivals, culprits, sites
 from wafermonitor.receiver.admission import Hold
 from wafermonitor.receiver.answers import Answer
 from wafermonitor.receiver.config import Config
@@ -214,11 +215,32 @@ class Pipeline:
             group[:] = [waiting for waiting in group if waiting not in rest]
         for waiting, error in decoded.refused:
             self._finish(waiting, error)
+        members = await self._with_first_arrivals(decoded.members)
         if self._quotas.enabled:
-            for member in decoded.members:
+            for member in members:
                 self._quotas.charge_items(member.waiting.site, member.items)
-        for members in transactions(decoded.members, self._config.group_spans):
-            await self._write(members)
+        for part in transactions(members, self._config.group_spans):
+            await self._write(part)
+
+    async def _with_first_arrivals(self, members: list[Member]) -> list[Member]:
+        """`members`, in which an item without a time of its own has that of its first delivery, whoever took it."""
+        try:
+            late = await arrivals.ask(self._writer, members)
+        except Exception as error:  # noqa: BLE001 - it is logged there
+            self._postpone([member for member in members if member.timeless], error)
+            return [member for member in members if not member.timeless]
+        if not late:
+            return members
+        # All bytes were decoded once before, so nothing of them is too much now.
+        again = await asyncio.get_running_loop().run_in_executor(
+            self._threads, self.lanes.decode, [member.waiting for member in late], sys.maxsize
+        )
+        for waiting, refusal in again.refused:
+            self._finish(waiting, refusal)
+        self._queue.put_back(again.rest)
+        done = {member.waiting: member for member in again.members}
+        gone = {member.waiting for member in late} - done.keys()
+        return [done.get(member.waiting, member) for member in members if member.waiting not in gone]
 
     async def _write(self, members: Sequence[Member]) -> None:
         """Write `members` in one transaction; halve them when the store rejects some row."""

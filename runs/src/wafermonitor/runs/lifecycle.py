@@ -32,6 +32,8 @@ END = events.WAFER_JOB_END
 FEED_BEAT = events.WAFER_FEED_BEAT
 RUN_EVENTS = frozenset({START, PROGRESS, HEARTBEAT, EXCEPTION, END})
 """The event names that say something about a run, on log records and on span events alike."""
+BEATS = frozenset({HEARTBEAT, FEED_BEAT})
+"""The event names that say that somebody is alive."""
 
 RESULTS = ("success", "failure", "error", "timeout", "cancellation", "skip")
 STATUS_ERROR = 2

@@ -131,7 +131,9 @@ async def _sweep(config: Config, *, as_json: bool) -> None:
 
     store = await _timescale(config, migrate=None)
     try:
-        done = await maintenance.run_once(store.pool, hot_days=config.hot_days, now_ns=time.time_ns())
+        done = await maintenance.run_once(
+            store.pool, hot_days=config.hot_days, now_ns=time.time_ns(), remember_arrivals_s=config.remember_arrivals_s
+        )
     finally:
         await store.close()
     if done is None:

@@ -15,6 +15,8 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from wafermonitor.instrumentation.folders import data_home
 from wafermonitor.instrumentation.settings import ServiceConfig
 
+ARRIVALS_S = 3 * 86_400.0
+"""A weekend: as long as a Collector's host may be off with a queue of what was stored before."""
 MEMORY = "memory://"
 """The address of a store that lives and dies with its process."""
 
@@ -46,6 +48,11 @@ class Config(ServiceConfig, component="storage"):
         default=300.0, gt=0, description="longest wait for the embedded server, which may have to recover first"
     )
     hot_days: int = Field(default=3, ge=0, description="days before today whose partitions are kept ready for late rows")
+    remember_arrivals_s: float = Field(
+        default=ARRIVALS_S,
+        ge=0,
+        description="how long the first arrival of an item without a time of its own is known; sent again it keeps that time",
+    )
     maintain_interval_s: float = Field(default=60.0, gt=0, description="pause between two rounds of maintenance")
 
     @field_validator("dsn")

@@ -6,7 +6,7 @@ In: batches. Out: the same answers as PostgreSQL gives, until the process ends. 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from wafermonitor.runs.merge import greatest, merge
@@ -73,6 +73,7 @@ class _Tables:
         self.last_seen: dict[tuple[str, str], ServiceApp] = {}
         self.sites: set[str] = set()
         self.dead: dict[str, StoredDeadLetter] = {}
+        self.arrivals: dict[bytes, int] = {}
         self.changed: dict[RunKey, int] = {}
         self.change = 0
         self.newest_received_ns: int | None = None
@@ -92,6 +93,10 @@ class Writer:
             if isinstance(batch, Part):
                 raise StorageRejected("the memory engine takes records, not rows")
             self._write(batch)
+
+    async def first_arrivals(self, arrivals: Mapping[bytes, int]) -> dict[bytes, int]:
+        """Remembered until the process ends."""
+        return {digest: self._tables.arrivals.setdefault(digest, time_ns) for digest, time_ns in arrivals.items()}
 
     async def forget_dead_letter(self, key: str) -> bool:
         """Delete it."""

@@ -8,7 +8,7 @@ Errors: StorageUnavailable (try again) and StorageRejected (never will); nothing
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -226,6 +226,10 @@ class Block(Protocol):
     def apps(self, first: int, last: int) -> list[tuple[int, int]]:
         """(place of the resource, when its newest row was received in ns) of every resource with a row."""
 
+    @property
+    def timeless(self) -> list[tuple[int, bytes]]:
+        """(number of the request, digest) of every stored item that says no time of its own: see `Writer.first_arrivals`."""
+
 
 class Part(NamedTuple):
     """Requests `first` to before `last` of a block: what a writer takes, and what a group that fails is halved into."""
@@ -250,6 +254,14 @@ class Writer(Protocol):
 
         Raises StorageUnavailable (retry the same call) or StorageRejected (some row can never be stored: the caller finds out
         which batch by writing them one by one).
+        """
+
+    async def first_arrivals(self, arrivals: Mapping[bytes, int]) -> dict[bytes, int]:
+        """When each item that says no time of its own arrived for the first time, by the digest that tells it apart (ns).
+
+        That is what is given here, unless another time was given for the digest before: redelivered, the item takes the time
+        it took then, and its row is the same. Remembered for `remember_arrivals_s`, and as durably as the rows that are written
+        after this call. Raises StorageUnavailable.
         """
 
     async def forget_dead_letter(self, key: str) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from typing import NamedTuple
 
-from wafermonitor.receiver import legacy
+from wafermonitor.receiver import arrivals, legacy
 from wafermonitor.receiver.dead_letters import samples
 from wafermonitor.receiver.errors import RequestRejected
 from wafermonitor.receiver.transcode import json, python
@@ -49,7 +49,7 @@ async def _send(storage: Storage, stored: StoredDeadLetter) -> str | None:
     """None when everything in the sample is stored, or why something is not."""
     try:
         request = samples.request_of(stored.letter)
-        done = lanes()[request.encoding].transcode(request)
+        done = await arrivals.transcode(storage.writer, lanes()[request.encoding], request)
     except RequestRejected as error:
         return str(error)
     # What is still refused has its letter already: this one.

@@ -31,12 +31,13 @@ class Lane:
         submission = bodies.read(request.body)
         translated = translate(submission)
         body = translated.request.SerializeToString()
-        done = self._otlp.transcode(Request(Signal.LOGS, Encoding.PROTOBUF, body, request.received_ns))
+        done = self._otlp.transcode(request._replace(signal=Signal.LOGS, encoding=Encoding.PROTOBUF, body=body))
         for index, refusal in translated.refusals.items():
             sample = submission.body([submission.items[index]])[:MAX_SAMPLE_BYTES]
             done.batch.dead.append(DeadLetter(refusal.site or UNSET_SITE, SIGNAL, refusal.reason, sample, request.received_ns))
         message = "; ".join(filter(None, (done.message, _message(list(translated.refusals.values())))))
-        return Transcoded(done.batch, done.rejected + len(translated.refusals), message, done.repaired + translated.repaired)
+        rejected, repaired = done.rejected + len(translated.refusals), done.repaired + translated.repaired
+        return done._replace(rejected=rejected, message=message, repaired=repaired)
 
 
 def _message(refusals: list[Refusal]) -> str:

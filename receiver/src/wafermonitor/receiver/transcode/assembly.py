@@ -47,6 +47,8 @@ class Assembly:
     def __init__(self, request: Request, wire: Wire) -> None:
         self.signal = request.signal
         self.received_ns = request.received_ns
+        self._arrivals = request.arrivals
+        self.timeless: list[bytes] = []
         self.wire = wire
         self.batch = Batch()
         self.reasons: Counter[str] = Counter()
@@ -69,6 +71,13 @@ class Assembly:
             self.reject(site, str(error), self.wire.raw(raw))
             return
         self.repaired += bool(marks)
+
+    def arrived_ns(self, digest: bytes) -> int:
+        """The time of an item that says none: when it arrived for the first time, as far as that is known.
+
+        `digest` is what tells it apart without a time; it goes to `timeless` when the item is stored.
+        """
+        return self._arrivals.get(digest, self.received_ns)
 
     def sender(self, raw: Any) -> Sender:
         """The resource of a group, and who it says is sending."""
@@ -116,4 +125,4 @@ class Assembly:
         if rejected:
             told = [f"{reason} ({number})" for reason, number in self.reasons.most_common(MAX_REASONS)]
             message = f"{rejected} {NOUNS[self.signal]} rejected for good: {'; '.join(told)}"
-        return Transcoded(self.batch, rejected, message, self.repaired)
+        return Transcoded(self.batch, rejected, message, self.repaired, tuple(self.timeless))

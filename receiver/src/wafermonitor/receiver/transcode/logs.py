@@ -54,9 +54,16 @@ def add_log(assembly: Assembly, raw: Any, marks: Marks, sender: Sender, scope: S
     assembly.mark(attributes, marks)
     row = row._replace(attributes=canonical(attributes))
     row = row._replace(digest=digest_of(row, sent_ns, observed_ns))
+    said_ns = row.time_ns
+    if not sent_ns and not observed_ns:
+        assembly.timeless.append(row.digest)
+        arrived_ns = assembly.arrived_ns(row.digest)
+        row = row._replace(time_ns=arrived_ns, observed_ns=arrived_ns)
+        # A beat is a sign of life whenever it arrives; all else happened when it was heard of first.
+        said_ns = row.received_ns if row.event_name in lifecycle.BEATS else arrived_ns
     assembly.batch.logs.append(row)
     if row.event_name:
-        _lifecycle(assembly, sender, row, attributes)
+        _lifecycle(assembly, sender, row, attributes, said_ns)
 
 
 def digest_of(row: LogRecord, sent_ns: int, observed_ns: int) -> bytes:
@@ -76,7 +83,7 @@ def digest_of(row: LogRecord, sent_ns: int, observed_ns: int) -> bytes:
     )
 
 
-def _lifecycle(assembly: Assembly, sender: Sender, row: LogRecord, attributes: dict[str, Any]) -> None:
+def _lifecycle(assembly: Assembly, sender: Sender, row: LogRecord, attributes: dict[str, Any], time_ns: int) -> None:
     run = lifecycle.run_of_event(
         sender.origin,
         row.event_name,
@@ -84,14 +91,14 @@ def _lifecycle(assembly: Assembly, sender: Sender, row: LogRecord, attributes: d
         row.attributes,
         trace_id=row.trace_id or b"",
         span_id=row.span_id or b"",
-        time_ns=row.time_ns,
+        time_ns=time_ns,
         received_ns=row.received_ns,
     )
     if run is not None:
         assembly.batch.runs.append(bounded_run(run, row.attributes))
-    process = lifecycle.process_beat(sender.origin, row.event_name, attributes, row.time_ns)
+    process = lifecycle.process_beat(sender.origin, row.event_name, attributes, time_ns)
     if process is not None:
         assembly.batch.processes.append(process)
-    feed = lifecycle.feed_beat(sender.origin, row.event_name, row.time_ns, row.received_ns)
+    feed = lifecycle.feed_beat(sender.origin, row.event_name, time_ns, row.received_ns)
     if feed is not None:
         assembly.batch.feeds.append(feed)

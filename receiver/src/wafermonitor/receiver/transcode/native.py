@@ -30,6 +30,7 @@ def load() -> Decode | None:
     def decode(requests: Sequence[Request]) -> Block:
         if any(request.encoding is not Encoding.PROTOBUF for request in requests):
             raise ValueError("the native lane reads protobuf only")
-        return native.decode([(request.signal.value, request.body, request.received_ns) for request in requests])
+        arrivals = {digest: time_ns for request in requests for digest, time_ns in request.arrivals.items()}
+        return native.decode([(request.signal.value, request.body, request.received_ns) for request in requests], arrivals)
 
     return decode

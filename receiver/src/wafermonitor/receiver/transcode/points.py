@@ -93,16 +93,19 @@ def _add_point(assembly: Assembly, raw: Any, marks: Marks, metric: _Metric) -> N
     series = Series(
         key, resource, scope, metric.name, metric.unit, metric.type, metric.temporality, metric.monotonic, attributes
     )
-    assembly.batch.points.append(
-        MetricPoint(
-            series=series,
-            time_ns=instant(wire.integer(message.time_unix_nano)) or assembly.received_ns,
-            start_ns=instant(wire.integer(message.start_time_unix_nano)) or None,
-            **NOTHING | numbers,
-            flags=count(wire.integer(message.flags)),
-            received_ns=assembly.received_ns,
-        )
+    time_ns = instant(wire.integer(message.time_unix_nano))
+    timeless = None if time_ns else digest(series.key, wire.raw(raw))
+    point = MetricPoint(
+        series=series,
+        time_ns=time_ns if timeless is None else assembly.arrived_ns(timeless),
+        start_ns=instant(wire.integer(message.start_time_unix_nano)) or None,
+        **NOTHING | numbers,
+        flags=count(wire.integer(message.flags)),
+        received_ns=assembly.received_ns,
     )
+    assembly.batch.points.append(point)
+    if timeless is not None:
+        assembly.timeless.append(timeless)
 
 
 def _number(wire: Wire, point: Any, marks: Marks) -> Numbers:

@@ -15,6 +15,7 @@ from wafermonitor.receiver.transcode.policies import (
     bounded_run,
     canonical,
     count,
+    digest,
     enum,
     instant,
     optional_id,
@@ -29,6 +30,14 @@ LARGEST_KIND = 5
 LARGEST_STATUS = 2
 
 
+class _Times(NamedTuple):
+    """In ns; `timeless` is what tells the span apart when neither was said."""
+
+    start_ns: int
+    end_ns: int
+    timeless: bytes | None
+
+
 class _Event(NamedTuple):
     time_ns: int
     name: str
@@ -41,7 +50,7 @@ def add_span(assembly: Assembly, raw: Any, marks: Marks, sender: Sender, scope: 
     wire = assembly.wire
     message = wire.item("span", raw, marks)
     attributes = wire.attributes(message.attributes, marks)
-    start_ns, end_ns = _times(assembly, message, marks)
+    start_ns, end_ns, timeless = _times(assembly, message, sender, marks)
     events = [_event(assembly, event, start_ns, marks) for event in parts(message.events)]
     links = [_link(assembly, link, marks) for link in parts(message.links)]
     status = message.status
@@ -70,23 +79,29 @@ def add_span(assembly: Assembly, raw: Any, marks: Marks, sender: Sender, scope: 
     assembly.mark(attributes, marks)
     row = row._replace(attributes=canonical(attributes))
     assembly.batch.spans.append(row)
+    if timeless is not None:
+        assembly.timeless.append(timeless)
     assembly.batch.runs.extend(_runs(assembly, sender, row, attributes, events))
 
 
-def _times(assembly: Assembly, message: Any, marks: Marks) -> tuple[int, int]:
-    """Start and end, ns. A missing one takes the other's place; without both, both are when it was received."""
-    start_ns = instant(assembly.wire.integer(message.start_time_unix_nano))
-    end_ns = instant(assembly.wire.integer(message.end_time_unix_nano))
+def _times(assembly: Assembly, message: Any, sender: Sender, marks: Marks) -> _Times:
+    """A missing start or end takes the other's place; without both, both are when it arrived for the first time."""
+    wire = assembly.wire
+    start_ns = instant(wire.integer(message.start_time_unix_nano))
+    end_ns = instant(wire.integer(message.end_time_unix_nano))
+    timeless = None
     if not start_ns:
         marks.add(Repair.NO_START)
-        start_ns = end_ns or assembly.received_ns
+        if not end_ns:
+            timeless = digest(sender.origin.site.encode(), wire.id(message.trace_id), wire.id(message.span_id))
+        start_ns = end_ns if timeless is None else assembly.arrived_ns(timeless)
     if not end_ns:
         marks.add(Repair.NO_END)
         end_ns = start_ns
     if end_ns < start_ns:
         marks.add(Repair.END_BEFORE_START)
         end_ns = start_ns
-    return start_ns, end_ns
+    return _Times(start_ns, end_ns, timeless)
 
 
 def _event(assembly: Assembly, message: Any, start_ns: int, marks: Marks) -> _Event:

@@ -16,12 +16,14 @@ from typing import NamedTuple
 
 import asyncpg
 
+from wafermonitor.storage.config import ARRIVALS_S
 from wafermonitor.storage.errors import StorageError
 from wafermonitor.storage.protocol import Storage
 from wafermonitor.storage.timescale import store
 from wafermonitor.storage.timescale.codecs import Connection
 from wafermonitor.storage.timescale.failures import border
 from wafermonitor.storage.timescale.migrate import DAYS_AHEAD
+from wafermonitor.storage.timescale.statements import statement
 
 LOCK = 0x77616665_72000002
 """The advisory lock of maintenance: "wafer", 2."""
@@ -49,14 +51,17 @@ async def keep(storage: Storage, stop: asyncio.Event, *, clock: Callable[[], int
         return
     while not stop.is_set():
         try:
-            await run_once(storage.pool, hot_days=storage.config.hot_days, now_ns=clock())
+            config = storage.config
+            await run_once(
+                storage.pool, hot_days=config.hot_days, now_ns=clock(), remember_arrivals_s=config.remember_arrivals_s
+            )
         except StorageError as error:
             _log.warning("maintenance of the store: %s", error)
         with suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), storage.config.maintain_interval_s)
 
 
-async def run_once(pool: asyncpg.Pool, *, hot_days: int, now_ns: int) -> Round | None:
+async def run_once(pool: asyncpg.Pool, *, hot_days: int, now_ns: int, remember_arrivals_s: float = ARRIVALS_S) -> Round | None:
     """One round; None when another process is at it. Raises StorageUnavailable."""
     today = datetime.fromtimestamp(now_ns // 1_000_000_000, UTC).date()
     with border("maintain the store"):
@@ -66,6 +71,7 @@ async def run_once(pool: asyncpg.Pool, *, hot_days: int, now_ns: int) -> Round |
             made = await _partitions(connection, today - timedelta(days=hot_days), today + timedelta(days=DAYS_AHEAD))
             ghosts = await connection.fetchval("SELECT wafer_data.sweep_ghosts()")
             inferred = await connection.fetchval("SELECT wafer_data.set_inferred($1)", now_ns)
+            await connection.execute(statement("forget_arrivals"), now_ns - int(remember_arrivals_s * 1e9))
             strays = tuple(row[0] for row in await connection.fetch("SELECT wafer_data.stray_partitions()"))
     done = Round(made, ghosts, inferred, strays)
     if made or ghosts or inferred:
