@@ -13,7 +13,7 @@ from tests.receiver.otlp import spans
 from wafermonitor.receiver.config import Config
 from wafermonitor.receiver.errors import Draining, ReceiverUnavailable, RequestRejected, StoreUnavailable
 from wafermonitor.receiver.lanes import Lanes
-from wafermonitor.receiver.pipeline import LONGEST_RETRY_S, SHORTEST_RETRY_S, Pipeline
+from wafermonitor.receiver.pipeline import EAGER_BYTES, LONGEST_RETRY_S, SHORTEST_RETRY_S, Pipeline
 from wafermonitor.receiver.telemetry import Telemetry
 from wafermonitor.receiver.transcode import json, python
 from wafermonitor.receiver.transcode.protocol import Encoding, Request, Signal
@@ -70,6 +70,20 @@ async def test_a_group_ends_at_its_bytes(begin, store):
     size = len(request(10).body)
     await together(begin(group_bytes=2 * size + 100), store, [request(10, first=100 * number) for number in range(1, 6)])
     assert store.groups == [1, 2, 2, 1]
+
+
+async def test_what_is_too_much_for_a_group_goes_to_a_writer_that_is_free(begin, store):
+    pipeline = begin(writers=2, group_spans=1)
+    assert len(request(1000).body) > EAGER_BYTES
+    store.open.clear()
+    tasks = [asyncio.create_task(pipeline.submit(request(1000, first=1000 * number))) for number in range(1, 4)]
+    async with asyncio.timeout(20):
+        while store.waiting < 2:
+            await asyncio.sleep(0.001)
+    assert pipeline.waiting == 1
+    store.open.set()
+    await asyncio.gather(*tasks)
+    assert store.groups == [1, 1, 1]
 
 
 async def test_a_request_larger_than_a_group_is_a_group_of_its_own(begin, store):

@@ -14,7 +14,7 @@ from tests.receiver.otlp import HttpProtobuf, spans
 from tests.receiver.process import DEADLINE_S, run
 from wafermonitor.receiver.config import Config
 from wafermonitor.receiver.errors import AddressRejected, ChildUnavailable
-from wafermonitor.receiver.processes import Processes
+from wafermonitor.receiver.processes import Processes, next_pause_s
 from wafermonitor.receiver.transcode.protocol import Signal
 
 FREE = {"grpc_address": "127.0.0.1:0", "http_address": "127.0.0.1:0"}
@@ -85,6 +85,13 @@ async def test_a_process_that_dies_is_started_again(two):
             await asyncio.sleep(0.05)
     async with HttpProtobuf("", two.ready["http"]) as client:
         assert (await client.send(Signal.TRACES, client.encode(spans()))).ok
+
+
+def test_a_process_that_dies_again_and_again_waits_longer_and_one_that_ran_for_long_does_not():
+    pauses = [0.0]
+    for ran_s in (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 3600.0, 1.0):
+        pauses.append(next_pause_s(pauses[-1], ran_s))
+    assert pauses[1:] == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 0.5, 1.0]
 
 
 async def test_a_port_that_somebody_else_has_stops_the_start():

@@ -11,7 +11,9 @@ import httpx
 import pytest
 
 from tests.receiver.otlp import GOOD, METHODS, TRANSPORTS, Grpc, HttpJson, HttpProtobuf, spans
+from wafermonitor.receiver import telemetry
 from wafermonitor.receiver.errors import AddressRejected
+from wafermonitor.receiver.http1.connection import MAX_PIPELINED
 from wafermonitor.receiver.transcode.protocol import Signal
 from wafermonitor.storage.errors import StorageRejected, StorageUnavailable
 from wafermonitor.storage.protocol import SpanQuery
@@ -263,3 +265,25 @@ async def test_the_methods_have_the_names_of_the_protocol(start):
     async with Grpc(receiver.grpc_address, "") as client:
         for signal, path in METHODS.items():
             assert (await client.send(signal, b"", path=path)).ok
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/readyz"])
+async def test_whoever_asks_for_a_page_at_once_gets_one_answer(start, store, monkeypatch, path):
+    receiver = await start()
+    asked: list[str] = []
+    health, text = store.reader.health, telemetry.generate_latest
+
+    async def counted():
+        asked.append("/readyz")
+        return await health()
+
+    monkeypatch.setattr(store.reader, "health", counted)
+    monkeypatch.setattr(telemetry, "generate_latest", lambda registry: asked.append("/metrics") or text(registry))
+    request = b"GET %b HTTP/1.1\r\nhost: x\r\n\r\n" % path.encode()
+    for _ in range(2):
+        asked.clear()
+        reader, writer = await asyncio.open_connection("127.0.0.1", receiver.http_port)
+        writer.write(request * (MAX_PIPELINED - 1) + request.replace(b"host", b"connection: close\r\nhost"))
+        assert (await reader.read()).count(b"HTTP/1.1 200 OK") == MAX_PIPELINED
+        writer.close()
+        assert asked == [path]

@@ -79,6 +79,21 @@ async def test_a_group_that_never_read_begins_where_it_is_told(topics, read):
     assert late.taken == {b"after": 1}
 
 
+async def test_what_comes_between_two_members_that_begin_at_the_end_is_read(topics, read):
+    first, second = Sink(), Sink()
+    options = topics.options | {"kafka_from": "latest"}
+    await topics.send(topics.traces, b"before", partition=1)
+    reading = read(first, **options)
+    await topics.settled()
+    await reading.consumer.stop(STOP_S)
+    await topics.send(topics.traces, b"between", partition=0)
+    await topics.send(topics.traces, b"between too", partition=1)
+    read(second, **options)
+    await topics.settled()
+    assert first.taken == {}
+    assert second.taken == {b"between": 1, b"between too": 1}
+
+
 async def test_what_was_compressed_is_read(topics, read):
     from aiokafka import AIOKafkaProducer
 
@@ -462,3 +477,21 @@ async def test_the_receiver_serves_kafka_beside_otlp(topics, start, store):
         b'wafer_receiver_requests_total{answer="ok",signal="traces",transport="kafka"} 2.0'
         in receiver.consumer._delivery._telemetry.text()
     )
+
+
+async def test_a_site_over_its_quota_waits_in_its_partition_and_others_go_on(topics, start, store):
+    def of_site(name: str, first: int) -> bytes:
+        request = spans(2, first=first)
+        request.resource_spans[0].resource.attributes[0].value.string_value = name
+        return request.SerializeToString()
+
+    receiver = await start(**topics.options, quota_by_site={"f1": {"bytes_per_s": 1.0}})
+    text = receiver.consumer._delivery._telemetry.text
+    await topics.send(topics.traces, of_site("f1", 1), partition=0)
+    await until(lambda: store.groups == [1], "the first message, with which the debt begins")
+    await topics.send(topics.traces, of_site("f1", 11), partition=1)
+    await until(lambda: b'wafer_receiver_refusals_total{reason="Throttled"} 1.0' in text(), "a message that has to wait")
+    await topics.send(topics.traces, of_site("f2", 21), partition=2)
+    await until(lambda: store.groups == [1, 1], "the other site's message")
+    assert sorted(await store.span_names()) == ["span 1", "span 2", "span 21", "span 22"]
+    assert receiver.consumer.state.stalled == 1

@@ -52,12 +52,11 @@ def test_a_position_is_behind_everything_that_is_not_settled_and_as_far_as_that_
 
 
 @given(histories())
-def test_what_is_due_is_what_moved_since_the_last_commit(history):
+def test_what_is_due_is_where_it_began_and_what_moved_since_the_last_commit(history):
     window = Window(ONE)
     kept = None
     for what, offset in history:
         if what == "take":
-            kept = offset if kept is None else kept
             window.take(offset, 1)
         else:
             window.settle(offset)
@@ -78,6 +77,14 @@ def test_a_window_that_was_told_where_the_group_stands_commits_nothing_before_it
     assert window.position == 9
     window.settle(9)
     assert window.due == 10
+
+
+def test_a_position_that_kafka_has_not_kept_is_due_at_once():
+    window = Window(ONE)
+    window.begin(7, kept=False)
+    assert window.due == 7
+    window.committed(7)
+    assert window.due is None
 
 
 def test_offsets_that_do_not_grow_are_a_fault():

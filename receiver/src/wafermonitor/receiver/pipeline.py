@@ -213,6 +213,7 @@ class Pipeline:
             self._queue.put_back(decoded.rest)
             rest = set(decoded.rest)
             group[:] = [waiting for waiting in group if waiting not in rest]
+            self._begin()
         for waiting, error in decoded.refused:
             self._finish(waiting, error)
         members = await self._with_first_arrivals(decoded.members)

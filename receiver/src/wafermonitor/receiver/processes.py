@@ -16,6 +16,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -48,6 +49,7 @@ class Child:
     def __init__(self, process: asyncio.subprocess.Process, ready: Ready) -> None:
         self.process = process
         self.ready = ready
+        self.born_s = time.monotonic()
 
     async def stop(self, drain_s: float) -> None:
         """Let it drain; kill it when it does not end."""
@@ -121,17 +123,16 @@ class Processes:
 
     async def _keep(self, number: int) -> None:
         """Start a child again when it ends by itself."""
-        pause_s = FIRST_PAUSE_S
+        pause_s = 0.0
         while not self._stopping:
             child = self._children[number]
             code = await child.process.wait()
+            pause_s = next_pause_s(pause_s, time.monotonic() - child.born_s)
             async with self._replacing:
                 if self._children[number] is not child:
-                    pause_s = FIRST_PAUSE_S
                     continue
                 LOG.error("receiver %d ended with %d and is started again", child.ready.pid, code)
                 await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
                 with contextlib.suppress(ChildUnavailable):
                     self._children[number] = await self._child(number)
 
@@ -163,6 +164,11 @@ class Processes:
             "metrics_address": f"{host}:{(int(port) + number) % len(PORTS) if int(port) else 0}",
         }
         return os.environ | {f"WAFER_RECEIVER_{name.upper()}": value for name, value in own.items()}
+
+
+def next_pause_s(last_s: float, ran_s: float) -> float:
+    """How long to wait before a child is started again: twice as long each time, but anew after one that ran for long."""
+    return min(2 * last_s, LONGEST_PAUSE_S) if last_s and ran_s <= LONGEST_PAUSE_S else FIRST_PAUSE_S
 
 
 async def run(config: Config, flags: Mapping[str, Any], stop: asyncio.Event, told: Callable[[dict[str, Any]], None]) -> None:

@@ -156,6 +156,11 @@ class Client:
         committed = await self._asked(asyncio.gather(*(self._library.committed(key) for key in keys)))
         return {Partition(*key): Standing(first[key], kept, end[key]) for key, kept in zip(keys, committed, strict=True)}
 
+    async def position(self, partition: Partition) -> int:
+        """The offset that is read next, as soon as Kafka has said where that is."""
+        found: int = await self._asked(self._library.position(TopicPartition(*partition)))
+        return found
+
     async def missing(self) -> set[str]:
         """Topics that do not exist, or that we may not see."""
         seen: set[str] = await self._asked(self._library.topics())

@@ -222,7 +222,7 @@ class Consumer:
             if window is None or window not in windows:
                 continue
             if not window.known:
-                self._learn(window, standing)
+                await self._learn(window, standing)
             behind = standing.end - (standing.end if window.position is None else window.position)
             self._lag[partition] = max(behind, 0)
             self._telemetry.lag(partition, self._lag[partition])
@@ -231,8 +231,13 @@ class Consumer:
             self._told = time.monotonic()
             LOG.info("%d messages behind in %d partitions", behind, sum(lag > 0 for lag in self._lag.values()))
 
-    def _learn(self, window: Window, standing: Standing) -> None:
+    async def _learn(self, window: Window, standing: Standing) -> None:
         """Where the group stands in a partition that was just assigned, and whether Kafka still has what comes next."""
+        if standing.committed is None and self._config.kafka_from == "latest":
+            # Kept at once: who comes after us would begin at what is the end then, and pass over what arrives until then.
+            window.begin(await self._client.position(window.partition), kept=False)
+            window.known = True
+            return
         window.known = True
         committed = standing.first if standing.committed is None else standing.committed
         lost = standing.first - committed
@@ -241,8 +246,7 @@ class Consumer:
             LOG.error(
                 "Kafka deleted %d messages of %s before they were read: its retention is too short", lost, window.partition
             )
-        if standing.committed is not None or self._config.kafka_from == "earliest":
-            window.begin(max(committed, standing.first))
+        window.begin(max(committed, standing.first))
 
     def _see_topics(self, missing: set[str]) -> None:
         names = tuple(sorted(missing))

@@ -58,17 +58,16 @@ class Window:
         """The position, if it has not been committed."""
         return self.position if self.position != self._committed else None
 
-    def begin(self, position: int) -> None:
-        """Say where the group stands; counts only until the first message is taken."""
+    def begin(self, position: int, *, kept: bool = True) -> None:
+        """Say where the group stands, and whether Kafka has kept that; counts only until the first message is taken."""
         if self._next is None:
-            self._next = self._committed = position
+            self._next = position
+            self._committed = position if kept else None
 
     def take(self, offset: int, size_bytes: int) -> None:
         """A message is in our hands. Offsets grow; those between may not exist (Kafka's own marks, compaction)."""
         if self._next is not None and offset < self._next:
             raise ValueError(f"{self.partition}: offset {offset} after {self._next}")
-        if self._next is None:
-            self._committed = offset
         self._open.append(offset)
         self._sizes[offset] = size_bytes
         self._next = offset + 1
