@@ -24,7 +24,7 @@ pytestmark = pytest.mark.postgres
 CATALOG = (Path(__file__).parent / "catalog.sql").read_text()
 TABLES = [
     *("app", "arrival", "dead_letter", "feed", "log_late", "log_record", "metric_late", "metric_point", "metric_series"),
-    *("process", "resource", "run", "run_open", "schema_migration", "scope", "setting", "site", "span", "span_late"),
+    *("process", "resource", "run", "run_far", "run_open", "schema_migration", "scope", "setting", "site", "span", "span_late"),
 ]
 """The whole list of this release, without partitions."""
 

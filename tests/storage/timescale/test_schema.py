@@ -7,6 +7,7 @@ import pytest
 pytestmark = pytest.mark.postgres
 TABLES = {
     "app",
+    "arrival",
     "dead_letter",
     "feed",
     "log_late",
@@ -17,6 +18,7 @@ TABLES = {
     "process",
     "resource",
     "run",
+    "run_far",
     "run_open",
     "schema_migration",
     "scope",

@@ -1,4 +1,30 @@
 -- The twin of `runs.merge`: what a delta says joins what is stored. Called by the writer and by maintenance.
+--
+-- Where a run's row is: in `run_open` until it has ended, then in the month of `run` in which it began. Looking in every month costs as
+-- much as all the rest where there are many, so a merge looks in `run_open`, in the months around now (31 days back and ahead), and
+-- where starts are that nobody knows. It looks everywhere when `run_far` has the run, which names every ended run that began more than
+-- 7 days from when it was last merged; and when the delta itself is that far, or knows no start, and the run is not open.
+-- So a row is missed in one case: the same ids come again with a start of this week, the run that had them last changed more than 24
+-- days ago (31 - 7), and it began more than 31 days ago. That is another run, and stays one.
+
+-- The columns of a run stand in its table; here they are filled in once, when this file is applied:
+--   {columns}       what a delta has: every column but what the table makes itself
+--   {excluded}      each of them = excluded.…
+--   {count}         how many they are
+CREATE OR REPLACE FUNCTION wafer_data.with_run_columns(template text) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+  known record;
+BEGIN
+  SELECT string_agg(attname, ', ' ORDER BY attnum) AS columns,
+    string_agg(format('%1$s = excluded.%1$s', attname), ', ' ORDER BY attnum) AS excluded,
+    count(*)::text AS count
+  INTO STRICT known
+  FROM pg_attribute
+  WHERE attrelid = 'wafer_data.run'::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = '' AND attname <> 'changed_xid';
+  EXECUTE replace(replace(replace(template, '{columns}', known.columns), '{excluded}', known.excluded), '{count}', known.count);
+END
+$$;
 
 -- One lock for all merging, taken when everything else of a transaction is done and held until it is committed: so of two writers that
 -- bring the same run the second sees all that the first wrote, and neither loses a word. Every statement after it has a new
@@ -8,80 +34,62 @@ LANGUAGE sql
 RETURN pg_advisory_xact_lock(8602269349144690691);
 
 -- Where a session puts its deltas, empty again after every transaction: a row for each message about a run, in the columns of `run`.
--- What is null is not known; a start that is not known is -infinity.
+-- What is null is not known; a start that is not known is -infinity. One of another shape is of before an upgrade.
+SELECT wafer_data.with_run_columns($template$
 CREATE OR REPLACE FUNCTION wafer_data.stage_runs() RETURNS void
 LANGUAGE plpgsql AS $$
+DECLARE
+  shape constant smallint := (SELECT relnatts FROM pg_class WHERE oid = to_regclass('pg_temp.run_delta'));
 BEGIN
-  IF to_regclass('pg_temp.run_delta') IS NULL THEN
-    CREATE TEMPORARY TABLE run_delta ON COMMIT DELETE ROWS AS
-    SELECT
-      trace_id, span_id, site_id, end_rank, final_fields, start_time, start_unix_ns, end_unix_ns, last_sign_unix_ns,
-      received_unix_ns, nominal_unix_ns, deadline_unix_ns, expected_duration_s, heartbeat_interval_s, cpu_s,
-      memory_bytes, attempt, parent_span_id, process_key, inferred, job, run_id, parent_run_id, feed_id, service,
-      service_version, trigger, owner, equipment, recipe, product, lot_ids, substrate_ids, result, error_type,
-      progress_unix_ns, progress_ratio, progress_completed, progress_total, progress_unit, progress_stage,
-      progress_message, attributes
-    FROM wafer_data.run WITH NO DATA;
+  IF shape IS DISTINCT FROM {count} THEN
+    DROP TABLE IF EXISTS pg_temp.run_delta;
+    CREATE TEMPORARY TABLE run_delta ON COMMIT DELETE ROWS AS SELECT {columns} FROM wafer_data.run WITH NO DATA;
   END IF;
 END
 $$;
+$template$);
 
--- Merge the deltas in `places` of pg_temp.run_delta with what is stored of their runs. Under the lock.
+-- Merge the deltas in `places` of pg_temp.run_delta with what is stored of their runs: in `run_open`, and in `run` where `stored` says.
+-- Under the lock. Answers (site, start) of every ended row that there is now, and of every one that is there no more.
 --
--- The planner is told to use the keys, and which side to begin with (OFFSET 0 is a fence), and that no other index that holds the site
--- will do (+ 0): its plan is kept for the session and may be made while the tables are still empty.
-CREATE OR REPLACE FUNCTION wafer_data.join_runs(places tid[]) RETURNS void
+-- A plan is kept for the session and may be made while the tables are still empty, when every index looks equally good. So the planner
+-- is told which side to begin with (OFFSET 0 is a fence), and every other index than the key is made unfit: by + 0 those that hold the
+-- site, by OR those that hold the start. It still leaves out the months that are not asked for, when it runs the plan. One plan for all
+-- values, because looking for a better one takes longer than most merges.
+DROP FUNCTION IF EXISTS wafer_data.join_runs(tid[]);
+SELECT wafer_data.with_run_columns($template$
+CREATE OR REPLACE FUNCTION wafer_data.join_runs(places tid[], stored wafer_data.run_far[])
+RETURNS TABLE (touched_site_id smallint, touched_start timestamptz)
 LANGUAGE plpgsql
 SET enable_seqscan = off
 SET enable_bitmapscan = off
 SET enable_hashjoin = off
 SET enable_mergejoin = off
+SET plan_cache_mode = force_generic_plan
 SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
-  moved record;
+  changed record;
 BEGIN
-  FOR moved IN
+  FOR changed IN
     WITH delta AS MATERIALIZED (
-      SELECT
-        trace_id, span_id, site_id, end_rank, final_fields, start_time, start_unix_ns, end_unix_ns, last_sign_unix_ns,
-        received_unix_ns, nominal_unix_ns, deadline_unix_ns, expected_duration_s, heartbeat_interval_s, cpu_s,
-        memory_bytes, attempt, parent_span_id, process_key, inferred, job, run_id, parent_run_id, feed_id, service,
-        service_version, trigger, owner, equipment, recipe, product, lot_ids, substrate_ids, result, error_type,
-        progress_unix_ns, progress_ratio, progress_completed, progress_total, progress_unit, progress_stage,
-        progress_message, attributes::text COLLATE "C" AS attributes
-      FROM pg_temp.run_delta WHERE ctid = ANY (places)
+      SELECT {columns} FROM pg_temp.run_delta WHERE ctid = ANY (places)
     ), version AS (
-      SELECT *, NULL::boolean AS ended FROM delta
+      SELECT {columns}, NULL::boolean AS ended FROM delta
       UNION ALL
       SELECT o.* FROM (SELECT DISTINCT trace_id, span_id, site_id FROM delta) d CROSS JOIN LATERAL (
-        SELECT
-          x.trace_id, x.span_id, x.site_id, x.end_rank, x.final_fields, x.start_time, x.start_unix_ns, x.end_unix_ns,
-          x.last_sign_unix_ns, x.received_unix_ns, x.nominal_unix_ns, x.deadline_unix_ns, x.expected_duration_s,
-          x.heartbeat_interval_s, x.cpu_s, x.memory_bytes, x.attempt, x.parent_span_id, x.process_key, x.inferred, x.job,
-          x.run_id, x.parent_run_id, x.feed_id, x.service, x.service_version, x.trigger, x.owner, x.equipment, x.recipe,
-          x.product, x.lot_ids, x.substrate_ids, x.result, x.error_type, x.progress_unix_ns, x.progress_ratio,
-          x.progress_completed, x.progress_total, x.progress_unit, x.progress_stage, x.progress_message,
-          x.attributes::text COLLATE "C",
-          false
+        SELECT {columns}, false
         FROM wafer_data.run_open x
         WHERE (x.trace_id, x.span_id, x.site_id) = (d.trace_id, d.span_id, d.site_id) OFFSET 0
         FOR UPDATE
       ) o
       UNION ALL
-      SELECT r.* FROM (SELECT DISTINCT trace_id, span_id, site_id FROM delta) d CROSS JOIN LATERAL (
-        SELECT
-          x.trace_id, x.span_id, x.site_id, x.end_rank, x.final_fields, x.start_time, x.start_unix_ns, x.end_unix_ns,
-          x.last_sign_unix_ns, x.received_unix_ns, x.nominal_unix_ns, x.deadline_unix_ns, x.expected_duration_s,
-          x.heartbeat_interval_s, x.cpu_s, x.memory_bytes, x.attempt, x.parent_span_id, x.process_key, x.inferred, x.job,
-          x.run_id, x.parent_run_id, x.feed_id, x.service, x.service_version, x.trigger, x.owner, x.equipment, x.recipe,
-          x.product, x.lot_ids, x.substrate_ids, x.result, x.error_type, x.progress_unix_ns, x.progress_ratio,
-          x.progress_completed, x.progress_total, x.progress_unit, x.progress_stage, x.progress_message,
-          x.attributes::text COLLATE "C",
-          true
+      SELECT r.* FROM unnest(stored) s CROSS JOIN LATERAL (
+        SELECT {columns}, true
         FROM wafer_data.run x
-        WHERE (x.trace_id, x.span_id, x.site_id + 0) = (d.trace_id, d.span_id, d.site_id) OFFSET 0
+        WHERE (x.trace_id, x.span_id, x.site_id + 0) = (s.trace_id, s.span_id, s.site_id)
+          AND (x.start_time >= s.start_time AND x.start_time <= s.start_time OR x.start_time = 'infinity') OFFSET 0
       ) r
     ), merged AS MATERIALIZED (
       -- The number in a filter is the field's bit in `final_fields`.
@@ -128,13 +136,14 @@ BEGIN
         max(progress_unit) FILTER (WHERE nth_progress = 1) AS progress_unit,
         max(progress_stage) FILTER (WHERE nth_progress = 1) AS progress_stage,
         max(progress_message) FILTER (WHERE nth_progress = 1) AS progress_message,
-        coalesce(max(attributes) FILTER (WHERE final_fields & 524288 <> 0), max(attributes))::json AS attributes,
+        coalesce(max(attributes_text) FILTER (WHERE final_fields & 524288 <> 0), max(attributes_text))::json AS attributes,
         bool_or(NOT ended) AS was_open,
         array_agg(start_time) FILTER (WHERE ended) AS starts
       FROM (
         SELECT *,
           parent_span_id # (-9223372036854775808) AS parent_order, -- ids are unsigned bytes: flipping the sign bit keeps their order
           process_key::text COLLATE "C" AS process_text,
+          attributes::text COLLATE "C" AS attributes_text,
           row_number() OVER (
             PARTITION BY trace_id, span_id, site_id
             ORDER BY end_rank DESC, coalesce(end_unix_ns, 0) DESC, coalesce(result, '') DESC, coalesce(error_type, '') DESC
@@ -153,154 +162,126 @@ BEGIN
       DELETE FROM wafer_data.run_open o USING merged m
       WHERE (o.trace_id, o.span_id, o.site_id) = (m.trace_id, m.span_id, m.site_id) AND m.end_rank > 0 AND m.was_open
     ), ended AS (
-      INSERT INTO wafer_data.run (
-        trace_id, span_id, site_id, end_rank, final_fields, start_time, start_unix_ns, end_unix_ns, last_sign_unix_ns,
-        received_unix_ns, nominal_unix_ns, deadline_unix_ns, expected_duration_s, heartbeat_interval_s, cpu_s,
-        memory_bytes, attempt, parent_span_id, process_key, inferred, job, run_id, parent_run_id, feed_id, service,
-        service_version, trigger, owner, equipment, recipe, product, lot_ids, substrate_ids, result, error_type,
-        progress_unix_ns, progress_ratio, progress_completed, progress_total, progress_unit, progress_stage,
-        progress_message, attributes
-      )
-      SELECT
-        trace_id, span_id, site_id, end_rank, final_fields, start_time, start_unix_ns, end_unix_ns, last_sign_unix_ns,
-        received_unix_ns, nominal_unix_ns, deadline_unix_ns, expected_duration_s, heartbeat_interval_s, cpu_s,
-        memory_bytes, attempt, parent_span_id, process_key, inferred, job, run_id, parent_run_id, feed_id, service,
-        service_version, trigger, owner, equipment, recipe, product, lot_ids, substrate_ids, result, error_type,
-        progress_unix_ns, progress_ratio, progress_completed, progress_total, progress_unit, progress_stage,
-        progress_message, attributes
-      FROM merged WHERE end_rank > 0
-      ON CONFLICT (trace_id, span_id, site_id, start_time)
-      DO UPDATE SET
-        changed_xid = excluded.changed_xid,
-        end_rank = excluded.end_rank, final_fields = excluded.final_fields, start_time = excluded.start_time,
-        start_unix_ns = excluded.start_unix_ns, end_unix_ns = excluded.end_unix_ns, last_sign_unix_ns = excluded.last_sign_unix_ns,
-        received_unix_ns = excluded.received_unix_ns, nominal_unix_ns = excluded.nominal_unix_ns, deadline_unix_ns = excluded.deadline_unix_ns,
-        expected_duration_s = excluded.expected_duration_s, heartbeat_interval_s = excluded.heartbeat_interval_s, cpu_s = excluded.cpu_s,
-        memory_bytes = excluded.memory_bytes, attempt = excluded.attempt, parent_span_id = excluded.parent_span_id,
-        process_key = excluded.process_key, inferred = excluded.inferred, job = excluded.job,
-        run_id = excluded.run_id, parent_run_id = excluded.parent_run_id, feed_id = excluded.feed_id,
-        service = excluded.service, service_version = excluded.service_version, trigger = excluded.trigger,
-        owner = excluded.owner, equipment = excluded.equipment, recipe = excluded.recipe,
-        product = excluded.product, lot_ids = excluded.lot_ids, substrate_ids = excluded.substrate_ids,
-        result = excluded.result, error_type = excluded.error_type, progress_unix_ns = excluded.progress_unix_ns,
-        progress_ratio = excluded.progress_ratio, progress_completed = excluded.progress_completed, progress_total = excluded.progress_total,
-        progress_unit = excluded.progress_unit, progress_stage = excluded.progress_stage, progress_message = excluded.progress_message,
-        attributes = excluded.attributes
+      INSERT INTO wafer_data.run ({columns})
+      SELECT {columns} FROM merged WHERE end_rank > 0
+      ON CONFLICT (trace_id, span_id, site_id, start_time) DO UPDATE SET changed_xid = excluded.changed_xid, {excluded}
+    ), far AS (
+      INSERT INTO wafer_data.run_far (trace_id, span_id, site_id, start_time)
+      SELECT trace_id, span_id, site_id, start_time FROM merged
+      WHERE end_rank > 0 AND start_time > '-infinity' AND start_time NOT BETWEEN now() - interval '7 days' AND now() + interval '7 days'
+      ON CONFLICT (trace_id, span_id, site_id) DO UPDATE SET start_time = excluded.start_time
     ), opened AS (
-      INSERT INTO wafer_data.run_open (
-        trace_id, span_id, site_id, end_rank, final_fields, start_time, start_unix_ns, end_unix_ns, last_sign_unix_ns,
-        received_unix_ns, nominal_unix_ns, deadline_unix_ns, expected_duration_s, heartbeat_interval_s, cpu_s,
-        memory_bytes, attempt, parent_span_id, process_key, inferred, job, run_id, parent_run_id, feed_id, service,
-        service_version, trigger, owner, equipment, recipe, product, lot_ids, substrate_ids, result, error_type,
-        progress_unix_ns, progress_ratio, progress_completed, progress_total, progress_unit, progress_stage,
-        progress_message, attributes
-      )
-      SELECT
-        trace_id, span_id, site_id, end_rank, final_fields, start_time, start_unix_ns, end_unix_ns, last_sign_unix_ns,
-        received_unix_ns, nominal_unix_ns, deadline_unix_ns, expected_duration_s, heartbeat_interval_s, cpu_s,
-        memory_bytes, attempt, parent_span_id, process_key, inferred, job, run_id, parent_run_id, feed_id, service,
-        service_version, trigger, owner, equipment, recipe, product, lot_ids, substrate_ids, result, error_type,
-        progress_unix_ns, progress_ratio, progress_completed, progress_total, progress_unit, progress_stage,
-        progress_message, attributes
-      FROM merged WHERE end_rank = 0
-      ON CONFLICT (trace_id, span_id, site_id)
-      DO UPDATE SET
-        changed_xid = excluded.changed_xid,
-        end_rank = excluded.end_rank, final_fields = excluded.final_fields, start_time = excluded.start_time,
-        start_unix_ns = excluded.start_unix_ns, end_unix_ns = excluded.end_unix_ns, last_sign_unix_ns = excluded.last_sign_unix_ns,
-        received_unix_ns = excluded.received_unix_ns, nominal_unix_ns = excluded.nominal_unix_ns, deadline_unix_ns = excluded.deadline_unix_ns,
-        expected_duration_s = excluded.expected_duration_s, heartbeat_interval_s = excluded.heartbeat_interval_s, cpu_s = excluded.cpu_s,
-        memory_bytes = excluded.memory_bytes, attempt = excluded.attempt, parent_span_id = excluded.parent_span_id,
-        process_key = excluded.process_key, inferred = excluded.inferred, job = excluded.job,
-        run_id = excluded.run_id, parent_run_id = excluded.parent_run_id, feed_id = excluded.feed_id,
-        service = excluded.service, service_version = excluded.service_version, trigger = excluded.trigger,
-        owner = excluded.owner, equipment = excluded.equipment, recipe = excluded.recipe,
-        product = excluded.product, lot_ids = excluded.lot_ids, substrate_ids = excluded.substrate_ids,
-        result = excluded.result, error_type = excluded.error_type, progress_unix_ns = excluded.progress_unix_ns,
-        progress_ratio = excluded.progress_ratio, progress_completed = excluded.progress_completed, progress_total = excluded.progress_total,
-        progress_unit = excluded.progress_unit, progress_stage = excluded.progress_stage, progress_message = excluded.progress_message,
-        attributes = excluded.attributes
+      INSERT INTO wafer_data.run_open ({columns})
+      SELECT {columns} FROM merged WHERE end_rank = 0
+      ON CONFLICT (trace_id, span_id, site_id) DO UPDATE SET changed_xid = excluded.changed_xid, {excluded}
     )
-    -- Its start became known, or is earlier than was known: the row of the old start is taken away.
-    SELECT trace_id, span_id, site_id, old.start_time
-    FROM merged m CROSS JOIN LATERAL unnest(starts) AS old (start_time)
-    WHERE m.end_rank = 0 OR old.start_time <> m.start_time
+    SELECT trace_id, span_id, site_id, start_time, end_rank > 0 AS has_ended, coalesce(starts, '{}') AS starts
+    FROM merged WHERE end_rank > 0 OR starts IS NOT NULL
   LOOP
-    DELETE FROM wafer_data.run
-    WHERE (trace_id, span_id, site_id, start_time) = (moved.trace_id, moved.span_id, moved.site_id, moved.start_time);
+    touched_site_id := changed.site_id;
+    IF changed.has_ended THEN
+      touched_start := changed.start_time;
+      RETURN NEXT;
+    END IF;
+    -- Its start became known, or is earlier than was known: the row of the old start is taken away.
+    FOREACH touched_start IN ARRAY changed.starts LOOP
+      IF NOT changed.has_ended OR touched_start <> changed.start_time THEN
+        DELETE FROM wafer_data.run
+        WHERE (trace_id, span_id, site_id, start_time) = (changed.trace_id, changed.span_id, changed.site_id, touched_start);
+        RETURN NEXT;
+      END IF;
+    END LOOP;
   END LOOP;
 END
 $$;
+$template$);
 
--- Merge all of pg_temp.run_delta.
-DROP FUNCTION IF EXISTS wafer_data.merge_runs(json);
-CREATE OR REPLACE FUNCTION wafer_data.merge_runs() RETURNS void
+-- Merge all of pg_temp.run_delta. `everywhere`: look for each run in every month, wherever it should be.
+DROP FUNCTION IF EXISTS wafer_data.merge_runs();
+SELECT wafer_data.with_run_columns($template$
+CREATE OR REPLACE FUNCTION wafer_data.merge_runs(everywhere boolean DEFAULT false) RETURNS void
 LANGUAGE plpgsql
 SET enable_seqscan = off
 SET enable_bitmapscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET plan_cache_mode = force_generic_plan
 SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
-  known tid[];
-  fresh tid[];
+  oldest constant timestamptz := now() - interval '31 days';
+  newest constant timestamptz := now() + interval '31 days';
+  fresh tid[]; -- heard of for the first time and in one message, as most runs are: they need no joining
+  near tid[];
+  far tid[];
+  stored wafer_data.run_far[];
+  stored_far wafer_data.run_far[];
 BEGIN
   PERFORM wafer_data.lock_runs();
-  -- Most runs come as one message and are heard of for the first time: they need no joining.
-  SELECT array_agg(place) FILTER (WHERE joins), array_agg(place) FILTER (WHERE NOT joins) INTO known, fresh
+  SELECT
+    array_agg(place) FILTER (WHERE way = 'fresh'), array_agg(place) FILTER (WHERE way = 'near'), array_agg(place) FILTER (WHERE way = 'far')
+  INTO fresh, near, far
   FROM (
-    SELECT d.ctid AS place, count(*) OVER (PARTITION BY trace_id, span_id, site_id) > 1
-      OR EXISTS (
-        SELECT FROM wafer_data.run_open o
-        WHERE (o.trace_id, o.span_id, o.site_id) = (d.trace_id, d.span_id, d.site_id) OFFSET 0
-      ) OR EXISTS (
-        SELECT FROM wafer_data.run r
-        WHERE (r.trace_id, r.span_id, r.site_id + 0) = (d.trace_id, d.span_id, d.site_id) OFFSET 0
-      ) AS joins
-    FROM pg_temp.run_delta d
+    SELECT
+      place,
+      CASE
+        WHEN everywhere OR (is_far AND NOT is_open) OR EXISTS (
+          SELECT FROM wafer_data.run_far f
+          WHERE (f.trace_id, f.span_id, f.site_id) = (d.trace_id, d.span_id, d.site_id) OFFSET 0
+        ) THEN 'far'
+        WHEN is_open OR is_one_of_many OR EXISTS (
+          SELECT FROM wafer_data.run r
+          WHERE (r.trace_id, r.span_id, r.site_id + 0) = (d.trace_id, d.span_id, d.site_id)
+            AND (r.start_time >= oldest AND r.start_time <= newest OR r.start_time = '-infinity') OFFSET 0
+        ) THEN 'near'
+        ELSE 'fresh'
+      END AS way
+    FROM (
+      SELECT
+        ctid AS place, trace_id, span_id, site_id,
+        count(*) OVER same > 1 AS is_one_of_many,
+        min(start_unix_ns) OVER same IS NULL
+          OR min(start_time) FILTER (WHERE start_unix_ns IS NOT NULL) OVER same < now() - interval '7 days'
+          OR max(start_time) OVER same > now() + interval '7 days' AS is_far,
+        EXISTS (
+          SELECT FROM wafer_data.run_open o
+          WHERE (o.trace_id, o.span_id, o.site_id) = (x.trace_id, x.span_id, x.site_id) OFFSET 0
+        ) AS is_open
+      FROM pg_temp.run_delta x
+      WINDOW same AS (PARTITION BY trace_id, span_id, site_id)
+      OFFSET 0
+    ) d
   ) AS message;
 
-  INSERT INTO wafer_data.run (
-      trace_id, span_id, site_id, end_rank, final_fields, start_time, start_unix_ns, end_unix_ns, last_sign_unix_ns,
-      received_unix_ns, nominal_unix_ns, deadline_unix_ns, expected_duration_s, heartbeat_interval_s, cpu_s,
-      memory_bytes, attempt, parent_span_id, process_key, inferred, job, run_id, parent_run_id, feed_id, service,
-      service_version, trigger, owner, equipment, recipe, product, lot_ids, substrate_ids, result, error_type,
-      progress_unix_ns, progress_ratio, progress_completed, progress_total, progress_unit, progress_stage,
-      progress_message, attributes
-  )
-  SELECT
-      trace_id, span_id, site_id, end_rank, final_fields, start_time, start_unix_ns, end_unix_ns, last_sign_unix_ns,
-      received_unix_ns, nominal_unix_ns, deadline_unix_ns, expected_duration_s, heartbeat_interval_s, cpu_s,
-      memory_bytes, attempt, parent_span_id, process_key, inferred, job, run_id, parent_run_id, feed_id, service,
-      service_version, trigger, owner, equipment, recipe, product, lot_ids, substrate_ids, result, error_type,
-      progress_unix_ns, progress_ratio, progress_completed, progress_total, progress_unit, progress_stage,
-      progress_message, attributes
-  FROM pg_temp.run_delta
-  WHERE ctid = ANY (fresh) AND end_rank > 0;
+  INSERT INTO wafer_data.run ({columns})
+  SELECT {columns} FROM pg_temp.run_delta WHERE ctid = ANY (fresh) AND end_rank > 0;
 
-  INSERT INTO wafer_data.run_open (
-      trace_id, span_id, site_id, end_rank, final_fields, start_time, start_unix_ns, end_unix_ns, last_sign_unix_ns,
-      received_unix_ns, nominal_unix_ns, deadline_unix_ns, expected_duration_s, heartbeat_interval_s, cpu_s,
-      memory_bytes, attempt, parent_span_id, process_key, inferred, job, run_id, parent_run_id, feed_id, service,
-      service_version, trigger, owner, equipment, recipe, product, lot_ids, substrate_ids, result, error_type,
-      progress_unix_ns, progress_ratio, progress_completed, progress_total, progress_unit, progress_stage,
-      progress_message, attributes
-  )
-  SELECT
-      trace_id, span_id, site_id, end_rank, final_fields, start_time, start_unix_ns, end_unix_ns, last_sign_unix_ns,
-      received_unix_ns, nominal_unix_ns, deadline_unix_ns, expected_duration_s, heartbeat_interval_s, cpu_s,
-      memory_bytes, attempt, parent_span_id, process_key, inferred, job, run_id, parent_run_id, feed_id, service,
-      service_version, trigger, owner, equipment, recipe, product, lot_ids, substrate_ids, result, error_type,
-      progress_unix_ns, progress_ratio, progress_completed, progress_total, progress_unit, progress_stage,
-      progress_message, attributes
-  FROM pg_temp.run_delta
-  WHERE ctid = ANY (fresh) AND end_rank = 0;
+  INSERT INTO wafer_data.run_open ({columns})
+  SELECT {columns} FROM pg_temp.run_delta WHERE ctid = ANY (fresh) AND end_rank = 0;
 
-  IF known IS NOT NULL THEN
-    PERFORM wafer_data.join_runs(known);
+  IF near IS NOT NULL THEN
+    SELECT array_agg((d.trace_id, d.span_id, d.site_id, r.start_time)::wafer_data.run_far) INTO stored
+    FROM (SELECT DISTINCT trace_id, span_id, site_id FROM pg_temp.run_delta WHERE ctid = ANY (near)) d CROSS JOIN LATERAL (
+      SELECT x.start_time FROM wafer_data.run x
+      WHERE (x.trace_id, x.span_id, x.site_id + 0) = (d.trace_id, d.span_id, d.site_id)
+        AND (x.start_time >= oldest AND x.start_time <= newest OR x.start_time = '-infinity') OFFSET 0
+    ) r;
   END IF;
+  IF far IS NOT NULL THEN
+    SELECT array_agg((d.trace_id, d.span_id, d.site_id, r.start_time)::wafer_data.run_far) INTO stored_far
+    FROM (SELECT DISTINCT trace_id, span_id, site_id FROM pg_temp.run_delta WHERE ctid = ANY (far)) d CROSS JOIN LATERAL (
+      SELECT x.start_time FROM wafer_data.run x
+      WHERE (x.trace_id, x.span_id, x.site_id + 0) = (d.trace_id, d.span_id, d.site_id) OFFSET 0
+    ) r;
+  END IF;
+  IF near IS NOT NULL OR far IS NOT NULL THEN
+    PERFORM wafer_data.join_runs(near || far, stored || stored_far);
+  END IF;
+  -- Whatever is derived from ended runs hooks in here: `fresh` (places of deltas) and the answer of join_runs tell what changed.
 END
 $$;
+$template$);
 
 -- A ghost is a run that stands in run_open and in run. No writer leaves one; a restored backup or a foreign hand may.
 -- Merging with a delta that says nothing joins both rows in the place where they belong. Returns how many there were.
@@ -317,8 +298,10 @@ BEGIN
     OR EXISTS (SELECT FROM wafer_data.run r WHERE (r.trace_id, r.span_id, r.site_id) = (o.trace_id, o.span_id, o.site_id));
   GET DIAGNOSTICS ghosts = ROW_COUNT;
   IF ghosts > 0 THEN
-    PERFORM wafer_data.merge_runs();
+    PERFORM wafer_data.merge_runs(everywhere => true);
   END IF;
   RETURN ghosts;
 END
 $$;
+
+DROP FUNCTION wafer_data.with_run_columns(text);

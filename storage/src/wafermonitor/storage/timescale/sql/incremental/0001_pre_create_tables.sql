@@ -193,6 +193,14 @@ CREATE TABLE wafer_data.run_default PARTITION OF wafer_data.run DEFAULT;
 CREATE TABLE wafer_data.run_open (LIKE wafer_data.run INCLUDING DEFAULTS INCLUDING GENERATED)
   WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 500);
 CREATE UNIQUE INDEX run_open_key ON wafer_data.run_open (trace_id, span_id, site_id);
+-- Ended runs that began far from when they were last merged, so that nobody must look for every run in every month (see merge.sql).
+CREATE TABLE wafer_data.run_far (
+  trace_id    uuid NOT NULL,
+  span_id     bigint NOT NULL,
+  site_id     smallint NOT NULL,
+  start_time  timestamptz NOT NULL,
+  PRIMARY KEY (trace_id, span_id, site_id)
+);
 
 CREATE UNIQUE INDEX run_key ON wafer_data.run (trace_id, span_id, site_id, start_time);
 -- Each of these costs about 2 µs for every run that ends; they are what the read API needs to answer fast at half a million runs.
