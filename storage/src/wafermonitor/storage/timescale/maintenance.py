@@ -19,7 +19,7 @@ import asyncpg
 from wafermonitor.storage.config import ARRIVALS_S
 from wafermonitor.storage.errors import StorageError
 from wafermonitor.storage.protocol import Storage
-from wafermonitor.storage.timescale import store
+from wafermonitor.storage.timescale import rollups, store
 from wafermonitor.storage.timescale.codecs import Connection
 from wafermonitor.storage.timescale.failures import border
 from wafermonitor.storage.timescale.migrate import DAYS_AHEAD
@@ -42,23 +42,34 @@ class Round(NamedTuple):
 
 
 async def keep(storage: Storage, stop: asyncio.Event, *, clock: Callable[[], int] = time.time_ns) -> None:
-    """A round every `maintain_interval_s` until `stop` is set. Trouble is logged, and the next round tries again.
+    """A round every `maintain_interval_s` until `stop` is set, the rollups beside. After trouble the next round tries again.
 
     A store without partitions (memory) needs nothing done. `clock` gives now in ns.
     """
     if not isinstance(storage, store.Storage):
         await stop.wait()
         return
+    config = storage.config
+    rolling = asyncio.create_task(rollups.keep(storage.pool, stop, interval_s=config.rollup_interval_s), name="rollups")
+    try:
+        await _rounds(storage, stop, clock)
+    finally:
+        if not stop.is_set():
+            rolling.cancel()
+        await asyncio.gather(rolling, return_exceptions=True)
+
+
+async def _rounds(storage: store.Storage, stop: asyncio.Event, clock: Callable[[], int]) -> None:
+    config = storage.config
     while not stop.is_set():
         try:
-            config = storage.config
             await run_once(
                 storage.pool, hot_days=config.hot_days, now_ns=clock(), remember_arrivals_s=config.remember_arrivals_s
             )
         except StorageError as error:
             _log.warning("maintenance of the store: %s", error)
         with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), storage.config.maintain_interval_s)
+            await asyncio.wait_for(stop.wait(), config.maintain_interval_s)
 
 
 async def run_once(pool: asyncpg.Pool, *, hot_days: int, now_ns: int, remember_arrivals_s: float = ARRIVALS_S) -> Round | None:
