@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from tests.query import world
 from tests.servers import postgres as server
+from tests.servers.fixtures import running
 from wafermonitor.query.app import create_app
 from wafermonitor.query.config import Config
 from wafermonitor.query.stream import Hub, Selection
@@ -49,11 +50,7 @@ MOVING = {"duration_s", "server_time", "state", "overdue", "lag_s", "behind", "c
 
 @pytest.fixture(scope="module")
 def postgres():
-    if why := server.missing():
-        pytest.skip(why)
-    running = server.start()
-    yield running
-    running.stop()
+    yield from running(server)
 
 
 @pytest.fixture

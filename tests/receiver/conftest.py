@@ -11,6 +11,7 @@ import pytest
 
 from tests.receiver.otlp import TRANSPORTS
 from tests.servers import postgres as server
+from tests.servers.fixtures import running
 from wafermonitor.receiver import server as receiver_server
 from wafermonitor.receiver.config import Config
 from wafermonitor.receiver.server import RunningReceiver
@@ -71,16 +72,16 @@ Start = Callable[..., Awaitable[RunningReceiver]]
 @pytest.fixture
 async def start(store: Store) -> AsyncIterator[Start]:
     """Start a receiver on `store`; it is stopped when the test ends."""
-    running: list[RunningReceiver] = []
+    receivers: list[RunningReceiver] = []
 
     async def start(**options: Any) -> RunningReceiver:
         options = FREE | {"drain_s": 2.0} | options
-        running.append(await receiver_server.start(store, Config(**options)))
-        return running[-1]
+        receivers.append(await receiver_server.start(store, Config(**options)))
+        return receivers[-1]
 
     yield start
     store.open.set()
-    for receiver in running:
+    for receiver in receivers:
         await receiver.stop()
 
 
@@ -99,20 +100,10 @@ def connect(request: pytest.FixtureRequest) -> Callable[[RunningReceiver], Any]:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[server.Server]:
     """A real PostgreSQL for the session."""
-    why = server.missing()
-    if why is not None:
-        pytest.skip(why)
-    running = server.start()
-    yield running
-    running.stop()
+    yield from running(server)
 
 
 @pytest.fixture
 def durable() -> Iterator[server.Server]:
     """A PostgreSQL of its own, with fsync, for tests that kill it."""
-    why = server.missing()
-    if why is not None:
-        pytest.skip(why)
-    running = server.start(settings={"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"})
-    yield running
-    running.stop()
+    yield from running(server, settings={"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"})

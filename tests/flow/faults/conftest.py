@@ -11,6 +11,7 @@ import pytest
 from tests.flow.faults.chain import Chain
 from tests.servers import collector as collectors
 from tests.servers import postgres as server
+from tests.servers.fixtures import running
 
 DURABLE = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", "autovacuum": "on", "shared_buffers": "128MB"}
 
@@ -18,12 +19,7 @@ DURABLE = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", 
 @pytest.fixture(scope="session")
 def durable() -> Iterator[server.Server]:
     """A PostgreSQL as it would run at a site, in memory where there is room."""
-    why = server.missing()
-    if why is not None:
-        pytest.skip(why)
-    running = server.start(settings=DURABLE)
-    yield running
-    running.stop()
+    yield from running(server, settings=DURABLE)
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from tests.servers import kafka as server
+from tests.servers.fixtures import running
 from wafermonitor.receiver.answers import Answer
 from wafermonitor.receiver.config import Config
 from wafermonitor.receiver.kafka import consumer
@@ -39,12 +40,7 @@ async def until(condition: Callable[[], Any], what: str, timeout_s: float = DEAD
 @pytest.fixture(scope="session")
 def broker() -> Iterator[server.Server]:
     """A real Kafka for the session."""
-    why = server.missing()
-    if why is not None:
-        pytest.skip(why)
-    running = server.start()
-    yield running
-    running.stop()
+    yield from running(server)
 
 
 class Topics:
@@ -166,15 +162,15 @@ async def read(monkeypatch) -> AsyncIterator[Callable[..., Reading]]:
     """Start consumers; they are stopped when the test ends."""
     # A busy machine must not leave connections open.
     monkeypatch.setattr(consumer, "LEAVE_S", 10.0)
-    running: list[Reading] = []
+    readings: list[Reading] = []
 
     def start(sink: Sink, **options: Any) -> Reading:
-        running.append(Reading(sink, **options))
-        running[-1].consumer.start()
-        return running[-1]
+        readings.append(Reading(sink, **options))
+        readings[-1].consumer.start()
+        return readings[-1]
 
     yield start
-    for reading in running:
+    for reading in readings:
         reading.sink.open.set()
         reading.sink.answer = lambda _: None
         await reading.consumer.stop(STOP_S)
