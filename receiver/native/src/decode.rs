@@ -9,16 +9,15 @@ use foldhash::fast::RandomState;
 
 use crate::encoder::RowEncoder;
 use crate::marks::Marks;
-use crate::records::{Block, DeadLetter, Ends, Outcome, Scope, Signal, keep};
+use crate::records::{Block, DeadLetter, Ends, Outcome, Scope, Signal};
 use crate::reject::{MAX_ENTRIES, Reject};
 use crate::request::{Group, Refused, groups};
+use crate::sample::{Around, Frame, MAX_SAMPLE_BYTES, SAMPLES, sample};
 use crate::sender::{self, Sender, UNSET_SITE};
 use crate::value::Attributes;
 
 /// One span, log record or metric point as it came.
 pub const MAX_ITEM_BYTES: usize = 16 * 1024 * 1024;
-/// What a dead letter keeps of a rejected item.
-pub const MAX_SAMPLE_BYTES: usize = 64 * 1024;
 /// How many different reasons the sender is told.
 const MAX_REASONS: usize = 5;
 
@@ -100,6 +99,9 @@ pub struct Decoder<'a, 'e, E> {
     repaired: usize,
     rows: usize,
     signal: Signal,
+    frame: Frame<'a>,
+    /// For whole samples of this request, in bytes.
+    room: usize,
 }
 
 impl<'a, 'e, E: RowEncoder> Decoder<'a, 'e, E> {
@@ -122,12 +124,15 @@ impl<'a, 'e, E: RowEncoder> Decoder<'a, 'e, E> {
             repaired: 0,
             rows: 0,
             signal: Signal::Traces,
+            frame: Frame::default(),
+            room: 0,
         }
     }
 
     fn request(&mut self, request: Request<'a>) {
         let before = self.block.end();
         self.signal = request.signal;
+        self.room = SAMPLES * request.body.len() + MAX_SAMPLE_BYTES;
         self.repaired = 0;
         self.reasons.clear();
         self.reason_of.clear();
@@ -153,18 +158,20 @@ impl<'a, 'e, E: RowEncoder> Decoder<'a, 'e, E> {
     }
 
     fn group(&mut self, group: Group<'a>, received_ns: i64) {
-        let sender = match self.sender(group.resource) {
-            Ok(sender) => sender,
-            Err(Reject(reason)) => {
-                let reason = format!("resource: {reason}");
-                for item in group.scoped.iter().flat_map(|scoped| &scoped.items) {
-                    self.reject(UNSET_SITE, &reason, item, received_ns);
-                }
-                return;
-            }
-        };
+        let sender = self.sender(group.resource.clone());
+        self.frame.resource = group.resource;
         for scoped in group.scoped {
-            match self.scope(scoped.scope) {
+            let sender = match &sender {
+                Ok(sender) => *sender,
+                Err(Reject(reason)) => {
+                    self.frame.scope = scoped.scope;
+                    self.reject_all(UNSET_SITE, &format!("resource: {reason}"), &scoped.items, received_ns);
+                    continue;
+                }
+            };
+            let scope = self.scope(scoped.scope.clone());
+            self.frame.scope = scoped.scope;
+            match scope {
                 Ok(scope) => {
                     let context = Context { sender, scope, received_ns };
                     for item in scoped.items {
@@ -172,12 +179,16 @@ impl<'a, 'e, E: RowEncoder> Decoder<'a, 'e, E> {
                     }
                 }
                 Err(Reject(reason)) => {
-                    let (reason, site) = (format!("scope: {reason}"), self.senders[sender].site.clone());
-                    for item in &scoped.items {
-                        self.reject(&site, &reason, item, received_ns);
-                    }
+                    let site = self.senders[sender].site.clone();
+                    self.reject_all(&site, &format!("scope: {reason}"), &scoped.items, received_ns);
                 }
             }
+        }
+    }
+
+    fn reject_all(&mut self, site: &str, reason: &str, items: &[&[u8]], received_ns: i64) {
+        for item in items {
+            self.reject(site, reason, item, None, received_ns);
         }
     }
 
@@ -187,13 +198,14 @@ impl<'a, 'e, E: RowEncoder> Decoder<'a, 'e, E> {
             Signal::Logs => Self::add_log,
             Signal::Metrics => Self::add_metric,
         };
-        self.isolate(item, context, add);
+        self.isolate(item, None, context, add);
     }
 
-    /// Add one item; whatever is wrong with it stays with it.
+    /// Add one item; whatever is wrong with it stays with it. A data point comes with its metric.
     pub(crate) fn isolate(
         &mut self,
         item: &'a [u8],
+        around: Option<Around<'a>>,
         context: Context,
         add: impl FnOnce(&mut Self, &'a [u8], Context) -> Result<Marks, Reject>,
     ) {
@@ -206,7 +218,7 @@ impl<'a, 'e, E: RowEncoder> Decoder<'a, 'e, E> {
             Ok(marks) => self.repaired += usize::from(!marks.is_empty()),
             Err(Reject(reason)) => {
                 let site = self.senders[context.sender].site.clone();
-                self.reject(&site, &reason, item, context.received_ns);
+                self.reject(&site, &reason, item, around, context.received_ns);
             }
         }
     }
@@ -218,14 +230,14 @@ impl<'a, 'e, E: RowEncoder> Decoder<'a, 'e, E> {
     }
 
     #[cold]
-    fn reject(&mut self, site: &str, reason: &str, item: &[u8], received_ns: i64) {
+    fn reject(&mut self, site: &str, reason: &str, item: &[u8], around: Option<Around<'_>>, received_ns: i64) {
         if let Some(&index) = self.reason_of.get(reason) {
             self.reasons[index].1 += 1;
         } else {
             self.reason_of.insert(reason.to_owned(), self.reasons.len());
             self.reasons.push((reason.to_owned(), 1));
         }
-        let sample = keep(&item[..item.len().min(MAX_SAMPLE_BYTES)], &mut self.block.arena);
+        let sample = sample(item, around, &self.frame, &mut self.room, &mut self.block.arena);
         let site = self.site(site);
         self.block.dead.push(DeadLetter { site, signal: self.signal, reason: reason.to_owned(), sample, received_ns });
     }

@@ -20,6 +20,7 @@ pub mod records;
 pub mod reject;
 pub mod request;
 pub mod run;
+pub mod sample;
 pub mod sender;
 pub mod span;
 pub mod text;

@@ -24,14 +24,20 @@ impl Kind {
     /// The kind whose data a field of `Metric` holds.
     #[must_use]
     pub fn of_field(number: u32) -> Option<Self> {
-        Some(match number {
-            5 => Self::Gauge,
-            7 => Self::Sum,
-            9 => Self::Histogram,
-            10 => Self::Exponential,
-            11 => Self::Summary,
-            _ => return None,
-        })
+        let all = [Self::Gauge, Self::Sum, Self::Histogram, Self::Exponential, Self::Summary];
+        all.into_iter().find(|kind| u32::from(kind.field()) == number)
+    }
+
+    /// The field of `Metric` that holds its data.
+    #[must_use]
+    pub fn field(self) -> u8 {
+        match self {
+            Self::Gauge => 5,
+            Self::Sum => 7,
+            Self::Histogram => 9,
+            Self::Exponential => 10,
+            Self::Summary => 11,
+        }
     }
 
     /// As it is stored in `metric_series.type`.

@@ -7,6 +7,7 @@ use crate::marks::Marks;
 use crate::measured::{Kind, Numbers};
 use crate::records::{PointMark, Series};
 use crate::reject::{Reject, Verdict, instant};
+use crate::sample::Around;
 use crate::span::{int32, small_enum, uint32};
 use crate::text::repaired;
 use crate::value::Pair;
@@ -58,8 +59,10 @@ impl<'a, E: RowEncoder> Decoder<'a, '_, E> {
         let (name, unit) = (repaired(metric.name, &mut marks), repaired(metric.unit, &mut marks));
         let temporality = i32::from(small_enum(metric.temporality, LARGEST_TEMPORALITY, &mut marks));
         let shared = Shared { name: &name, unit: &unit, kind, temporality, monotonic: metric.monotonic };
+        let Metric { name, unit, temporality, monotonic, .. } = metric;
+        let around = Around { name, unit, kind, temporality, monotonic };
         for point in metric.points {
-            self.isolate(point, context, |decoder, point, context| decoder.add_point(point, context, shared));
+            self.isolate(point, Some(around), context, |decoder, point, context| decoder.add_point(point, context, shared));
         }
         Ok(marks)
     }

@@ -1,7 +1,8 @@
 """The sample of a dead letter as what it was: a request that a lane can decode again, or something to look at.
 
-A sample is a request with one item (OTLP, or a body of the older routes), or that item alone, whose resource is lost but for
-its site. A data point alone has lost its metric as well, and cannot be sent again.
+A sample is a request with one item (OTLP, or a body of the older routes). Where that would be above 64 KiB, or more than a few
+times the request that it came from, it is the item alone, whose resource is lost but for its site; a data point alone has lost
+its metric as well, and cannot be sent again.
 
 In: a `DeadLetter`. Out: a `Request`, or JSON values. Called by: `retry`, `command`.
 """
@@ -23,6 +24,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from wafermonitor.instrumentation.otlp_json import request_from_proto
 from wafermonitor.receiver.errors import RequestRejected
 from wafermonitor.receiver.legacy.lane import SIGNAL as OLDER
+from wafermonitor.receiver.transcode import python
 from wafermonitor.receiver.transcode.policies import MAX_SAMPLE_BYTES
 from wafermonitor.receiver.transcode.protocol import Encoding, Request, Signal
 from wafermonitor.runs.records import UNSET_SITE, DeadLetter
@@ -74,11 +76,35 @@ def view(letter: DeadLetter) -> Any:
     try:
         if letter.sample.startswith(_JSON_STARTS):
             return msgspec.json.decode(letter.sample)
-        shape = _SHAPES[Signal(letter.signal)]
+        signal = Signal(letter.signal)
+        shape = _SHAPES[signal]
+        if not _is_whole(signal, letter.sample):
+            return request_from_proto(shape.item.FromString(letter.sample))
         whole = _parsed(shape.request, letter.sample)
-        return request_from_proto(whole if _is_whole(whole) else shape.item.FromString(letter.sample))
+        return request_from_proto(whole) if whole is not None else _around_broken(shape, signal, letter.sample)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, DecodeError, ValueError):
-        return letter.sample[:SHOWN_BYTES].decode("utf-8", "replace")
+        return _text(letter.sample)
+
+
+def _around_broken(shape: _Shape, signal: Signal, sample: bytes) -> Any:
+    """A request whose only item is no message: all around it decoded, the item as text. ValueError for any other."""
+    request = python.REQUESTS[signal][0].FromString(sample)
+    (group,) = _inside(request, shape.groups)
+    (scoped,) = _inside(group, shape.scopes)
+    items = _inside(scoped, shape.items)
+    (item,) = items
+    del items[:]
+    shown = request_from_proto(shape.request.FromString(request.SerializeToString()))
+    shown[shape.groups][0][shape.scopes][0][shape.items] = [_text(item)]
+    return shown
+
+
+def _inside(message: Any, field: str) -> Any:
+    return getattr(message, message.DESCRIPTOR.fields_by_camelcase_name[field].name)
+
+
+def _text(sample: bytes) -> str:
+    return sample[:SHOWN_BYTES].decode("utf-8", "replace")
 
 
 def _json(signal: Signal, letter: DeadLetter) -> tuple[Encoding, bytes]:
@@ -97,14 +123,13 @@ def _json(signal: Signal, letter: DeadLetter) -> tuple[Encoding, bytes]:
 
 
 def _protobuf(signal: Signal, letter: DeadLetter) -> bytes:
-    if _is_whole(_parsed(_SHAPES[signal].request, letter.sample)):
+    if _is_whole(signal, letter.sample):
         return letter.sample
     if signal is Signal.METRICS:
         metric = _parsed(Metric, letter.sample)
         if metric is None or not getattr(metric, "name", "") or len(UnknownFieldSet(metric)):
             raise RequestRejected(HOMELESS)
-    resource = _field(1, _site(letter.site)) if _has_site(letter) else b""
-    return _field(1, resource + _field(2, _field(2, letter.sample)))
+    return python.request_with(_site(letter.site) if _has_site(letter) else b"", b"", letter.sample)
 
 
 def _parsed(kind: type[Message], sample: bytes) -> Message | None:
@@ -114,8 +139,9 @@ def _parsed(kind: type[Message], sample: bytes) -> Message | None:
         return None
 
 
-def _is_whole(message: Message | None) -> bool:
-    """A request has its groups and nothing else; an item read as one has fields that a request does not know."""
+def _is_whole(signal: Signal, sample: bytes) -> bool:
+    """A request has its groups and nothing else, whatever its items are; an item read as one has fields that no request has."""
+    message = _parsed(python.REQUESTS[signal][0], sample)
     return message is not None and bool(message.ListFields()) and not len(UnknownFieldSet(message))
 
 
@@ -136,14 +162,5 @@ def _has_site(letter: DeadLetter) -> bool:
 
 def _site(site: str) -> bytes:
     """A resource with the site alone: Resource{attributes = 1: KeyValue{key = 1, value = 2: AnyValue{string_value = 1}}}."""
-    return _field(1, _field(1, names.WAFER_SITE_ID.encode()) + _field(2, _field(1, site.encode())))
-
-
-def _field(number: int, value: bytes) -> bytes:
-    """A length-delimited field on the wire."""
-    length, size = bytearray(), len(value)
-    while size > 0x7F:  # noqa: PLR2004 - a varint has seven bits in a byte
-        length.append(size & 0x7F | 0x80)
-        size >>= 7
-    length.append(size)
-    return bytes([number << 3 | 2]) + bytes(length) + value
+    key, value = python.lengthy(1, names.WAFER_SITE_ID.encode()), python.lengthy(1, site.encode())
+    return python.lengthy(1, key + python.lengthy(2, value))

@@ -7,20 +7,21 @@ Called by: `walk`, `spans`, `logs`, `points`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from wafermonitor.receiver.errors import ItemRejected
 from wafermonitor.receiver.transcode.policies import (
     MAX_ITEM_BYTES,
     MAX_SAMPLE_BYTES,
+    SAMPLES,
     Marks,
     canonical,
     digest,
     label,
 )
 from wafermonitor.receiver.transcode.protocol import Request, Signal, Transcoded
-from wafermonitor.receiver.transcode.wire import Wire
+from wafermonitor.receiver.transcode.wire import Frames, Wire
 from wafermonitor.runs import lifecycle
 from wafermonitor.runs.records import UNSET_SITE, Batch, DeadLetter, Resource, Scope
 from wafermonitor.semconv import attributes as names
@@ -44,7 +45,12 @@ class Sender(NamedTuple):
 class Assembly:
     """The batch of one request while it grows."""
 
-    def __init__(self, request: Request, wire: Wire) -> None:
+    def __init__(self, request: Request, groups: Sequence[Any], wire: Wire) -> None:
+        self._request = request
+        self._groups = groups
+        self._frames: Frames | None = None
+        self._place = (0, 0)
+        self._room_bytes = SAMPLES * len(request.body) + MAX_SAMPLE_BYTES
         self.signal = request.signal
         self.received_ns = request.received_ns
         self._arrivals = request.arrivals
@@ -54,21 +60,40 @@ class Assembly:
         self.reasons: Counter[str] = Counter()
         self.repaired = 0
 
-    def reject(self, site: str, reason: str, sample: bytes) -> None:
-        """Count one item as rejected and keep a sample of it."""
-        self.reasons[reason] += 1
-        self.batch.dead.append(DeadLetter(site, self.signal.value, reason, sample[:MAX_SAMPLE_BYTES], self.received_ns))
+    def enter(self, group: int, scoped: int) -> None:
+        """The items that come now are those of this scoped group of this group."""
+        self._place = (group, scoped)
 
-    def isolate(self, add: Callable[..., None], site: str, raw: Any, *context: Any) -> None:
+    def reject(self, site: str, reason: str, raw: Any, metric: Any = None) -> None:
+        """Count one item as rejected and keep a sample of it. A data point comes with its metric."""
+        self.reasons[reason] += 1
+        self.batch.dead.append(DeadLetter(site, self.signal.value, reason, self._sample(raw, metric), self.received_ns))
+
+    def _sample(self, raw: Any, metric: Any) -> bytes:
+        """A request with this item alone, or what fits of the item."""
+        bare = self.wire.raw(raw)
+        if len(bare) < MAX_SAMPLE_BYTES:
+            if self._frames is None:
+                self._frames = self.wire.frames(self._request, self._groups)
+            frame = self._frames(*self._place)
+            if len(frame.resource) + len(frame.scope) < MAX_SAMPLE_BYTES:
+                item = bare if metric is None else self.wire.metric_of(metric, bare)
+                whole = self.wire.whole(self.signal, frame, item)
+                if len(whole) < MAX_SAMPLE_BYTES and len(whole) <= self._room_bytes:
+                    self._room_bytes -= len(whole)
+                    return whole
+        return bare[:MAX_SAMPLE_BYTES]
+
+    def isolate(self, add: Callable[..., None], site: str, raw: Any, *context: Any, metric: Any = None) -> None:
         """Run `add(assembly, raw, marks, *context)` for one item; whatever is wrong with the item stays with the item."""
         if len(raw) > MAX_ITEM_BYTES:
-            self.reject(site, f"item is larger than {MAX_ITEM_BYTES} bytes", self.wire.raw(raw))
+            self.reject(site, f"item is larger than {MAX_ITEM_BYTES} bytes", raw, metric)
             return
         marks: Marks = set()
         try:
             add(self, raw, marks, *context)
         except ItemRejected as error:
-            self.reject(site, str(error), self.wire.raw(raw))
+            self.reject(site, str(error), raw, metric)
             return
         self.repaired += bool(marks)
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -21,7 +21,7 @@ from wafermonitor.receiver.errors import ItemRejected, RequestRejected
 from wafermonitor.receiver.transcode import messages, walk
 from wafermonitor.receiver.transcode.policies import INT64_MAX, INT64_MIN, Marks, Repair, clean_text, finite
 from wafermonitor.receiver.transcode.protocol import Request, Signal, Transcoded
-from wafermonitor.receiver.transcode.wire import bytes_value, deeper, put
+from wafermonitor.receiver.transcode.wire import Frame, Frames, bytes_value, deeper, put
 
 UINT64_MAX = 2**64 - 1
 MAX_NESTING = 320
@@ -56,6 +56,23 @@ _ITEMS: dict[str, msgspec.json.Decoder[Any]] = {
     "summary": msgspec.json.Decoder(messages.SummaryPoint),
 }
 _METRIC_KINDS = ("gauge", "sum", "histogram", "exponential_histogram", "summary")
+_KIND_NAMES = {"exponential_histogram": "exponentialHistogram"}
+
+
+class _Names(NamedTuple):
+    """What a signal's lists are called in JSON, and the second of them here."""
+
+    groups: str
+    scopes: str
+    items: str
+    scope_field: str
+
+
+_NAMES = {
+    Signal.TRACES: _Names("resourceSpans", "scopeSpans", "spans", "scope_spans"),
+    Signal.LOGS: _Names("resourceLogs", "scopeLogs", "logRecords", "scope_logs"),
+    Signal.METRICS: _Names("resourceMetrics", "scopeMetrics", "metrics", "scope_metrics"),
+}
 
 
 class JsonWire:
@@ -77,6 +94,35 @@ class JsonWire:
     def raw(self, item: Any) -> bytes:
         """The item's text."""
         return bytes(item)
+
+    def frames(self, request: Request, groups: Sequence[Any]) -> Frames:
+        """The texts are still there."""
+        scopes = _NAMES[request.signal].scope_field
+
+        def frame(group: int, scoped: int) -> Frame:
+            around = groups[group]
+            return Frame(bytes(around.resource), bytes(getattr(around, scopes)[scoped].scope))
+
+        return frame
+
+    def whole(self, signal: Signal, frame: Frame, item: bytes) -> bytes:
+        """The same texts, in one request."""
+        shape = _NAMES[signal]
+        scoped: dict[str, Any] = {shape.items: [msgspec.Raw(item)]}
+        group: dict[str, Any] = {shape.scopes: [scoped]}
+        if frame.scope:
+            scoped["scope"] = msgspec.Raw(frame.scope)
+        if frame.resource:
+            group["resource"] = msgspec.Raw(frame.resource)
+        return msgspec.json.encode({shape.groups: [group]})
+
+    def metric_of(self, metric: Any, point: bytes) -> bytes:
+        """Name, unit, and the data with this point."""
+        kind, data = next((kind, getattr(metric, kind)) for kind in _METRIC_KINDS if getattr(metric, kind) is not None)
+        alone = {"aggregationTemporality": data.aggregation_temporality, "isMonotonic": data.is_monotonic}
+        points = {"dataPoints": [msgspec.Raw(point)]} | {key: value for key, value in alone.items() if value is not None}
+        described = {"name": metric.name, "unit": metric.unit, _KIND_NAMES.get(kind, kind): points}
+        return msgspec.json.encode({key: value for key, value in described.items() if value is not None})
 
     def text(self, value: Any, marks: Marks) -> str:
         """Absent is empty."""

@@ -68,7 +68,7 @@ def add_metric(assembly: Assembly, raw: Any, marks: Marks, sender: Sender, scope
         bool(getattr(data, "is_monotonic", False)),
     )
     for point in data.data_points or ():
-        assembly.isolate(_add_point, sender.origin.site, point, metric)
+        assembly.isolate(_add_point, sender.origin.site, point, metric, metric=message)
 
 
 def number_of_points(wire: Wire, raw: Any) -> int:

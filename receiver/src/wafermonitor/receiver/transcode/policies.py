@@ -28,7 +28,9 @@ MAX_PARTS = 65_536
 MAX_ENTRIES = 262_144
 """Resources, scopes, items and data points of one request: two bytes on the wire can become three hundred."""
 MAX_SAMPLE_BYTES = 64 * 1024
-"""What a dead letter keeps of a rejected item."""
+"""What a dead letter keeps: a request with the rejected item alone when that is shorter, else so much of the item."""
+SAMPLES = 4
+"""Samples of one request have at most so many times its bytes and one sample more; what is rejected then is kept bare."""
 TRACE_ID_BYTES = 16
 SPAN_ID_BYTES = 8
 INT64_MAX = 2**63 - 1

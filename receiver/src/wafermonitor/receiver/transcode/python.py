@@ -10,7 +10,8 @@ In: an admitted `Request` with a protobuf body. Out: `Transcoded`. Called by: `p
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -24,7 +25,7 @@ from wafermonitor.receiver.errors import ItemRejected, RequestRejected
 from wafermonitor.receiver.transcode import walk
 from wafermonitor.receiver.transcode.policies import Marks, decode_text, finite
 from wafermonitor.receiver.transcode.protocol import Request, Signal, Transcoded
-from wafermonitor.receiver.transcode.wire import bytes_value, deeper, put
+from wafermonitor.receiver.transcode.wire import Frame, Frames, bytes_value, deeper, put
 
 _FIELD = descriptor_pb2.FieldDescriptorProto
 _KEPT_AS_BYTES = frozenset(
@@ -43,8 +44,14 @@ _KEPT_AS_BYTES = frozenset(
 )
 
 
-def _compatible_pool(*roots: FileDescriptor) -> descriptor_pool.DescriptorPool:
-    """A pool of its own with the roots and all they import, changed as the module's docstring says."""
+_NAME, _UNIT, _POINTS = 1, 3, 1
+"""Fields of `Metric`, and the points in each of its kinds."""
+_TEMPORALITY, _MONOTONIC = b"\x10", b"\x18\x01"
+"""Field 2 of sums and histograms, and field 3 of sums when it is set."""
+
+
+def _compatible_pool(roots: Iterable[FileDescriptor], framed: frozenset[str] = frozenset()) -> descriptor_pool.DescriptorPool:
+    """A pool of its own with the roots and all they import, changed as the docstring says; `framed` are lists of bytes."""
     pool = descriptor_pool.DescriptorPool()
     added: set[str] = set()
 
@@ -57,7 +64,7 @@ def _compatible_pool(*roots: FileDescriptor) -> descriptor_pool.DescriptorPool:
         proto = descriptor_pb2.FileDescriptorProto()
         file.CopyToProto(proto)
         for message in proto.message_type:
-            _loosen(message)
+            _loosen(message, framed)
         pool.Add(proto)
 
     for root in roots:
@@ -65,27 +72,46 @@ def _compatible_pool(*roots: FileDescriptor) -> descriptor_pool.DescriptorPool:
     return pool
 
 
-def _loosen(message: descriptor_pb2.DescriptorProto) -> None:
+def _loosen(message: descriptor_pb2.DescriptorProto, framed: frozenset[str]) -> None:
     for field in message.field:
-        if field.type == _FIELD.TYPE_STRING or f"{message.name}.{field.name}" in _KEPT_AS_BYTES:
+        name = f"{message.name}.{field.name}"
+        if field.type == _FIELD.TYPE_STRING or name in _KEPT_AS_BYTES or name in framed:
             field.type = _FIELD.TYPE_BYTES
             field.ClearField("type_name")
+        if name in framed:
+            field.label = _FIELD.LABEL_REPEATED
     for nested in message.nested_type:
-        _loosen(nested)
+        _loosen(nested, framed)
 
 
-_pool = _compatible_pool(trace_service_pb2.DESCRIPTOR, logs_service_pb2.DESCRIPTOR, metrics_service_pb2.DESCRIPTOR)
+_ROOTS = (trace_service_pb2.DESCRIPTOR, logs_service_pb2.DESCRIPTOR, metrics_service_pb2.DESCRIPTOR)
+_pool = _compatible_pool(_ROOTS)
 
 
-def _message(name: str) -> Any:
-    return message_factory.GetMessageClass(_pool.FindMessageTypeByName(f"opentelemetry.proto.{name}"))
+def _message(name: str, pool: descriptor_pool.DescriptorPool = _pool) -> Any:
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"opentelemetry.proto.{name}"))
 
 
-_REQUESTS = {
-    Signal.TRACES: (_message("collector.trace.v1.ExportTraceServiceRequest"), "resource_spans"),
-    Signal.LOGS: (_message("collector.logs.v1.ExportLogsServiceRequest"), "resource_logs"),
-    Signal.METRICS: (_message("collector.metrics.v1.ExportMetricsServiceRequest"), "resource_metrics"),
-}
+def _requests(pool: descriptor_pool.DescriptorPool) -> dict[Signal, tuple[Any, str]]:
+    return {
+        Signal.TRACES: (_message("collector.trace.v1.ExportTraceServiceRequest", pool), "resource_spans"),
+        Signal.LOGS: (_message("collector.logs.v1.ExportLogsServiceRequest", pool), "resource_logs"),
+        Signal.METRICS: (_message("collector.metrics.v1.ExportMetricsServiceRequest", pool), "resource_metrics"),
+    }
+
+
+REQUESTS = _requests(_pool)
+"""The request of each signal, and its field of groups."""
+
+
+@cache
+def _framed() -> dict[Signal, tuple[Any, str]]:
+    """As `REQUESTS`, where resources and scopes are lists of bytes."""
+    kinds = ("Spans", "Logs", "Metrics")
+    framed = frozenset({*(f"Resource{kind}.resource" for kind in kinds), *(f"Scope{kind}.scope" for kind in kinds)})
+    return _requests(_compatible_pool(_ROOTS, framed))
+
+
 _ITEMS = {
     "span": _message("trace.v1.Span"),
     "log_record": _message("logs.v1.LogRecord"),
@@ -112,6 +138,41 @@ class ProtobufWire:
     def raw(self, item: Any) -> bytes:
         """The item's bytes."""
         return bytes(item)
+
+    def frames(self, request: Request, groups: Sequence[Any]) -> Frames:
+        """Read anew, with resources and scopes left as bytes; of several in one place all count, as protobuf joins them."""
+        del groups
+        kind, field = _framed()[request.signal]
+        found = getattr(kind.FromString(request.body), field)
+        scopes = field.replace("resource", "scope")
+
+        def frame(group: int, scoped: int) -> Frame:
+            around = found[group]
+            return Frame(b"".join(around.resource), b"".join(getattr(around, scopes)[scoped].scope))
+
+        return frame
+
+    def whole(self, signal: Signal, frame: Frame, item: bytes) -> bytes:
+        """All signals have one shape on the wire."""
+        del signal
+        return request_with(frame.resource, frame.scope, item)
+
+    def metric_of(self, metric: Any, point: bytes) -> bytes:
+        """Name, unit, and the data with this point."""
+        kind = metric.WhichOneof("data")
+        data = getattr(metric, kind)
+        temporality = getattr(data, "aggregation_temporality", 0)
+        parts = [
+            lengthy(_NAME, metric.name) if metric.name else b"",
+            lengthy(_UNIT, metric.unit) if metric.unit else b"",
+            lengthy(
+                metric.DESCRIPTOR.fields_by_name[kind].number,
+                lengthy(_POINTS, point)
+                + (_TEMPORALITY + varint(temporality) if temporality else b"")
+                + (_MONOTONIC if getattr(data, "is_monotonic", False) else b""),
+            ),
+        ]
+        return b"".join(parts)
 
     def text(self, value: Any, marks: Marks) -> str:
         """Bytes → text."""
@@ -173,6 +234,29 @@ class ProtobufWire:
         return found
 
 
+def request_with(resource: bytes, scope: bytes, item: bytes) -> bytes:
+    """A request of groups (1) of a resource (1) and scoped groups (2), those of a scope (1) and items (2); one of each."""
+    around = lengthy(1, scope) if scope else b""
+    scoped = lengthy(2, around + lengthy(2, item))
+    return lengthy(1, (lengthy(1, resource) if resource else b"") + scoped)
+
+
+def lengthy(number: int, value: bytes) -> bytes:
+    """A length-delimited field on the wire."""
+    return varint(number << 3 | 2) + varint(len(value)) + value
+
+
+def varint(number: int) -> bytes:
+    """An integer on the wire; a negative one is its two's complement in 64 bits."""
+    number &= 2**64 - 1
+    found = bytearray()
+    while number > 0x7F:  # noqa: PLR2004 - a varint has seven bits in a byte
+        found.append(number & 0x7F | 0x80)
+        number >>= 7
+    found.append(number)
+    return bytes(found)
+
+
 def _parse(kind: Any, raw: bytes, name: str) -> Any:
     try:
         return kind.FromString(raw)
@@ -188,7 +272,7 @@ class Lane:
 
     def transcode(self, request: Request) -> Transcoded:
         """The rows of one request."""
-        kind, field = _REQUESTS[request.signal]
+        kind, field = REQUESTS[request.signal]
         try:
             message = kind.FromString(request.body)
         except DecodeError:

@@ -38,19 +38,22 @@ def transcode(request: Request, groups: Iterable[Any] | None, wire: Wire) -> Tra
 
     RequestRejected for more than MAX_ENTRIES.
     """
-    assembly = Assembly(request, wire)
     path = _PATHS[request.signal]
     groups = list(groups or ())
+    assembly = Assembly(request, groups, wire)
     if len(request.body) > 2 * MAX_ENTRIES and _entries(path, groups, wire) > MAX_ENTRIES:
         raise RequestRejected(f"the request has more than {MAX_ENTRIES} entries; send smaller ones")
-    for group in groups:
+    for number, group in enumerate(groups):
         scoped_groups = getattr(group, path.scoped) or ()
         try:
             sender = assembly.sender(group.resource)
         except ItemRejected as error:
-            _reject_all(assembly, path, UNSET_SITE, f"resource: {error}", scoped_groups)
+            for place, scoped in enumerate(scoped_groups):
+                assembly.enter(number, place)
+                _reject_all(assembly, path, UNSET_SITE, f"resource: {error}", scoped)
             continue
-        for scoped in scoped_groups:
+        for place, scoped in enumerate(scoped_groups):
+            assembly.enter(number, place)
             _scoped(assembly, path, sender, scoped)
     return assembly.transcoded()
 
@@ -73,13 +76,12 @@ def _scoped(assembly: Assembly, path: _Path, sender: Sender, scoped: Any) -> Non
     try:
         scope = assembly.scope(scoped.scope)
     except ItemRejected as error:
-        _reject_all(assembly, path, site, f"scope: {error}", [scoped])
+        _reject_all(assembly, path, site, f"scope: {error}", scoped)
         return
     for raw in getattr(scoped, path.items) or ():
         assembly.isolate(path.add, site, raw, sender, scope)
 
 
-def _reject_all(assembly: Assembly, path: _Path, site: str, reason: str, scoped_groups: Iterable[Any]) -> None:
-    for scoped in scoped_groups:
-        for raw in getattr(scoped, path.items) or ():
-            assembly.reject(site, reason, assembly.wire.raw(raw))
+def _reject_all(assembly: Assembly, path: _Path, site: str, reason: str, scoped: Any) -> None:
+    for raw in getattr(scoped, path.items) or ():
+        assembly.reject(site, reason, raw)

@@ -10,11 +10,23 @@ Implemented by: `python.ProtobufWire`, `json.JsonWire`. Called by: `assembly`, `
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from wafermonitor.receiver.errors import ItemRejected
 from wafermonitor.receiver.transcode.policies import MAX_DEPTH, Marks, Repair
+from wafermonitor.receiver.transcode.protocol import Request, Signal
+
+
+class Frame(NamedTuple):
+    """What is around an item: its resource and its scope, each empty where there is none."""
+
+    resource: bytes
+    scope: bytes
+
+
+Frames = Callable[[int, int], Frame]
+"""The frame of the items in a group's scoped group, by the positions of both."""
 
 
 class Wire(Protocol):
@@ -25,6 +37,15 @@ class Wire(Protocol):
 
     def raw(self, item: Any) -> bytes:
         """The bytes of a raw item as the sender wrote them."""
+
+    def frames(self, request: Request, groups: Sequence[Any]) -> Frames:
+        """Where the resources and scopes of `request` stand, as its sender wrote them."""
+
+    def whole(self, signal: Signal, frame: Frame, item: bytes) -> bytes:
+        """A request with one item under its resource and scope."""
+
+    def metric_of(self, metric: Any, point: bytes) -> bytes:
+        """A metric as `metric` describes it, with one data point."""
 
     def text(self, value: Any, marks: Marks) -> str:
         """A string field."""
