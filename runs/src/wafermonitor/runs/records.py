@@ -275,8 +275,8 @@ class DeadLetter(NamedTuple):
     """An item that cannot be stored: which signal, why, and a sample of at most 64 KiB (what is longer is cut).
 
     `sample` is a request with the item alone, as it came or, of a row that the store refused, made from the row; the item bare
-    where that would be too long; a whole body where a request was refused as a whole. JSON begins with a brace or a bracket, protobuf never does. `signal` is OTLP's, or `events`
-    for a body of the older routes.
+    where that would be too long; a whole body where a request was refused as a whole. JSON begins with a brace or a bracket,
+    protobuf never does. `signal` is OTLP's, or `events` for a body of the older routes.
     """
 
     site: str
