@@ -6,22 +6,30 @@ Called by: `store.open` (embedded: upgrade; a server of the operator's: check), 
     sql/bootstrap.sql                                roles, schemas, the list of what has run; every time
     sql/incremental/NNNN_{pre,post}_verb_object.sql  once, in order; frozen by their SHA-256 in sql/frozen.txt
     sql/idempotent/*.sql                             views and functions; all of them, when any changed
+
+A file is one transaction, and waits for no lock longer than `online.LOCK_TIMEOUT_MS`: behind it every writer would wait as
+well. What takes long is done beside the writers, in a file of its own that begins with `-- outside a transaction` (see
+`online`): an index is made there before another file drops the one that it replaces.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import importlib.metadata
+import logging
 import re
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from typing import NamedTuple
 
 import asyncpg
 
-from wafermonitor.storage.errors import SchemaTooOld, StorageRejected
+from wafermonitor.storage.errors import SchemaTooOld, StorageRejected, StorageUnavailable
+from wafermonitor.storage.timescale import online
 from wafermonitor.storage.timescale.binaries import OLDEST
 
 LOCK = 0x77616665_72000001
@@ -30,6 +38,11 @@ IDEMPOTENT = "idempotent"
 """The row of `schema_migration` that holds the hash over all idempotent files."""
 DAYS_AHEAD = 7
 """Partitions are kept up to this many days after today."""
+PATIENCE_S = 600.0
+"""How long a step is tried again while others use its tables."""
+_PAUSE_S = 1.0
+_POLL_S = 0.05
+_log = logging.getLogger(__name__)
 _NAME = re.compile(r"\d{4}_(pre|post)_[a-z0-9]+_[a-z0-9_]+\.sql")
 _SQL = resources.files("wafermonitor.storage.timescale") / "sql"
 
@@ -110,40 +123,80 @@ async def upgrade(connection: asyncpg.Connection, hot_days: int = 3) -> Done:
     """Bring the schema to this release. Several may call at once: one works, the others wait and find nothing to do.
 
     Each file is one transaction, so an upgrade that was killed goes on where it stopped. `hot_days` before today are ready to
-    be written at the end. StorageRejected when the server is too old or the account may not.
+    be written at the end. StorageRejected when the server is too old or the account may not, StorageUnavailable when somebody
+    uses a table for longer than `PATIENCE_S`.
     """
     _check_server(connection)
-    await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
+    await _lead(connection)
     try:
         async with connection.transaction():
             await connection.execute((_SQL / "bootstrap.sql").read_text())
         now = await status(connection)
         for file in incremental():
             if file.name in now.pending:
-                await _run(connection, [file], file.name, file.sha256)
+                await _patiently(f"run {file.name}", partial(_run, connection, [file], file.name, file.sha256))
         again = not now.current
         if again:
-            await _run(connection, idempotent(), IDEMPOTENT, _idempotent_sha256())
-        today = datetime.now(UTC).date()
-        oldest = today - timedelta(days=hot_days)
-        await connection.fetch(
-            "SELECT wafer_data.keep_partitions($1, $2, $3)", oldest, today + timedelta(days=DAYS_AHEAD), oldest
-        )
+            await _patiently("make the views", partial(_run, connection, idempotent(), IDEMPOTENT, _idempotent_sha256()))
+        await _patiently("prepare days", partial(_prepare_days, connection, hot_days))
         return Done(now.pending, again)
     except asyncpg.InsufficientPrivilegeError as error:
         raise StorageRejected(
             "the account may not upgrade the schema: it must be able to create roles and schemas, or be a member of wafer_owner"
         ) from error
+    except asyncpg.InvalidGrantorError as error:
+        raise StorageRejected(f"writers may not make temporary tables: let the owner of the database say `{error}`") from None
     finally:
         if not connection.is_closed():
             await connection.execute("SELECT pg_advisory_unlock($1)", LOCK)
 
 
-async def _run(connection: asyncpg.Connection, files: Sequence[File], name: str, sha256: str) -> None:
+async def _lead(connection: asyncpg.Connection) -> None:
+    """Wait for the lock, but in no statement: an index that is made concurrently waits for everybody who is in one."""
+    while True:
+        if await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK):
+            return
+        await asyncio.sleep(_POLL_S)
+
+
+async def _prepare_days(connection: asyncpg.Connection, hot_days: int) -> None:
+    today = datetime.now(UTC).date()
+    oldest = today - timedelta(days=hot_days)
     async with connection.transaction():
+        await connection.execute(f"SET LOCAL lock_timeout = {online.LOCK_TIMEOUT_MS}")
+        await connection.fetch(
+            "SELECT wafer_data.keep_partitions($1, $2, $3)", oldest, today + timedelta(days=DAYS_AHEAD), oldest
+        )
+
+
+async def _patiently(doing: str, step: Callable[[], Awaitable[None]]) -> None:
+    """`step`, again and again while somebody uses a table that it changes. `doing` completes "cannot …"."""
+    end = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            await step()
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
+            if time.monotonic() > end:
+                raise StorageUnavailable(
+                    f"cannot {doing} now: a session uses the table that it changes; "
+                    "end that session (pg_stat_activity names it) and run `wafer storage migrate` again"
+                ) from None
+            _log.warning("waiting for a table that is in use, to %s", doing)
+            await asyncio.sleep(_PAUSE_S)
+        else:
+            return
+
+
+async def _run(connection: asyncpg.Connection, files: Sequence[File], name: str, sha256: str) -> None:
+    for file in files:
+        if file.sql.startswith(online.MARK):
+            await online.run(connection, file.sql)
+    async with connection.transaction():
+        await connection.execute(f"SET LOCAL lock_timeout = {online.LOCK_TIMEOUT_MS}")
         await connection.execute("SET LOCAL ROLE wafer_owner")
         for file in files:
-            await connection.execute(file.sql)
+            if not file.sql.startswith(online.MARK):
+                await connection.execute(file.sql)
         await connection.execute(
             "INSERT INTO wafer_data.schema_migration (name, sha256, release) VALUES ($1, $2, $3) "
             "ON CONFLICT (name) DO UPDATE SET sha256 = excluded.sha256, release = excluded.release, applied_at = now()",

@@ -33,6 +33,22 @@ BEGIN
 END
 $$;
 
+-- Writers stage what they have heard of runs in a temporary table. Everybody may make one, unless that was taken away.
+DO $$
+BEGIN
+  IF NOT pg_catalog.has_database_privilege('wafer_writer', pg_catalog.current_database(), 'TEMPORARY') THEN
+    BEGIN
+      EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO wafer_writer', pg_catalog.current_database());
+    EXCEPTION WHEN insufficient_privilege THEN
+      NULL;
+    END;
+    IF NOT pg_catalog.has_database_privilege('wafer_writer', pg_catalog.current_database(), 'TEMPORARY') THEN
+      RAISE invalid_grantor USING MESSAGE = format('GRANT TEMPORARY ON DATABASE %I TO wafer_writer', pg_catalog.current_database());
+    END IF;
+  END IF;
+END
+$$;
+
 SET LOCAL ROLE wafer_owner;
 
 CREATE TABLE IF NOT EXISTS wafer_data.schema_migration (
