@@ -5,25 +5,70 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import SpanContext
 
 import wafermonitor.instrumentation as wafer
 from tests.servers import otlp_sink
 from wafermonitor.instrumentation import export, providers, usage
 from wafermonitor.instrumentation.config import Config
+from wafermonitor.instrumentation.endpoint import Endpoint
 from wafermonitor.instrumentation.errors import ConfigRejected
 from wafermonitor.instrumentation.export import Budget
 from wafermonitor.instrumentation.heartbeat import Heartbeat
+from wafermonitor.instrumentation.outbox import Outbox
+from wafermonitor.instrumentation.spool import Request, Signal, Spool
 
 Telemetry = Callable[..., providers.Telemetry]
 
 
 def spooled(telemetry: providers.Telemetry, signal: str = "logs") -> str:
     return "".join(path.read_text() for path in telemetry.config.spool_dir.glob(f"{signal}/*.jsonl"))
+
+
+NOBODY = "http://127.0.0.1:9"
+
+
+class SlowSpool(Spool):
+    """Writes once it is told to."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.entered = threading.Event()
+        self.go = threading.Event()
+
+    def append(self, signal: Signal, request: Request) -> None:
+        self.entered.set()
+        assert self.go.wait(30)
+        super().append(signal, request)
+
+    def text(self, signal: Signal) -> str:
+        return "".join(path.read_text() for path in self.directory.glob(f"{signal}/*.jsonl"))
+
+
+@pytest.fixture
+def slow_spool(tmp_path: Path) -> Iterator[SlowSpool]:
+    spool = SlowSpool(tmp_path / "slow")
+    yield spool
+    spool.go.set()
+
+
+def ends_after_writing(end: Callable[[], object], spool: SlowSpool) -> bool:
+    """Whether `end`, called while another thread writes to the spool, goes on until that is done."""
+    assert spool.entered.wait(30)
+    ending = threading.Thread(target=end)
+    ending.start()
+    ending.join(1)
+    waits = ending.is_alive()
+    spool.go.set()
+    ending.join(30)
+    return waits and not ending.is_alive()
 
 
 def test_the_budget_is_shared_and_comes_back_only_while_the_endpoint_answers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,6 +136,51 @@ def test_what_comes_after_the_end_goes_to_the_spool(telemetry: Telemetry, sink: 
         pass
     assert '"eventName":"wafer.job.end"' in spooled(made)
     assert before_s - made.sender._budget.left_s(refill=False) < 1, "waited for a thread that has ended"
+
+
+def a_span() -> ReadableSpan:
+    return ReadableSpan("s", SpanContext(1, 1, is_remote=False), resource=Resource({}), start_time=1, end_time=2)
+
+
+def test_the_end_of_a_process_waits_for_what_its_thread_is_writing_to_the_spool(
+    telemetry: Telemetry, slow_spool: SlowSpool
+) -> None:
+    """The thread is cut off at the end; on a loaded machine it may have begun to write and no more."""
+    sender = telemetry(OTEL_EXPORTER_OTLP_ENDPOINT=NOBODY).sender
+    sender.spool = slow_spool
+    sender.put("traces", a_span(), soon=True)
+    assert ends_after_writing(sender.close, slow_spool)
+    assert slow_spool.text("traces").count('"name":"s"') == 1
+
+
+def test_the_thread_takes_nothing_more_once_the_process_ends(telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch) -> None:
+    sender = telemetry(WAFER_MODE="file").sender
+    monkeypatch.setattr(sender, "_awaken", lambda **_: None)
+    sender.put("logs", object())
+
+    class Last:
+        """The lock, which the thread gets when the end has come."""
+
+        def __enter__(self) -> None:
+            sender._closed = True
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sender, "_lock", Last())
+        sender._drain()
+    assert len(sender._queues["logs"]) == 1
+    sender._queues["logs"].clear()
+
+
+def test_an_outbox_waits_for_what_its_thread_is_writing_to_the_spool(slow_spool: SlowSpool) -> None:
+    outbox = Outbox(Endpoint.of(Config(endpoint=NOBODY, timeout_s=5), {}), slow_spool, budget_s=0.3)
+    request: dict[str, Any] = {"resourceLogs": []}
+    sending = threading.Thread(target=outbox.flush, args=([("logs", request)],))
+    sending.start()
+    assert ends_after_writing(sending.join, slow_spool)
+    assert slow_spool.text("logs").count("resourceLogs") == 1
 
 
 def test_a_full_queue_drops_and_says_so_once(

@@ -71,6 +71,7 @@ class Sender:
         self._budget = Budget(blocking_s)
         self._queues: dict[Signal, deque[Any]] = {signal: deque() for signal in SIGNALS}
         self._lock = threading.Lock()
+        self._keeping = threading.RLock()  # a warning of the spool may lead back here
         self._wake = threading.Event()
         self._tickets: list[Future[bool]] = []
         self._flying: Batch | None = None
@@ -141,7 +142,8 @@ class Sender:
             self.flush()
         if self._shipping is not None and self._shipping.is_alive():
             self._shipping.join(max(self._budget.left_s(refill=not self._down), 0.0))
-        self._closed = True
+        with self._lock:
+            self._closed = True  # from now on the thread takes nothing from the queues
         self._wake.set()
         self.spill()
         self.spool.close()
@@ -190,11 +192,11 @@ class Sender:
         once(f"no answer from the endpoint; telemetry goes to {self.spool.directory}; the next run or `wafer replay` sends it")
 
     def _keep(self, batch: Batch) -> None:
-        with self._lock:
-            if batch.spilled:
-                return
-            batch.spilled = True
-        self.spool.append(batch.signal, request_from_proto(batch.message))
+        # Who comes second waits until it is written: it may be the end of the process, which cuts the first one off.
+        with self._keeping:
+            if not batch.spilled:
+                batch.spilled = True
+                self.spool.append(batch.signal, request_from_proto(batch.message))
 
     def _take(self, signal: Signal) -> Batch | None:
         queue = self._queues[signal]
@@ -237,9 +239,9 @@ class Sender:
     def _drain(self) -> bool:
         delivered = True
         for signal in SIGNALS:
-            while not self._closed:
+            while True:
                 with self._lock:
-                    batch = self._flying = self._take(signal)
+                    batch = self._flying = None if self._closed else self._take(signal)
                 if batch is None:
                     break
                 delivered &= self._send(batch)

@@ -56,6 +56,7 @@ class Outbox:
         self._failed_at: float | None = None
         self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._keeping = threading.RLock()
 
     def put(self, signal: Signal, request: Request) -> None:
         """Send when possible; does not wait."""
@@ -114,6 +115,8 @@ class Outbox:
         self._keep(item)
 
     def _keep(self, item: _Item) -> None:
-        if item.claim() and self._spool is not None:
-            self._spool.append(item.signal, item.request)
+        # Who comes second waits until it is written: it may be the end of the process, which cuts the first one off.
+        with self._keeping:
+            if item.claim() and self._spool is not None:
+                self._spool.append(item.signal, item.request)
         item.done.set()

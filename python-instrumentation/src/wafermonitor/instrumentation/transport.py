@@ -40,7 +40,7 @@ class Outcome(Enum):
 
 
 class Batch:
-    """SDK objects of one signal on their way. `spilled` is guarded by the sender's lock."""
+    """SDK objects of one signal on their way. `spilled`: it is in the spool, or being written to it."""
 
     def __init__(self, signal: Signal, items: Sequence[Any]) -> None:
         self.signal = signal
