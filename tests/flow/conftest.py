@@ -46,8 +46,13 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One worker runs all tests that share the site; those that start parts of their own go where there is room."""
+    """One worker runs all tests that share the site; those that start parts of their own go where there is room.
+
+    At full length a test may take an hour, whatever limit it has otherwise.
+    """
     for item in items:
         if "tests/flow" in item.path.as_posix():
             shared = "site" in getattr(item, "fixturenames", ())
             item.add_marker(pytest.mark.xdist_group("site" if shared else item.path.stem))
+            if os.environ.get("WAFER_TEST_SOAK"):
+                item.add_marker(pytest.mark.timeout(3600), append=False)
