@@ -55,7 +55,9 @@ class Config(ServiceConfig, component="storage"):
     )
     maintain_interval_s: float = Field(default=60.0, gt=0, description="pause between two rounds of maintenance")
     rollup_interval_s: float = Field(
-        default=2.0, gt=0, description="pause until what changed is added to the rollups; longer where that takes long, 4 s at most"
+        default=2.0,
+        gt=0,
+        description="pause until what changed is added to the rollups; longer where that takes long, 4 s at most",
     )
 
     @field_validator("dsn")

@@ -41,10 +41,11 @@ class Copy(NamedTuple):
 
 
 class Group(NamedTuple):
-    """One transaction's rows. `upserts`: statement and rows, in the order in which they are written."""
+    """The rows of a group. `upserts`: statement and rows, in the order in which they are written. `deltas`: rows of `runs`."""
 
     copies: list[Copy]
     runs: list[Copy]
+    deltas: int
     upserts: list[tuple[str, list[Row]]]
 
 
@@ -76,6 +77,7 @@ def gather(group: Sequence[Batch | Part], ids: Ids, oldest_us: int, newest_us: i
         copies += _split(table, rows, oldest_us, newest_us)
     runs = [run_row(run, ids) for run in merge_all([run for batch in batches for run in batch.runs])]
     deltas = [Copy(DELTAS, DELTA_COLUMNS, (), runs)] if runs else []
+    count = len(runs)
     for part in parts:
         numbers = numbers_of(part.block, ids)
         for table in (_SPANS, _LOGS, _POINTS):
@@ -84,7 +86,8 @@ def gather(group: Sequence[Batch | Part], ids: Ids, oldest_us: int, newest_us: i
             copies += [_copy(table, table.late, late)] if late_rows else []
         stream, number = part.block.runs(part.first, part.last, numbers)
         deltas += [Copy(DELTAS, DELTA_COLUMNS, (), stream)] if number else []
-    return Group(copies, deltas, _upserts(batches, parts, ids))
+        count += number
+    return Group(copies, deltas, count, _upserts(batches, parts, ids))
 
 
 def _split(table: _Table, rows: Sequence[Row], oldest_us: int, newest_us: int) -> list[Copy]:

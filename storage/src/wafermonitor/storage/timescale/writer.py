@@ -27,10 +27,14 @@ from wafermonitor.storage.timescale.groups import Copy, Group, gather
 from wafermonitor.storage.timescale.rows import columns, letter_key
 from wafermonitor.storage.timescale.statements import statement
 
+WAITING = "run_waiting"
+"""The session's table of runs that are too many for one transaction."""
 ATTEMPTS = 8
 """How often a group is tried when the database says that only the moment was wrong."""
 CHUNK_BYTES = 256 * 1024
 """Of a COPY stream at a time: larger ones are copied once more while they wait, smaller ones cost 40 % more CPU."""
+MOST_DELTAS = 4096
+"""Of runs in one transaction: about 0.2 s under the lock for which every other writer waits."""
 WINDOW_AGE_S = 60.0
 """How old the known window of prepared days may be; days are prepared a week ahead."""
 
@@ -110,18 +114,32 @@ class Writer:
         return self._window
 
     async def _store(self, group: Group, *, staged: bool) -> None:
+        """All of it in one transaction; but very many runs follow in transactions of their own.
+
+        Merging is the same in any pieces, and nothing is acknowledged before the last: a group that fails half-way comes again.
+        """
+        many = group.deltas > MOST_DELTAS
+        merging = bool(group.runs) and not many
         async with self._pool.acquire() as connection:
             try:
-                await connection.execute(statement("begin_merging" if group.runs else "begin_writing"))
+                await connection.execute(statement("begin_merging" if merging else "begin_writing"))
                 await (_stage if staged else _copy_all)(connection, group.copies)
+                if many:
+                    await connection.execute(statement("create_waiting"))
                 for copy in group.runs:
-                    await _copy(connection, copy, copy.table, schema="pg_temp")
+                    await _copy(connection, copy, WAITING if many else copy.table, schema="pg_temp")
                 # After all that is copied: a writer that falls silent in a COPY is cut off by no timeout of the server.
                 for query, rows in group.upserts:
                     if rows:
                         await connection.execute(statement(query), *columns(rows))
                 # The lock of the runs is taken by the same message that commits: no writer can fall silent while it holds it.
-                await connection.execute(statement("merge_runs" if group.runs else "commit"))
+                await connection.execute(statement("merge_runs" if merging else "commit"))
+                for _ in range(0, group.deltas if many else 0, MOST_DELTAS):
+                    await connection.execute(statement("begin_merging"))
+                    await connection.execute(statement("take_waiting"), MOST_DELTAS)
+                    await connection.execute(statement("merge_runs"))
+                if many:
+                    await connection.execute(statement("drop_waiting"))
             except BaseException:
                 with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError):
                     await connection.execute("ROLLBACK")
