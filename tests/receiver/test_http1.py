@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import socket
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ import httpx
 import pytest
 
 from tests.receiver.otlp import METHODS, PROTOBUF, Grpc, HttpProtobuf, spans
+from wafermonitor.receiver.http1 import connection
 from wafermonitor.receiver.http1.connection import MAX_FIELDS, MAX_HEAD_BYTES, MAX_PIPELINED
 from wafermonitor.receiver.transcode.protocol import Signal
 
@@ -342,3 +344,100 @@ async def test_the_metrics_port_serves_pages_alone(start):
     async with httpx.AsyncClient(base_url=f"http://{receiver.metrics_address}") as client:
         assert (await client.get("/metrics")).status_code == 200
         assert (await client.post("/v1/traces", content=BODY, headers={"content-type": PROTOBUF})).status_code == 404
+
+
+async def answer(reader) -> int:
+    """The next answer's status."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = re.search(rb"content-length: (\d+)", head)
+    await reader.readexactly(int(length[1]) if length else 0)
+    return int(head[9:12])
+
+
+def sized(first: int, number: int = 1) -> bytes:
+    """A whole request; all with the same number of spans have the same header."""
+    body = spans(number, first=first).SerializeToString()
+    return HEAD + b"content-length: %d\r\n\r\n" % len(body) + body
+
+
+async def test_a_header_that_was_read_before_says_the_same_again_however_its_request_comes(start, store):
+    receiver = await start()
+    listener = receiver._http["http_address"]
+    async with raw(receiver) as (reader, writer):
+        for first in (101, 102, 103):
+            writer.write(sized(first))
+            assert await answer(reader) == 200
+        assert len(listener.heads) == 1
+        writer.write(sized(104) + sized(105))  # two at once
+        assert [await answer(reader), await answer(reader)] == [200, 200]
+        whole = sized(106)
+        for piece in (whole[:-7], whole[-7:] + sized(107)[:20], sized(107)[20:]):  # cut anywhere
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0.02)
+        assert [await answer(reader), await answer(reader)] == [200, 200]
+        writer.write(sized(108))
+        assert await answer(reader) == 200
+    async with raw(receiver) as (reader, writer):
+        writer.write(sized(109))  # another connection
+        assert await answer(reader) == 200
+    assert sorted(await store.span_names()) == [f"span {number}" for number in range(101, 110)]
+    assert len(listener.heads) == 1
+
+
+async def test_a_header_that_was_read_before_lets_nobody_in(start, store):
+    receiver = await start(token="right", max_request_bytes=1024 * 1024)
+    right = sized(101).replace(b"host: x", b"host: x\r\nauthorization: Bearer right")
+    wrong = sized(102).replace(b"host: x", b"host: x\r\nauthorization: Bearer wrong")
+    async with raw(receiver) as (reader, writer):
+        for request, status in ((right, 200), (wrong, 401), (wrong, 401), (right, 200), (sized(103), 401)):
+            writer.write(request)
+            assert await answer(reader) == status
+    assert await store.span_names() == ["span 101"]
+
+
+@pytest.mark.parametrize("wish", [b"connection: close", b"expect: 100-continue", b"connection: upgrade\r\nupgrade: h2c"])
+async def test_a_header_that_asks_for_more_is_read_each_time(start, wish):
+    receiver = await start()
+    for _ in range(2):
+        async with raw(receiver) as (reader, writer):
+            writer.write(sized(101).replace(b"host: x", b"host: x\r\n" + wish))
+            status = await answer(reader)
+            assert (await answer(reader) if status == 100 else status) == 200
+    assert receiver._http["http_address"].heads == {}
+
+
+async def test_heads_are_remembered_within_bounds(start, monkeypatch):
+    monkeypatch.setattr(connection, "MOST_HEADS", 3)
+    receiver = await start()
+    async with raw(receiver) as (reader, writer):
+        for number in range(1, 9):
+            writer.write(sized(100, number))
+            assert await answer(reader) == 200
+        long = sized(200).replace(b"host: x", b"host: x\r\nx-long: " + b"x" * connection.LONGEST_HEAD_BYTES)
+        writer.write(long)
+        assert await answer(reader) == 200
+    assert 1 <= len(receiver._http["http_address"].heads) <= 3
+    assert all(len(head) <= connection.LONGEST_HEAD_BYTES for head in receiver._http["http_address"].heads)
+
+
+async def test_a_deadline_that_fails_ends_its_connection_and_keeps_those_of_others(start, monkeypatch):
+    receiver = await start(**SOON)
+    listener = receiver._http["http_address"]
+    overdue = connection.Connection.overdue
+
+    def failing(self, now):
+        if self is victim:
+            raise RuntimeError("a fault")
+        return overdue(self, now)
+
+    async with raw(receiver) as (first, _), raw(receiver) as (second, writer):
+        async with asyncio.timeout(10):
+            while len(listener.connections) < 2:
+                await asyncio.sleep(0.005)
+        victim = next(iter(listener.connections))
+        monkeypatch.setattr(connection.Connection, "overdue", failing)
+        writer.write(b"P")
+        for reader in (first, second):
+            with contextlib.suppress(ConnectionResetError):
+                assert await reader.read() == b""

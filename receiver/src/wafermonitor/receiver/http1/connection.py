@@ -39,6 +39,12 @@ REASONS = {
 SLOW_BODY = "slow_body"
 LINGER_S = 2.0
 """How long the rest of a refused body is thrown away after the answer."""
+MOST_HEADS = 512
+LONGEST_HEAD_BYTES = 2048
+LONGEST_KNOWN_BYTES = 32 * 1024
+"""Of a whole request whose head is looked for among those that were read before."""
+UNCOMMON = {"expect", "transfer-encoding", "upgrade"}
+END_OF_HEAD = b"\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -89,8 +95,9 @@ class Connection(asyncio.BufferedProtocol):
     """A sender's connection. `listener` looks at `deadline` once in a while."""
 
     __slots__ = (
-        "_again", "_application", "_exchanges", "_fields", "_head_bytes", "_headers", "_listener", "_parser", "_paused",
-        "_target", "_transport", "_unread_until", "born", "closing", "current", "deadline", "idle_since",
+        "_again", "_application", "_begun", "_exchanges", "_fields", "_head_bytes", "_headers", "_listener", "_parser",
+        "_paused", "_rest_bytes", "_seen", "_target", "_transport", "_unread_until", "born", "closing", "current", "deadline",
+        "idle_since",
     )  # fmt: skip
 
     def __init__(self, listener: Listener, application: Application) -> None:
@@ -106,6 +113,9 @@ class Connection(asyncio.BufferedProtocol):
         self._unread_until = 0.0
         self._fields = 0
         self._again = False
+        self._begun = False
+        self._seen = b""
+        self._rest_bytes = 0
         self.current: Exchange | None = None
         self.closing = False
         self.born = self.idle_since = listener.now
@@ -145,6 +155,8 @@ class Connection(asyncio.BufferedProtocol):
         """Parse; bytes behind a request that is the connection's last are thrown away."""
         if self.closing or (self.current is None and self._exchanges and not self._exchanges[-1].keep):
             return
+        if len(data) <= LONGEST_KNOWN_BYTES and not self._begun and self._take_known(bytes(data)):
+            return
         self._head_bytes += len(data)
         try:
             self._feed(data)
@@ -161,6 +173,35 @@ class Connection(asyncio.BufferedProtocol):
                 self._refuse(431, f"the header is larger than {MAX_HEAD_BYTES} bytes")
             else:
                 self._refuse(400, f"a chunk's size or the trailers are larger than {MAX_HEAD_BYTES} bytes")
+
+    def _take_known(self, data: bytes) -> bool:
+        """A whole request, and nothing behind it, with a head that was read before: no parser is needed to read it again."""
+        end = data.find(END_OF_HEAD) + len(END_OF_HEAD)
+        head = self._listener.heads.get(data[:end])
+        if head is None or head.length != len(data) - end:
+            self._seen = data[:end] if len(END_OF_HEAD) < end <= LONGEST_HEAD_BYTES else b""
+            self._rest_bytes = len(data) - end
+            return False
+        exchange = Exchange(self, head)
+        self.current = exchange
+        self._exchanges.append(exchange)
+        try:
+            self._application.begin(exchange)
+            if exchange.body is not None:
+                exchange.body.add(data[end:])
+            self._complete()
+        except Exception:
+            LOG.exception("an HTTP request failed in the receiver itself")
+            self.abort()
+        return True
+
+    def _remember(self, exchange: Exchange) -> None:
+        """Senders say the same with every request. What came as one piece, as the parser sees it, is not parsed again."""
+        head, heads = exchange.head, self._listener.heads
+        if exchange.keep and head.length and head.length == self._rest_bytes and not UNCOMMON & head.headers.keys():
+            if len(heads) >= MOST_HEADS:
+                heads.clear()
+            heads[self._seen] = head
 
     def _feed(self, data: memoryview) -> None:
         """Nobody is upgraded here: RFC 9110 7.8 lets a server answer in the old protocol. llhttp stops behind the header."""
@@ -195,6 +236,7 @@ class Connection(asyncio.BufferedProtocol):
         """The first byte of a request."""
         if self._again:
             return
+        self._begun = True
         self._headers = {}
         self._fields = 0
         self._target = b""
@@ -241,6 +283,9 @@ class Connection(asyncio.BufferedProtocol):
             exchange.keep = False
             exchange.reply(self._application.malformed(431, f"the header has more than {MAX_FIELDS} fields"))
             return
+        if self._seen:
+            self._remember(exchange)
+            self._seen = b""
         self._application.begin(exchange)
         if "expect" in self._headers and not exchange.replied and self._transport is not None:
             self._transport.write(CONTINUE)
@@ -261,6 +306,7 @@ class Connection(asyncio.BufferedProtocol):
     def _complete(self) -> None:
         exchange, self.current = self.current, None
         self._head_bytes = 0
+        self._begun = False
         if exchange is None or self.closing:
             return
         self.deadline = 0.0

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import email.utils
+import logging
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,9 @@ from typing import NamedTuple
 
 from wafermonitor.receiver.errors import AddressRejected
 from wafermonitor.receiver.http1.connection import SLOW_BODY, Application, Connection
+from wafermonitor.receiver.http1.exchange import Head
 
+LOG = logging.getLogger(__name__)
 BACKLOG = 1024
 BUFFER_BYTES = 256 * 1024
 LONGEST_LOOK_S = 0.5
@@ -42,6 +45,7 @@ class Listener:
         self.connections: dict[Connection, None] = {}
         self.port = 0
         self.buffer = memoryview(bytearray(BUFFER_BYTES))
+        self.heads: dict[bytes, Head] = {}
         self._application = application
         self._closed = closed
         self._server: asyncio.Server | None = None
@@ -95,14 +99,21 @@ class Listener:
             await asyncio.sleep(self._look_s)
             self._tell_time()
             for connection in list(self.connections):
-                why = connection.overdue(self.now)
-                if why is None:
-                    continue
-                self._closed(why)
-                if why == SLOW_BODY:
-                    connection.late()
-                else:
+                try:
+                    self._look_at(connection)
+                except Exception:
+                    LOG.exception("the deadline of a connection failed in the receiver itself")
                     connection.abort()
+
+    def _look_at(self, connection: Connection) -> None:
+        why = connection.overdue(self.now)
+        if why is None:
+            return
+        self._closed(why)
+        if why == SLOW_BODY:
+            connection.late()
+        else:
+            connection.abort()
 
     def _tell_time(self) -> None:
         self.now = asyncio.get_running_loop().time()
