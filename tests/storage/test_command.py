@@ -34,6 +34,7 @@ def test_a_store_is_upgraded_looked_at_and_swept(postgres: server.Server, monkey
     monkeypatch.setenv("WAFER_STORAGE_DSN", postgres.database())
     before = _answer("status")
     assert (before["current"], before["applied"], before["hot_from"]) == (False, [], None)
+    assert (before["tier"], before["timescaledb"], before["native"]) == ("plain", None, [])
     names = [file.name for file in migrate.incremental()]
     assert before["pending"] == names
     assert _answer("migrate") == {"applied": names, "idempotent": True}

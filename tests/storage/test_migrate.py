@@ -23,9 +23,33 @@ pytestmark = pytest.mark.postgres
 
 CATALOG = (Path(__file__).parent / "catalog.sql").read_text()
 TABLES = [
-    *("app", "arrival", "dead_letter", "feed", "job_daily", "job_hourly", "job_monthly", "job_weekly", "log_late"),
-    *("log_record", "metric_late", "metric_point", "metric_series", "process", "resource", "rollup_state", "run"),
-    *("run_far", "run_open", "run_replaced", "schema_migration", "scope", "setting", "site", "span", "span_late"),
+    "app",
+    "arrival",
+    "dead_letter",
+    "feed",
+    "hot_day",
+    "job_daily",
+    "job_hourly",
+    "job_monthly",
+    "job_weekly",
+    "log_late",
+    "log_record",
+    "metric_late",
+    "metric_point",
+    "metric_series",
+    "process",
+    "resource",
+    "rollup_state",
+    "run",
+    "run_far",
+    "run_open",
+    "run_replaced",
+    "schema_migration",
+    "scope",
+    "setting",
+    "site",
+    "span",
+    "span_late",
 ]
 """The whole list of this release, without partitions."""
 

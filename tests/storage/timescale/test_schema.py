@@ -10,6 +10,7 @@ TABLES = {
     "arrival",
     "dead_letter",
     "feed",
+    "hot_day",
     "job_daily",
     "job_hourly",
     "job_monthly",

@@ -7,22 +7,19 @@ Called by: people, `wafer up` (`serve`), upgrade scripts (`migrate`).
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import click
 
 from wafermonitor.instrumentation.service import configure_logging, stop_event
 from wafermonitor.instrumentation.settings import options
+from wafermonitor.storage import upkeep
+from wafermonitor.storage.answers import address, as_json_option, say
 from wafermonitor.storage.config import MEMORY, Config
 from wafermonitor.storage.connect import connect
 from wafermonitor.storage.errors import StorageRejected
-
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
 @click.group()
@@ -30,9 +27,12 @@ def storage() -> None:
     """The store: embedded PostgreSQL, schema, maintenance."""
 
 
+storage.add_command(upkeep.convert)
+
+
 @storage.command()
 @options(Config)
-@_as_json
+@as_json_option
 def serve(*, as_json: bool, **flags: Any) -> None:
     """Run the embedded PostgreSQL until SIGTERM or SIGINT: upgraded, watched and maintained.
 
@@ -44,7 +44,7 @@ def serve(*, as_json: bool, **flags: Any) -> None:
 
 @storage.command()
 @options(Config)
-@_as_json
+@as_json_option
 def migrate(*, as_json: bool, **flags: Any) -> None:
     """Bring the schema of WAFER_STORAGE_DSN, or of the embedded database, to this release."""
     asyncio.run(_migrate(Config.load(**flags), as_json=as_json))
@@ -52,7 +52,7 @@ def migrate(*, as_json: bool, **flags: Any) -> None:
 
 @storage.command()
 @options(Config)
-@_as_json
+@as_json_option
 def status(*, as_json: bool, **flags: Any) -> int:
     """Say who answers, whether the schema is this release's, and which days are ready. Exit code 1 if it cannot be used."""
     return 0 if asyncio.run(_status(Config.load(**flags), as_json=as_json)) else 1
@@ -60,7 +60,7 @@ def status(*, as_json: bool, **flags: Any) -> int:
 
 @storage.command()
 @options(Config)
-@_as_json
+@as_json_option
 def sweep(*, as_json: bool, **flags: Any) -> None:
     """Do one round of maintenance now: partitions, ghosts, lost runs."""
     asyncio.run(_sweep(Config.load(**flags), as_json=as_json))
@@ -84,7 +84,7 @@ async def _serve(config: Config, *, as_json: bool) -> None:
             "dsn_file": str(server.folder.write_dsn(server.dsn)),
             "supervised": server.supervised,
         }
-        _say(ready, f"ready: PostgreSQL on 127.0.0.1:{server.port}, address in {ready['dsn_file']}", as_json=as_json)
+        say(ready, f"ready: PostgreSQL on 127.0.0.1:{server.port}, address in {ready['dsn_file']}", as_json=as_json)
         await maintenance.keep(store, stop)
     finally:
         await store.close()
@@ -94,25 +94,30 @@ async def _migrate(config: Config, *, as_json: bool) -> None:
     from wafermonitor.storage.timescale import migrate
     from wafermonitor.storage.timescale.session import open_session
 
-    async with _address(config) as dsn, open_session(dsn) as connection:
+    async with address(config) as dsn, open_session(dsn) as connection:
         done = await migrate.upgrade(connection, config.hot_days)
     ran = [*done.applied, *(["views and functions"] if done.idempotent else [])]
-    _say(done._asdict(), f"upgraded: {', '.join(ran)}" if ran else "up to date: nothing to do", as_json=as_json)
+    say(done._asdict(), f"upgraded: {', '.join(ran)}" if ran else "up to date: nothing to do", as_json=as_json)
 
 
 async def _status(config: Config, *, as_json: bool) -> bool:
-    from wafermonitor.storage.timescale import migrate
+    from wafermonitor.storage.timescale import migrate, tier
     from wafermonitor.storage.timescale.session import open_session
 
-    async with _address(config) as dsn, open_session(dsn) as connection:
+    async with address(config) as dsn, open_session(dsn) as connection:
         now = await migrate.status(connection)
+        found = await tier.facts(connection)
         version = await connection.fetchval("SHOW server_version")
         size = await connection.fetchval("SELECT pg_database_size(current_database())")
         window = await connection.fetchrow("SELECT oldest, newest FROM wafer_data.hot_window()") if now.current else None
+        native = await tier.native(connection) if now.current else ()
     facts = {
         "engine": "timescale",
         "embedded": config.dsn is None,
         "version": version,
+        "tier": found.tier,
+        "timescaledb": found.version,
+        "native": native,
         "size_bytes": size,
         "current": now.current,
         "applied": now.applied,
@@ -122,7 +127,9 @@ async def _status(config: Config, *, as_json: bool) -> bool:
         "hot_to": window["newest"].isoformat() if window else None,
     }
     verdict = f"ready for {facts['hot_from']} to {facts['hot_to']}" if now.current else "too old: run `wafer storage migrate`"
-    _say(facts, f"PostgreSQL {version}, {size / 1e6:.0f} MB, schema {verdict}", as_json=as_json)
+    if found.version is not None:
+        version += f" with TimescaleDB {found.version} ({found.tier}{', to be used: wafer storage convert' if native else ''})"
+    say(facts, f"PostgreSQL {version}, {size / 1e6:.0f} MB, schema {verdict}", as_json=as_json)
     return now.current
 
 
@@ -137,10 +144,10 @@ async def _sweep(config: Config, *, as_json: bool) -> None:
     finally:
         await store.close()
     if done is None:
-        _say({"busy": True}, "another process is doing it", as_json=as_json)
+        say({"busy": True}, "another process is doing it", as_json=as_json)
         return
     text = f"{len(done.partitions)} partitions made, {done.ghosts} ghosts removed, inferred changed on {done.inferred} runs"
-    _say({"busy": False, **done._asdict()}, text, as_json=as_json)
+    say({"busy": False, **done._asdict()}, text, as_json=as_json)
 
 
 async def _timescale(config: Config, *, migrate: bool | None) -> Any:
@@ -148,25 +155,3 @@ async def _timescale(config: Config, *, migrate: bool | None) -> Any:
     if config.dsn is not None and config.dsn.get_secret_value() == MEMORY:
         raise StorageRejected("memory:// has no schema and needs no maintenance")
     return await connect(config, migrate=migrate)
-
-
-@asynccontextmanager
-async def _address(config: Config) -> AsyncIterator[str]:
-    """The address of the operator's server, or of the embedded one, which runs meanwhile."""
-    from wafermonitor.storage.timescale import embedded
-
-    if config.dsn is not None:
-        if config.dsn.get_secret_value() == MEMORY:
-            raise StorageRejected("memory:// has no schema and needs no maintenance")
-        yield config.dsn.get_secret_value()
-        return
-    server = await embedded.start(config.data_dir, pg_bin=config.pg_bin, timeout_s=config.start_timeout_s)
-    try:
-        yield server.dsn
-    finally:
-        await server.stop()
-
-
-def _say(facts: dict[str, Any], text: str, *, as_json: bool) -> None:
-    """One answer; `click.echo` flushes it, for `wafer up` waits at the other end of a pipe."""
-    click.echo(json.dumps(facts) if as_json else text)

@@ -29,7 +29,7 @@ from typing import NamedTuple
 import asyncpg
 
 from wafermonitor.storage.errors import SchemaTooOld, StorageRejected, StorageUnavailable
-from wafermonitor.storage.timescale import online
+from wafermonitor.storage.timescale import online, tier
 from wafermonitor.storage.timescale.binaries import OLDEST
 
 LOCK = 0x77616665_72000001
@@ -137,7 +137,9 @@ async def upgrade(connection: asyncpg.Connection, hot_days: int = 3) -> Done:
                 await _patiently(f"run {file.name}", partial(_run, connection, [file], file.name, file.sha256))
         again = not now.current
         if again:
-            await _patiently("make the views", partial(_run, connection, idempotent(), IDEMPOTENT, _idempotent_sha256()))
+            await _patiently("make the views", partial(run_idempotent, connection))
+        if not now.applied and await tier.detect(connection) is not tier.Tier.PLAIN:
+            await make_hypertables(connection)
         await _patiently("prepare days", partial(_prepare_days, connection, hot_days))
         return Done(now.pending, again)
     except asyncpg.InsufficientPrivilegeError as error:
@@ -149,6 +151,26 @@ async def upgrade(connection: asyncpg.Connection, hot_days: int = 3) -> Done:
     finally:
         if not connection.is_closed():
             await connection.execute("SELECT pg_advisory_unlock($1)", LOCK)
+
+
+async def run_idempotent(connection: asyncpg.Connection) -> None:
+    """Views and functions, made again."""
+    await _run(connection, idempotent(), IDEMPOTENT, _idempotent_sha256())
+
+
+async def make_hypertables(connection: asyncpg.Connection, lock_timeout: str = "0") -> tuple[str, ...]:
+    """The tables by day as hypertables, where they are native; which were made. What was stored is read as before.
+
+    One transaction each. Raises asyncpg.LockNotAvailableError when the table is not to be had within `lock_timeout`.
+    """
+    names = await tier.native(connection)
+    for name in names:
+        async with connection.transaction():
+            await connection.execute("SELECT set_config('lock_timeout', $1, true)", lock_timeout)
+            await connection.execute("SET LOCAL ROLE wafer_owner")
+            await connection.execute("SELECT wafer_data.make_hypertable($1)", name)
+            await run_idempotent(connection)
+    return names
 
 
 async def _lead(connection: asyncpg.Connection) -> None:
