@@ -70,8 +70,9 @@ async def test_writers_at_once_with_starts_in_several_months_make_one_run(old, s
     assert await stored(old) == (merge_all(told), 40)
 
 
-@pytest.mark.parametrize("start_ns", [NOW, NOW - 20 * DAY, NOW - 90 * DAY, NOW - 2000 * DAY, NOW + 90 * DAY])
-async def test_a_word_that_comes_after_the_end_finds_its_run(old, start_ns):
+@pytest.mark.parametrize("days", [0, -20, -90, -2000, 90])
+async def test_a_word_that_comes_after_the_end_finds_its_run(old, days):
+    start_ns = NOW + days * DAY
     finished = ended(1, start_ns=start_ns, end_ns=start_ns + SECOND)
     late = [run(1, start_ns=None, cpu_s=1.0), finished, ended(1, start_ns=start_ns + SECOND, end_ns=NOW, owner="late")]
     await old.writer.write(runs(finished))
@@ -93,6 +94,18 @@ async def test_ids_that_come_again_a_month_after_their_run_are_another_run(old):
     await old.pool.execute("DELETE FROM wafer_data.run_far")  # as it would be if that had been merged when it ended
     await old.writer.write(runs(ended(1, start_ns=NOW, end_ns=NOW + SECOND)))
     assert (await stored(old))[1] == 2
+
+
+async def test_far_runs_are_forgotten_with_their_months(old):
+    far = [ended(number, start_ns=NOW - days * DAY, end_ns=NOW) for number, days in enumerate((90, 200))]
+    await old.writer.write(runs(*far))
+    names = "SELECT array_agg(span_id ORDER BY start_time) FROM wafer_data.run_far"
+    first, last = await old.pool.fetchval(names)
+    await old.pool.fetch("SELECT wafer_data.sweep_ghosts()")
+    assert await old.pool.fetchval(names) == [first, last]
+    await old.pool.execute("DELETE FROM wafer_data.run WHERE span_id = $1", first)
+    await old.pool.fetch("SELECT wafer_data.sweep_ghosts()")
+    assert await old.pool.fetchval(names) == [last]
 
 
 async def test_only_the_months_around_now_are_looked_at(old):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from wafermonitor.storage.timescale.rows import DELTA_COLUMNS
+
 pytestmark = pytest.mark.postgres
 TABLES = {
     "app",
@@ -68,6 +70,15 @@ async def test_texts_that_are_merged_or_ordered_compare_by_their_bytes(store):
         "WHERE attrelid = 'wafer_data.run'::regclass AND collname <> 'C'"
     )
     assert rows == []
+
+
+async def test_a_delta_has_every_column_of_a_run_but_those_that_the_table_makes(store):
+    rows = await store.pool.fetch(
+        "SELECT attname FROM pg_attribute "
+        "WHERE attrelid = 'wafer_data.run'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum"
+    )
+    made = {"changed_xid", "duration_ns"}
+    assert [row["attname"] for row in rows if row["attname"] not in made] == list(DELTA_COLUMNS)
 
 
 async def test_span_has_its_two_indexes_and_no_third(store):

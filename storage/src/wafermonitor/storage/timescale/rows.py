@@ -38,16 +38,6 @@ _FIELDS = {
 }
 """Column of `run` → field of `Run`, where they are not called the same."""
 _LISTS = ("lot_ids", "substrate_ids")
-_PROGRESS = (
-    "progress_unix_ns",
-    "progress_ratio",
-    "progress_completed",
-    "progress_total",
-    "progress_unit",
-    "progress_stage",
-    "progress_message",
-)
-"""In the order of the fields of `Progress`."""
 _INDEXED = ("job", "run_id", "service", "equipment", "recipe", "product")
 """Cut to what an index can hold; a run's attributes keep the whole text."""
 SPAN_COLUMNS = (
@@ -160,7 +150,9 @@ DELTA_COLUMNS = (
     "progress_message",
     "attributes",
 )
-"""What is copied of a run; each column has the type that it has in `run`."""
+"""What is copied of a run; each column has the type that it has in `run`. The compiled lane writes them in this order."""
+_PROGRESS = tuple(name for name in DELTA_COLUMNS if name.startswith("progress_"))
+"""In the order of the fields of `Progress`."""
 
 
 def span_row(span: Span, ids: Ids) -> Row:

@@ -300,6 +300,9 @@ BEGIN
   IF ghosts > 0 THEN
     PERFORM wafer_data.merge_runs(everywhere => true);
   END IF;
+  -- Runs whose months are gone need no looking for.
+  DELETE FROM wafer_data.run_far
+  WHERE start_time < (SELECT min(start_time) FROM wafer_data.run WHERE start_time > '-infinity');
   RETURN ghosts;
 END
 $$;
