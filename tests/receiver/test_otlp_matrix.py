@@ -123,14 +123,14 @@ async def test_a_wrong_token_is_refused_and_the_right_one_is_not(start, connect,
 
 @each_signal
 async def test_a_request_of_the_largest_size_passes_and_one_byte_more_does_not(start, connect, signal):
-    async with connect(await start(max_request_bytes=SMALL, queue_bytes=4 * SMALL)) as client:
+    async with connect(await start(max_request_bytes=SMALL, queue_bytes=SMALL)) as client:
         assert (await client.send(signal, sized(client, signal, SMALL))).ok
         assert_refused(await client.send(signal, sized(client, signal, SMALL + 1)), client, RESOURCE_EXHAUSTED, 413)
 
 
 @each_signal
 async def test_the_limit_holds_after_decompression(start, connect, signal):
-    async with connect(await start(max_request_bytes=SMALL, queue_bytes=4 * SMALL)) as client:
+    async with connect(await start(max_request_bytes=SMALL, queue_bytes=SMALL)) as client:
         assert (await client.send(signal, sized(client, signal, SMALL), compressed=True)).ok
         outcome = await client.send(signal, sized(client, signal, SMALL + 1), compressed=True)
         assert_refused(outcome, client, RESOURCE_EXHAUSTED, 413)

@@ -38,7 +38,7 @@ class Config(KafkaConfig, component="receiver"):
         64 * MIB, ge=1024, description="Largest request after decompression; a larger one is refused"
     )
     queue_bytes: int = Field(
-        96 * MIB, ge=1024, description="Bytes of requests arriving or not yet answered; more are refused with a hint"
+        80 * MIB, ge=1024, description="Bytes of requests arriving or not yet answered; more are refused with a hint"
     )
     memory_bytes: int = Field(
         192 * MIB, ge=64 * MIB, description="Memory in use (allocated) above which whatever arrives is refused with a hint"
@@ -62,7 +62,9 @@ class Config(KafkaConfig, component="receiver"):
     max_connections: int = Field(
         2048, ge=1, description="HTTP and gRPC connections, each; at the limit the longest idle one goes"
     )
-    group_spans: int = Field(16_384, ge=1, description="Most spans, log records and points that one transaction takes")
+    group_spans: int = Field(
+        16_384, ge=1, description="Most spans, log records, points and changes of runs that one transaction takes"
+    )
     group_bytes: int = Field(64 * MIB, ge=1024, description="Most request bytes that one transaction takes")
     writers: int = Field(2, ge=1, le=64, description="Groups on their way at once: one is decoded while another commits")
     processes: int = Field(

@@ -68,13 +68,13 @@ def _has_rows(block: Block, first: int, last: int) -> bool:
     return first < last and any(rows for _, rows, *_ in block.outcomes[first:last])
 
 
-def transactions(members: Sequence[Member], limit_items: int) -> Iterator[Sequence[Member]]:
-    """`members` in pieces of at most `limit_items` items, or of one member that has more."""
-    first = items = 0
+def transactions(members: Sequence[Member], limit_rows: int) -> Iterator[Sequence[Member]]:
+    """`members` in pieces of at most `limit_rows` rows, or of one member that has more."""
+    first = rows = 0
     for index, one in enumerate(members):
-        if index > first and items + one.items > limit_items:
+        if index > first and rows + one.rows > limit_rows:
             yield members[first:index]
-            first, items = index, 0
-        items += one.items
+            first, rows = index, 0
+        rows += one.rows
     if first < len(members):
         yield members[first:]

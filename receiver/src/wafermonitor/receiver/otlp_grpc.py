@@ -169,8 +169,8 @@ class Service:
         if not message.startswith(GZIP_MAGIC):
             return message
         body = await inflate(message, "gzip", self._limit)
-        share.add(len(body))
         share.drop(len(message))
+        share.add(len(body))
         return body
 
 

@@ -193,8 +193,8 @@ class Application:
     @staticmethod
     def _swap(intake: _Intake, sent: bytes, body: bytes) -> bytes:
         """Hold the inflated body instead of the one that was sent."""
-        intake.share.add(len(body))
         intake.share.drop(len(sent))
+        intake.share.add(len(body))
         return body
 
     def _export(self, exchange: Exchange, intake: _Intake, body: bytes) -> None:

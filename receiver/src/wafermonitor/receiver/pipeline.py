@@ -42,6 +42,8 @@ SHORTEST_RETRY_S = 1.0
 LONGEST_RETRY_S = 30.0
 MEMORY = 0.8
 """How much of a rate's old value stays when a new group has been written."""
+NEARLY = 0.9
+"""A group should not be a few rows too large: these would be a transaction of their own."""
 EAGER_BYTES = 64 * 1024
 """Beside a group that is being written another one begins only with so much: a commit costs as much as hundreds of spans."""
 OWN_PEEK_BYTES = 1024
@@ -67,7 +69,7 @@ class Pipeline:
         self._measured = 0.0
         self._committed_bytes = 0
         self._bytes_per_s = 0.0
-        self._bytes_per_item = 0.0
+        self._bytes_per_row = 0.0
         self._threads = ThreadPoolExecutor(config.writers, thread_name_prefix="transcode")
         self._tasks: set[asyncio.Task[None]] = set()
         self._tracer = trace.get_tracer(__name__)
@@ -192,10 +194,13 @@ class Pipeline:
         self._begin()
 
     def _group_bytes(self) -> int:
-        """As much as should have `group_spans` items, after what the last groups had; twice that, since it is a guess."""
-        if not self._bytes_per_item:
+        """As much as should make nearly `group_spans` rows, after what the last groups made.
+
+        More would be decoded, and kept, for a transaction that is still to come.
+        """
+        if not self._bytes_per_row:
             return self._config.group_bytes
-        return min(self._config.group_bytes, int(2 * self._config.group_spans * self._bytes_per_item) + 1)
+        return min(self._config.group_bytes, int(NEARLY * self._config.group_spans * self._bytes_per_row) + 1)
 
     async def _trace(self, group: list[Waiting]) -> None:
         """A span for each group, but none for one of nothing but our own spans: each would make the next."""
@@ -323,14 +328,14 @@ class Pipeline:
                 fates[signal, "rejected"] += member.rejected
             self._finish(waiting, Answer(member.rejected, member.message) if member.rejected else _WHOLE)
         self._telemetry.committed(took_s, len(members), fates, sizes)
-        self._count(sum(sizes.values()), sum(member.items for member in members))
+        self._count(sum(sizes.values()), sum(member.rows for member in members))
 
-    def _count(self, size: int, items: int) -> None:
-        """What was committed, for the rate; and how many bytes an item has, for the size of the next groups."""
+    def _count(self, size: int, rows: int) -> None:
+        """What was committed, for the rate; and how many bytes make a row, for the size of the next groups."""
         self._committed_bytes += size
-        if items:
-            seen = size / items
-            self._bytes_per_item = MEMORY * self._bytes_per_item + (1 - MEMORY) * seen if self._bytes_per_item else seen
+        if rows:
+            seen = size / rows
+            self._bytes_per_row = MEMORY * self._bytes_per_row + (1 - MEMORY) * seen if self._bytes_per_row else seen
 
     def _measure(self, began: float) -> None:
         """The rate of commits, over all groups that were on their way at once, and without the time in which none was."""
