@@ -7,6 +7,12 @@ use native::decode::{Arrivals, Request, decode};
 use native::encoder::RowEncoder;
 use native::part::{self, Mark, Numbers};
 use native::records::{Block, Signal};
+use native::request::groups;
+
+const BYTES_PER_BYTE: usize = 32;
+const BYTES_PER_ENTRY: usize = 1536;
+/// Feed, service and version of the resource stand in the row of each run.
+const LABELS_PER_RUN: usize = 3 * 1000;
 
 /// The first byte chooses the signal and whether the request comes twice; the others are its body.
 pub fn drill(data: &[u8]) {
@@ -24,12 +30,28 @@ pub fn drill(data: &[u8]) {
         scopes: vec![4; block.scopes.len()],
         series: vec![5; block.series.len()],
     };
-    assert!(block.arena.len() <= 64 * body.len() * requests.len() + 4096, "{} from {}", block.arena.len(), body.len());
+    assert_bounded(&block, &requests);
     streams(&block.spans, &block, &numbers, 24);
     streams(&block.logs, &block, &numbers, 19);
     streams(&block.points, &block, &numbers, 16);
     let (stream, rows) = part::runs(&block, 0..block.runs.len(), &numbers.sites, &CopyBinary).expect("every site has a number");
     assert_eq!(count_rows(&stream, 43), rows);
+    let bound = bound(&block, &requests) + LABELS_PER_RUN * rows;
+    assert!(stream.len() <= bound, "{} of {bound} bytes from {}", stream.len(), body.len());
+}
+
+/// What a block may have in memory: so many times its requests' bytes, and something for each entry (`README.md`).
+fn assert_bounded(block: &Block, requests: &[Request<'_>]) {
+    let (held, bound) = (block.held_bytes(), bound(block, requests));
+    assert!(held <= bound, "{held} of {bound} bytes from {:?}", requests.iter().map(|one| one.body.len()).collect::<Vec<_>>());
+}
+
+fn bound(block: &Block, requests: &[Request<'_>]) -> usize {
+    let bytes: usize = requests.iter().map(|request| request.body.len()).sum();
+    let around: usize =
+        requests.iter().flat_map(|one| groups(one.body, one.signal)).flatten().map(|one| 1 + one.scoped.len()).sum();
+    let items: usize = block.outcomes.iter().map(|outcome| outcome.items + outcome.rejected).sum();
+    BYTES_PER_BYTE * bytes + BYTES_PER_ENTRY * (around + items) + 4096
 }
 
 fn streams<M: Mark>(marks: &[M], block: &Block, numbers: &Numbers, columns: i16) {

@@ -1,5 +1,7 @@
 //! One OTLP metric → one row per data point, all five kinds.
 
+use std::sync::Arc;
+
 use crate::decode::{Context, Decoder, MAX_ITEM_BYTES, position};
 use crate::digest::digest;
 use crate::encoder::{PointRow, RowEncoder};
@@ -33,8 +35,8 @@ struct Metric<'a> {
 /// What all points of a metric share.
 #[derive(Clone, Copy)]
 struct Shared<'m> {
-    name: &'m str,
-    unit: &'m str,
+    name: &'m Arc<str>,
+    unit: &'m Arc<str>,
     kind: Kind,
     temporality: i32,
     monotonic: bool,
@@ -56,7 +58,7 @@ impl<'a, E: RowEncoder> Decoder<'a, '_, E> {
         let mut marks = Marks::default();
         let metric = read(raw).map_err(|_| Reject::malformed("metric"))?;
         let Some(kind) = metric.kind else { return Ok(marks) };
-        let (name, unit) = (repaired(metric.name, &mut marks), repaired(metric.unit, &mut marks));
+        let (name, unit) = (repaired(metric.name, &mut marks).into(), repaired(metric.unit, &mut marks).into());
         let temporality = i32::from(small_enum(metric.temporality, LARGEST_TEMPORALITY, &mut marks));
         let shared = Shared { name: &name, unit: &unit, kind, temporality, monotonic: metric.monotonic };
         let Metric { name, unit, temporality, monotonic, .. } = metric;
@@ -144,8 +146,8 @@ impl<'a, E: RowEncoder> Decoder<'a, '_, E> {
             key,
             resource,
             scope,
-            name: metric.name.to_owned(),
-            unit: metric.unit.to_owned(),
+            name: Arc::clone(metric.name),
+            unit: Arc::clone(metric.unit),
             kind: metric.kind.name(),
             temporality: metric.temporality,
             monotonic: metric.monotonic,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use pyo3::exceptions::{PyIndexError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyTuple};
+use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 
 use crate::copy::CopyBinary;
 use crate::decode::{Request, decode as decode_requests};
@@ -123,10 +123,12 @@ impl Block {
 
     #[getter]
     fn series<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let mut shared = Shared::default();
         list(py, &self.0.series, |one| {
             let key = PyBytes::new(py, &one.key);
+            let (name, unit) = (shared.text(py, &one.name), shared.text(py, &one.unit));
             let described =
-                (key, one.resource, one.scope, &one.name, &one.unit, one.kind, one.temporality, one.monotonic, &one.attributes);
+                (key, one.resource, one.scope, name, unit, one.kind, one.temporality, one.monotonic, &one.attributes);
             described.into_pyobject(py)
         })
     }
@@ -170,26 +172,40 @@ impl Block {
     #[pyo3(signature = (first, last))]
     fn processes<'py>(&self, py: Python<'py>, first: usize, last: usize) -> PyResult<Bound<'py, PyList>> {
         let (from, to) = self.between(first, last)?;
+        let mut shared = Shared::default();
         list(py, &self.0.processes[from.processes..to.processes], |beat| {
-            let (key, host, instance) = (PyBytes::new(py, &beat.key), self.text(beat.host), self.text(beat.instance_id));
-            (key, self.site(beat.site), host, beat.pid, instance, beat.beat_ns, beat.interval_s).into_pyobject(py)
+            let (host, instance) = (shared.text(py, self.text(beat.host)), shared.text(py, self.text(beat.instance_id)));
+            (
+                PyBytes::new(py, &beat.key),
+                shared.text(py, self.site(beat.site)),
+                host,
+                beat.pid,
+                instance,
+                beat.beat_ns,
+                beat.interval_s,
+            )
+                .into_pyobject(py)
         })
     }
 
     #[pyo3(signature = (first, last))]
     fn feeds<'py>(&self, py: Python<'py>, first: usize, last: usize) -> PyResult<Bound<'py, PyList>> {
         let (from, to) = self.between(first, last)?;
+        let mut shared = Shared::default();
         list(py, &self.0.feeds[from.feeds..to.feeds], |beat| {
-            (self.site(beat.site), self.text(beat.feed), beat.beat_ns, beat.received_ns, beat.skew_ns).into_pyobject(py)
+            let (site, feed) = (shared.text(py, self.site(beat.site)), shared.text(py, self.text(beat.feed)));
+            (site, feed, beat.beat_ns, beat.received_ns, beat.skew_ns).into_pyobject(py)
         })
     }
 
     #[pyo3(signature = (first, last))]
     fn dead<'py>(&self, py: Python<'py>, first: usize, last: usize) -> PyResult<Bound<'py, PyList>> {
         let (from, to) = self.between(first, last)?;
+        let mut shared = Shared::default();
         list(py, &self.0.dead[from.dead..to.dead], |letter| {
             let sample = PyBytes::new(py, letter.sample.of(&self.0.arena).unwrap_or_default());
-            (self.site(letter.site), letter.signal.name(), &letter.reason, sample, letter.received_ns).into_pyobject(py)
+            (shared.text(py, self.site(letter.site)), letter.signal.name(), &letter.reason, sample, letter.received_ns)
+                .into_pyobject(py)
         })
     }
 
@@ -209,10 +225,21 @@ impl Block {
     }
 }
 
+/// Texts of Python's by where they stand here, so that what many rows have is one object there as well.
+#[derive(Default)]
+struct Shared<'py>(HashMap<(usize, usize), Bound<'py, PyString>>);
+
+impl<'py> Shared<'py> {
+    fn text(&mut self, py: Python<'py>, text: &str) -> Bound<'py, PyString> {
+        let place = (text.as_ptr().addr(), text.len());
+        self.0.entry(place).or_insert_with(|| PyString::new(py, text)).clone()
+    }
+}
+
 fn list<'py, T>(
     py: Python<'py>,
     items: &[T],
-    show: impl Fn(&T) -> PyResult<Bound<'py, PyTuple>>,
+    show: impl FnMut(&T) -> PyResult<Bound<'py, PyTuple>>,
 ) -> PyResult<Bound<'py, PyList>> {
     PyList::new(py, items.iter().map(show).collect::<PyResult<Vec<_>>>()?)
 }

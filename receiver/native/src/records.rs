@@ -3,6 +3,7 @@
 //! Made by `decode`, never changed after it. All text stands in one arena; records hold `Place`s in it.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Bytes in the arena; `NONE` is no value at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,8 +120,9 @@ pub struct Series {
     pub key: [u8; 32],
     pub resource: u32,
     pub scope: u32,
-    pub name: String,
-    pub unit: String,
+    /// One text for all points of a metric, however many series they are.
+    pub name: Arc<str>,
+    pub unit: Arc<str>,
     pub kind: &'static str,
     pub temporality: i32,
     pub monotonic: bool,
@@ -266,6 +268,31 @@ impl Block {
             heard: self.heard.len(),
             timeless: self.timeless.len(),
         }
+    }
+
+    /// How many bytes it has in memory, without what the allocator adds.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        let texts: usize = self.resources.iter().map(|one| one.service.len() + one.attributes.len()).sum::<usize>()
+            + self.scopes.iter().map(|one| one.name.len() + one.version.len() + one.attributes.len()).sum::<usize>()
+            + self.series.iter().map(|one| one.attributes.len()).sum::<usize>()
+            + self.dead.iter().map(|one| one.reason.len()).sum::<usize>()
+            + self.sites.iter().map(String::len).sum::<usize>();
+        self.arena.len()
+            + texts
+            + size_of_val(&*self.sites)
+            + size_of_val(&*self.resources)
+            + size_of_val(&*self.scopes)
+            + size_of_val(&*self.series)
+            + size_of_val(&*self.spans)
+            + size_of_val(&*self.logs)
+            + size_of_val(&*self.points)
+            + size_of_val(&*self.runs)
+            + size_of_val(&*self.processes)
+            + size_of_val(&*self.feeds)
+            + size_of_val(&*self.dead)
+            + size_of_val(&*self.timeless)
+            + size_of_val(&*self.heard)
     }
 
     /// The ends around the requests [first, last); None when there are not so many.

@@ -106,9 +106,11 @@ impl<'a, E: RowEncoder> Decoder<'a, '_, E> {
         self.block.timeless.extend(timeless);
         let about = About { sender: &self.senders[context.sender], site, trace_id, span_id, received_ns: context.received_ns };
         let finished = Finished { start_ns, end_ns, status };
+        let known = self.block.runs.len();
         self.block.runs.extend(run_of_span(about, finished, &self.scratch.item, attributes.into(), &mut self.block.arena));
         if !self.scratch.event_messages.is_empty() {
-            self.add_event_runs(context, site, self.block.spans.len() - 1);
+            let run = (known < self.block.runs.len()).then_some(known);
+            self.add_event_runs(context, site, self.block.spans.len() - 1, run);
         }
         Ok(marks)
     }
@@ -119,8 +121,8 @@ impl<'a, E: RowEncoder> Decoder<'a, '_, E> {
         (fields.start_ns == 0 && fields.end_ns == 0).then(|| digest(&[site, fields.trace_id, fields.span_id]))
     }
 
-    /// The runs that span events speak of; the events were read once and are good.
-    fn add_event_runs(&mut self, context: Context, site: u32, span: usize) {
+    /// What span events say about the span's run, which is one record however many there are. They were read once and are good.
+    fn add_event_runs(&mut self, context: Context, site: u32, span: usize, mut run: Option<usize>) {
         let SpanMark { trace_id, span_id, start_ns, .. } = self.block.spans[span];
         let about = About { sender: &self.senders[context.sender], site, trace_id, span_id, received_ns: context.received_ns };
         for message in &self.scratch.event_messages {
@@ -136,8 +138,13 @@ impl<'a, E: RowEncoder> Decoder<'a, '_, E> {
             }
             let json: Place = (at..self.block.arena.len()).into();
             let time_ns = i64::try_from(event.time_ns).ok().filter(|&ns| ns > 0).unwrap_or(start_ns);
-            let run = run_of_event(about, kind, time_ns, attributes, json, &mut self.block.arena);
-            self.block.runs.push(run);
+            let said = run_of_event(about, kind, time_ns, attributes, json, &mut self.block.arena);
+            if let Some(run) = run {
+                self.block.runs[run].merge(&said, &self.block.arena);
+            } else {
+                run = Some(self.block.runs.len());
+                self.block.runs.push(said);
+            }
         }
     }
 }

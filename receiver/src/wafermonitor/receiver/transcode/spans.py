@@ -24,6 +24,7 @@ from wafermonitor.receiver.transcode.policies import (
     trace_id,
 )
 from wafermonitor.runs import lifecycle
+from wafermonitor.runs.merge import merge
 from wafermonitor.runs.records import Run, Scope, Span
 
 LARGEST_KIND = 5
@@ -145,7 +146,7 @@ def _link(assembly: Assembly, message: Any, marks: Marks) -> dict[str, Any]:
 
 
 def _runs(assembly: Assembly, sender: Sender, row: Span, attributes: dict[str, Any], events: list[_Event]) -> list[Run]:
-    """The final span's word, and that of span events which stand for lifecycle events."""
+    """The final span's word, and that of span events which stand for lifecycle events: one record, for all speak of one run."""
     final = lifecycle.run_of_span(
         sender.origin,
         attributes,
@@ -173,5 +174,6 @@ def _runs(assembly: Assembly, sender: Sender, row: Span, attributes: dict[str, A
             received_ns=assembly.received_ns,
         )
         if run is not None:
-            runs.append(bounded_run(run, text))
+            run = bounded_run(run, text)
+            runs[:] = [merge(runs[0], run) if runs else run]
     return runs
