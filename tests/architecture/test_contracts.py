@@ -16,6 +16,7 @@ BREACHES = {
     "siblings see each other": ("receiver", "errors.py", "import wafermonitor.query.errors"),
     "the screens reach behind the API": ("ui", "errors.py", "import wafermonitor.storage.protocol"),
     "a driver gets a second door": ("query", "errors.py", "import asyncpg"),
+    "Parquet gets a second door": ("receiver", "errors.py", "import pyarrow"),
     "a broker's library gets a second door": ("query", "errors.py", "import aiokafka"),
     "the light install grows": ("python-instrumentation", "errors.py", "import httpx"),
 }

@@ -24,6 +24,8 @@ pytestmark = pytest.mark.postgres
 CATALOG = (Path(__file__).parent / "catalog.sql").read_text()
 TABLES = [
     "app",
+    "archive_day",
+    "archive_manifest",
     "arrival",
     "dead_letter",
     "feed",

@@ -6,6 +6,7 @@ StorageError
 ├── StorageUnavailable      retry: the database is down, slow, full or being upgraded
 └── StorageRejected         permanent: the same rows, or the same question, will fail again
     ├── SchemaTooOld        the database needs `wafer storage migrate`
+    ├── ArchiveDamaged      a file of the archive is not what the manifest says
     ├── CursorRejected      a cursor that this store did not give out
     └── DataFolderRejected  the embedded data folder belongs to another PostgreSQL version or another owner
 """
@@ -25,6 +26,10 @@ class StorageRejected(StorageError):  # noqa: N818 - as above
 
 class SchemaTooOld(StorageRejected):
     """The database's schema is older than this program: run `wafer storage migrate`."""
+
+
+class ArchiveDamaged(StorageRejected):
+    """A file of the archive does not read back as what was written."""
 
 
 class CursorRejected(StorageRejected):

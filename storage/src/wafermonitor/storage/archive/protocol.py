@@ -1,0 +1,154 @@
+"""What the archive asks of a store, and what both say of a file: plain words, no driver and no Parquet.
+
+In: nothing. Out: `Signal`, `Place`, `Entry`, the protocol `Days`. Implemented by: `storage.timescale.days`. Called by: the
+other modules here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from enum import StrEnum
+from typing import Any, NamedTuple, Protocol
+
+DAY_NS = 86_400 * 1_000_000_000
+EPOCH = date(1970, 1, 1)
+
+
+class Signal(StrEnum):
+    """What is archived."""
+
+    SPANS = "spans"
+    LOGS = "logs"
+    METRICS = "metrics"
+    RUNS = "runs"
+
+
+def day_of(at_ns: int) -> date:
+    """The UTC day of a time in ns."""
+    return datetime.fromtimestamp(at_ns // 1_000_000_000, UTC).date()
+
+
+def start_of(day: date) -> int:
+    """Midnight UTC at which a day begins, ns."""
+    return (day - EPOCH).days * DAY_NS
+
+
+class Place(NamedTuple):
+    """Whose rows of which day: what one folder of the archive holds."""
+
+    signal: Signal
+    site: str
+    day: date
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One file, as the manifest knows it. It stands there only after the file was read back and counted.
+
+    `checksum` is the sum of the rows' digests modulo 2^128, so that it does not depend on their order. `version` is the state
+    of the archive that first had the file. `dropped`: the archive, and no longer the store, answers for the file's day.
+    `recorded`: the day on which it came to the manifest.
+    """
+
+    path: str
+    place: Place
+    rows: int
+    size_bytes: int
+    sha256: bytes
+    checksum: bytes
+    from_ns: int
+    to_ns: int
+    version: int = 0
+    dropped: bool = False
+    recorded: date | None = None
+
+
+class Manifest(NamedTuple):
+    """A state of the archive: its number, and the files that it has."""
+
+    version: int
+    entries: tuple[Entry, ...]
+
+
+class DayState(NamedTuple):
+    """A day that the archive holds whole: whether it has left the store, and until when it may not leave it again."""
+
+    dropped: bool
+    kept_until: date | None
+
+
+class Late(NamedTuple):
+    """A row that came after its day was fenced, and by what the store finds exactly this row again."""
+
+    record: Any
+    handle: tuple[Any, ...]
+
+
+class Days(Protocol):
+    """A store whose days can leave it. Rows are records of `runs.records`. Raises StorageError.
+
+    Days of runs leave the store by the month; what is said of one day then holds for all days of its month.
+    """
+
+    def leading(self) -> AbstractAsyncContextManager[bool]:
+        """Whether this process is the only archiver, for as long as the context lasts."""
+
+    async def fence(self, before: date) -> date:
+        """Rows of days before `before` are late from now on, whoever writes them (not so runs). The fence as it stands."""
+
+    async def stored(self, signal: Signal, before: date) -> list[date]:
+        """Days before `before` of which the store has rows, oldest first."""
+
+    async def archived(self, signal: Signal) -> Mapping[date, DayState]:
+        """Days that the archive holds whole."""
+
+    async def counts(self, signal: Signal, day: date) -> Mapping[str, int]:
+        """How many rows each site has on a day."""
+
+    def rows(self, place: Place) -> AsyncGenerator[list[Any]]:
+        """A day's rows in the order of the archive, some thousand at a time, all of one moment."""
+
+    async def fingerprint(self, signal: Signal, day: date) -> str | None:
+        """What changes whenever the stored rows of a day (of runs: its month) do; None when there are none."""
+
+    async def drop(self, signal: Signal, day: date, fingerprint: str) -> bool:
+        """Delete them, unless the fingerprint is another by now; the archive answers from then on."""
+
+    async def manifest(self, version: int | None = None) -> Manifest:
+        """The newest state, or an older one; an older one whose files are gone already is answered by the newest."""
+
+    async def record(
+        self,
+        signal: Signal,
+        entries: Sequence[Entry],
+        *,
+        retire: Sequence[str] = (),
+        whole: date | None = None,
+        late: Sequence[Late] = (),
+    ) -> int:
+        """In one transaction: add files, retire paths, mark the day `whole` as archived, delete `late` rows. The new version.
+
+        Days of late rows that no partition ever held are answered by the archive at once.
+        """
+
+    async def late(self, signal: Signal, limit: int) -> list[Late]:
+        """Some late rows of days that are fenced and have no rows in the store otherwise."""
+
+    async def restore(self, signal: Signal, day: date, batches: AsyncGenerator[list[Any]], until: date) -> int:
+        """Put a dropped day's rows back; the store answers until it is dropped again, not before `until`. How many."""
+
+    async def known(self, paths: Sequence[str]) -> set[str]:
+        """Which of these paths the manifest has, in any state."""
+
+    async def removable(self, grace_hours: float) -> list[str]:
+        """Paths that were retired longer ago than that and have not been removed."""
+
+    async def removed(self, paths: Sequence[str]) -> None:
+        """These files are gone."""
+
+
+Step = Callable[[str, str, int], None]
+"""Told what was just done: the step, where, how many rows. Tests end the process here."""

@@ -1,0 +1,314 @@
+"""How days leave PostgreSQL and come back: what `storage.archive` asks of a store, in SQL.
+
+In: places, entries, records. Out: records in the order of the archive, counts, the manifest. Called by: `storage.archive`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import date, timedelta
+from typing import Any, NamedTuple
+
+import asyncpg
+
+from wafermonitor.runs.records import Batch, LogRecord, MetricPoint, Span
+from wafermonitor.storage.archive.protocol import DayState, Entry, Late, Manifest, Place, Signal, day_of, start_of
+from wafermonitor.storage.errors import StorageRejected, StorageUnavailable
+from wafermonitor.storage.timescale.codecs import Connection
+from wafermonitor.storage.timescale.dictionary import Dictionary
+from wafermonitor.storage.timescale.failures import border
+from wafermonitor.storage.timescale.records import log_of, point_of, run_of, span_of
+from wafermonitor.storage.timescale.rows import (
+    LOG_COLUMNS,
+    POINT_COLUMNS,
+    SPAN_COLUMNS,
+    Ids,
+    Row,
+    columns,
+    log_row,
+    point_row,
+    span_row,
+)
+from wafermonitor.storage.timescale.statements import statement
+
+LOCK = 0x77616665_72000010
+"""The advisory lock of the archiver: "wafer", 16."""
+_FETCH_ROWS = 4_096
+_SLOW_S = 6 * 3600.0
+"""Longest wait for a day to be sorted, counted or copied."""
+_STORE, _ARCHIVE = False, True
+"""Who answers for a day that is marked."""
+_LOCK_TIMEOUT = "5s"
+"""A partition is dropped under a lock; rather than hold up writers behind a long reader, the next round tries again."""
+
+
+class _Source(NamedTuple):
+    """Where one signal's rows stand, and how they become records and rows again."""
+
+    parent: str
+    record: Callable[[Any], Any]
+    handle: Callable[[Any], Row]
+    columns: tuple[str, ...] = ()
+    row: Callable[[Any, Ids], Row] | None = None
+    batch: Callable[[list[Any]], Batch] | None = None
+
+
+def _span_handle(row: asyncpg.Record) -> Row:
+    return (row["trace_id"], row["span_id"], row["start_time"], row["start_ns"], row["site"])
+
+
+def _log_handle(row: asyncpg.Record) -> Row:
+    return (row["time"], row["digest"])
+
+
+def _point_handle(row: asyncpg.Record) -> Row:
+    return (row["key"], row["time"], row["time_ns"])
+
+
+def _run_handle(row: asyncpg.Record) -> Row:
+    return (row["trace_id"], row["span_id"], row["site"], str(row["changed_xid"]))
+
+
+def _spans(records: list[Span]) -> Batch:
+    return Batch(spans=records)
+
+
+def _logs(records: list[LogRecord]) -> Batch:
+    return Batch(logs=records)
+
+
+def _points(records: list[MetricPoint]) -> Batch:
+    return Batch(points=records)
+
+
+_SOURCES = {
+    Signal.SPANS: _Source("span", span_of, _span_handle, SPAN_COLUMNS, span_row, _spans),
+    Signal.LOGS: _Source("log_record", log_of, _log_handle, LOG_COLUMNS, log_row, _logs),
+    Signal.METRICS: _Source("metric_point", point_of, _point_handle, POINT_COLUMNS, point_row, _points),
+    Signal.RUNS: _Source("run", lambda row: run_of(row).run, _run_handle),
+}
+
+
+class Days:
+    """The days of one database. The pool's connections must have been through `codecs.register`."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+        self._dictionary = Dictionary()
+
+    @asynccontextmanager
+    async def leading(self) -> AsyncIterator[bool]:
+        """By an advisory lock, which the server lets go of when the connection is lost."""
+        with border("become the archiver"):
+            async with self._pool.acquire() as connection:
+                leading: bool = await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK)
+                try:
+                    yield leading
+                finally:
+                    if leading and not connection.is_closed():
+                        await connection.execute("SELECT pg_advisory_unlock($1)", LOCK)
+
+    async def fence(self, before: date) -> date:
+        """Then what slipped past the fence a moment ago is moved to the late rows."""
+        with border("fence days"):
+            async with self._pool.acquire() as connection:
+                fence: date = await connection.fetchval("SELECT wafer_data.fence_days($1::date)", before)
+                await connection.execute("SELECT wafer_data.move_strays()", timeout=_SLOW_S)
+        return fence
+
+    async def stored(self, signal: Signal, before: date) -> list[date]:
+        """By partition; runs by their start."""
+        with border("list stored days"):
+            if signal is Signal.RUNS:
+                rows = await self._pool.fetch(statement("archive_stored_runs"), before, timeout=_SLOW_S)
+                months = {row[0] for row in await self._pool.fetch("SELECT wafer_data.stored_months()")}
+                return [row["day"] for row in rows if row["day"].replace(day=1) in months]
+            rows = await self._pool.fetch("SELECT * FROM wafer_data.stored_days($1)", _SOURCES[signal].parent)
+            return [row["day"] for row in rows if row["settled"] and row["day"] < before]
+
+    async def archived(self, signal: Signal) -> Mapping[date, DayState]:
+        """As the protocol says."""
+        with border("list archived days"):
+            rows = await self._pool.fetch(statement("archive_days"), signal.value)
+        return {row["day"]: DayState(row["dropped"], row["kept_until"]) for row in rows}
+
+    async def counts(self, signal: Signal, day: date) -> Mapping[str, int]:
+        """As the protocol says."""
+        with border("count a day's rows"):
+            rows = await self._pool.fetch(statement(f"archive_count_{signal}"), *_bounds(day), timeout=_SLOW_S)
+        return {row["site"]: row["rows"] for row in rows}
+
+    async def rows(self, place: Place) -> AsyncGenerator[list[Any]]:
+        """By a cursor in one snapshot."""
+        record = _SOURCES[place.signal].record
+        with border("read a day's rows"):
+            async with self._pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+                await connection.execute(statement("begin_reading"))
+                query = statement(f"archive_{place.signal}")
+                cursor = await connection.cursor(query, place.site, *_bounds(place.day), timeout=_SLOW_S)
+                while rows := await cursor.fetch(_FETCH_ROWS, timeout=_SLOW_S):
+                    yield [record(row) for row in rows]
+
+    async def fingerprint(self, signal: Signal, day: date) -> str | None:
+        """Of the partition."""
+        with border("look at a day"):
+            found: str | None = await self._pool.fetchval(
+                "SELECT wafer_data.fingerprint($1, $2::date)", _SOURCES[signal].parent, day, timeout=_SLOW_S
+            )
+        return found
+
+    async def drop(self, signal: Signal, day: date, fingerprint: str) -> bool:
+        """The partition, and in the same transaction the note that the archive answers."""
+        last = _month_end(day) if signal is Signal.RUNS else day
+        with border("drop a day"):
+            async with self._pool.acquire() as connection, connection.transaction():
+                await connection.execute("SELECT set_config('lock_timeout', $1, true)", _LOCK_TIMEOUT)
+                dropped = await connection.fetchval(
+                    "SELECT wafer_data.drop_archived($1, $2::date, $3)",
+                    _SOURCES[signal].parent,
+                    day,
+                    fingerprint,
+                    timeout=_SLOW_S,
+                )
+                if dropped:
+                    version = await _next_version(connection)
+                    first = day.replace(day=1) if signal is Signal.RUNS else day
+                    await connection.execute(statement("archive_dropped"), signal.value, first, last, version)
+        return bool(dropped)
+
+    async def manifest(self, version: int | None = None) -> Manifest:
+        """In one snapshot."""
+        with border("read the archive's manifest"):
+            async with self._pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+                newest: int = await connection.fetchval(statement("archive_version"))
+                asked = newest if version is None else min(version, newest)
+                rows = await connection.fetch(statement("archive_manifest"), asked)
+                if any(row["removed_at"] is not None for row in rows):
+                    asked, rows = newest, await connection.fetch(statement("archive_manifest"), newest)
+        return Manifest(asked, tuple(_entry(row) for row in rows))
+
+    async def record(
+        self,
+        signal: Signal,
+        entries: Sequence[Entry],
+        *,
+        retire: Sequence[str] = (),
+        whole: date | None = None,
+        late: Sequence[Late] = (),
+    ) -> int:
+        """As the protocol says."""
+        with border("record archived files"):
+            async with self._pool.acquire() as connection, connection.transaction():
+                version = await _next_version(connection)
+                if entries:
+                    await connection.execute(statement("archive_record"), *columns(map(_entry_row, entries)), version)
+                if retire:
+                    await connection.execute(statement("archive_retire"), list(retire), version)
+                if whole is not None:
+                    await connection.execute(statement("archive_mark"), signal.value, [whole], _STORE, version)
+                if late:
+                    await connection.execute(statement(f"archive_forget_{signal}"), *columns(one.handle for one in late))
+                    days = sorted({entry.place.day for entry in entries})
+                    await connection.execute(statement("archive_mark"), signal.value, days, _ARCHIVE, version)
+        return version
+
+    async def late(self, signal: Signal, limit: int) -> list[Late]:
+        """Rows of `*_late`; of runs those that `run_default` took for a month that was dropped."""
+        source = _SOURCES[signal]
+        with border("read late rows"):
+            async with self._pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+                await connection.execute(statement("begin_reading"))
+                query = statement(f"archive_late_{signal}")
+                if signal is Signal.RUNS:
+                    rows = await connection.fetch(query, limit, timeout=_SLOW_S)
+                else:
+                    fence = await connection.fetchval("SELECT wafer_data.fenced_before()")
+                    stored = await connection.fetch("SELECT * FROM wafer_data.stored_days($1)", source.parent)
+                    rows = await connection.fetch(query, fence, [row["day"] for row in stored], limit, timeout=_SLOW_S)
+        return [Late(source.record(row), source.handle(row)) for row in rows]
+
+    async def restore(self, signal: Signal, day: date, batches: AsyncGenerator[list[Any]], until: date) -> int:
+        """To a table beside, which becomes the day's partition in the transaction that says who answers."""
+        source = _SOURCES[signal]
+        if source.row is None or source.batch is None:
+            raise StorageRejected("runs are read from the archive, not restored: they are few and change no more")
+        restored = 0
+        with border("restore a day"):
+            table = await self._pool.fetchval("SELECT wafer_data.prepare_restore($1, $2::date)", source.parent, day)
+            async for records in batches:
+                ids = await self._dictionary.number(self._pool, [source.batch(records)])
+                rows = [source.row(record, ids) for record in records]
+                async with self._pool.acquire() as connection:
+                    await connection.copy_records_to_table(
+                        table, schema_name="wafer_data", columns=source.columns, records=rows, timeout=_SLOW_S
+                    )
+                restored += len(records)
+            async with self._pool.acquire() as connection, connection.transaction():
+                await connection.execute("SELECT set_config('lock_timeout', $1, true)", _LOCK_TIMEOUT)
+                await connection.execute("SELECT wafer_data.finish_restore($1, $2::date)", source.parent, day, timeout=_SLOW_S)
+                await connection.execute(statement("archive_restored"), signal.value, day, until)
+        return restored
+
+    async def known(self, paths: Sequence[str]) -> set[str]:
+        """As the protocol says."""
+        with border("look files up"):
+            return {row["path"] for row in await self._pool.fetch(statement("archive_known"), list(paths))}
+
+    async def removable(self, grace_hours: float) -> list[str]:
+        """As the protocol says."""
+        with border("list retired files"):
+            return [row["path"] for row in await self._pool.fetch(statement("archive_removable"), grace_hours)]
+
+    async def removed(self, paths: Sequence[str]) -> None:
+        """As the protocol says."""
+        with border("note removed files"):
+            await self._pool.execute(statement("archive_removed"), list(paths))
+
+
+async def _next_version(connection: Connection) -> int:
+    """There is one archiver at a time, so nobody else takes the same number; whoever comes between is refused by the lock."""
+    if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", LOCK + 1):
+        raise StorageUnavailable("another archiver is at work")
+    newest: int = await connection.fetchval(statement("archive_version"))
+    return newest + 1
+
+
+def _entry_row(entry: Entry) -> Row:
+    return (
+        entry.path,
+        entry.place.signal.value,
+        entry.place.site,
+        entry.place.day,
+        entry.rows,
+        entry.size_bytes,
+        entry.sha256,
+        entry.checksum,
+        entry.from_ns,
+        entry.to_ns,
+    )
+
+
+def _entry(row: asyncpg.Record) -> Entry:
+    return Entry(
+        path=row["path"],
+        place=Place(Signal(row["signal"]), row["site"], row["day"]),
+        rows=row["row_count"],
+        size_bytes=row["size_bytes"],
+        sha256=row["sha256"],
+        checksum=row["checksum"],
+        from_ns=row["from_unix_ns"],
+        to_ns=row["to_unix_ns"],
+        version=row["version"],
+        dropped=row["dropped_version"] is not None,
+        recorded=day_of(row["recorded_at"] * 1000),
+    )
+
+
+def _bounds(day: date) -> tuple[int, int]:
+    """Midnights in µs, as the codecs show timestamptz."""
+    return start_of(day) // 1000, start_of(day + timedelta(days=1)) // 1000
+
+
+def _month_end(day: date) -> date:
+    return (day.replace(day=28) + timedelta(days=4)).replace(day=1) - timedelta(days=1)

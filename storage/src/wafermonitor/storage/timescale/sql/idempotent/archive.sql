@@ -1,0 +1,169 @@
+-- How a day leaves the store, and comes back. Called by the archiver, one at a time.
+
+-- The first day that is not fenced: rows before it are late, whoever writes them.
+CREATE OR REPLACE FUNCTION wafer_data.fenced_before() RETURNS date
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT coalesce((SELECT value::date FROM wafer_data.setting WHERE name = 'fenced_before'), '-infinity')
+$$;
+
+-- The fence never goes back, and by no clock but the server's does it come closer than yesterday.
+CREATE OR REPLACE FUNCTION wafer_data.fence_days(before_day date) RETURNS date
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+  UPDATE wafer_data.setting
+  SET value = greatest(value::date, least(before_day, (now() AT TIME ZONE 'UTC')::date - 1))::text
+  WHERE name = 'fenced_before'
+  RETURNING value::date
+$$;
+
+-- Days of a table by day that have a partition or a chunk. `settled`: false while `wafer storage convert` still moves rows of the day.
+CREATE OR REPLACE FUNCTION wafer_data.stored_days(parent text) RETURNS TABLE (day date, settled boolean)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
+BEGIN
+  IF EXISTS (SELECT FROM wafer_data.day_table t WHERE t.name = parent AND t.is_hypertable) THEN
+    RETURN QUERY EXECUTE
+      'SELECT d.day, NOT EXISTS (SELECT FROM wafer_data.unmoved_partition u WHERE u.parent = $1 AND u.day = d.day)
+       FROM (
+         SELECT range_start::date AS day FROM timescaledb_information.chunks WHERE hypertable_schema = ''wafer_data'' AND hypertable_name = $1
+         UNION SELECT u.day FROM wafer_data.unmoved_partition u WHERE u.parent = $1
+       ) d ORDER BY 1'
+    USING parent;
+  ELSE
+    RETURN QUERY
+    SELECT to_date(right(child.relname, 8), 'YYYYMMDD'), true
+    FROM pg_inherits i JOIN pg_class child ON child.oid = i.inhrelid
+    WHERE i.inhparent = format('wafer_data.%I', parent)::regclass AND child.relname ~ '_[0-9]{8}$'
+    ORDER BY 1;
+  END IF;
+END
+$$;
+
+-- Months of runs that have a partition.
+CREATE OR REPLACE FUNCTION wafer_data.stored_months() RETURNS SETOF date
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT to_date(right(child.relname, 6), 'YYYYMM')
+  FROM pg_inherits i JOIN pg_class child ON child.oid = i.inhrelid
+  WHERE i.inhparent = 'wafer_data.run'::regclass AND child.relname ~ '_[0-9]{6}$'
+  ORDER BY 1
+$$;
+
+-- A writer that had not yet heard of the fence may have put a row of a dropped day into a DEFAULT partition.
+CREATE OR REPLACE FUNCTION wafer_data.move_strays() RETURNS bigint
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+  watched record;
+  moved bigint;
+  total bigint := 0;
+BEGIN
+  FOR watched IN
+    SELECT * FROM (VALUES ('span_default', 'span_late', 'start_time'), ('log_record_default', 'log_late', 'time'),
+                          ('metric_point_default', 'metric_late', 'time')) AS w (stray, late, time_column)
+    WHERE to_regclass('wafer_data.' || stray) IS NOT NULL
+  LOOP
+    EXECUTE format(
+      'WITH moved AS (DELETE FROM wafer_data.%1$I WHERE %2$I < $1 RETURNING *) INSERT INTO wafer_data.%3$I SELECT * FROM moved ON CONFLICT DO NOTHING',
+      watched.stray, watched.time_column, watched.late
+    ) USING wafer_data.fenced_before()::timestamptz;
+    GET DIAGNOSTICS moved = ROW_COUNT;
+    total := total + moved;
+  END LOOP;
+  RETURN total;
+END
+$$;
+
+-- What tells whether a day, or a month of runs, still holds what it held: rows are only added, so their number does; runs change, so
+-- each one counts. Null when there is nothing of it.
+CREATE OR REPLACE FUNCTION wafer_data.fingerprint(parent text, day date) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+  month constant text := 'run' || to_char(day, '_YYYYMM');
+  found text;
+BEGIN
+  IF parent <> 'run' THEN
+    EXECUTE format(
+      'SELECT CASE WHEN EXISTS (SELECT FROM wafer_data.stored_days(%1$L) d WHERE d.day = $1) THEN (
+         SELECT count(*)::text FROM wafer_data.%1$I WHERE %2$I >= $1::timestamptz AND %2$I < ($1 + 1)::timestamptz
+       ) END', parent, (SELECT t.time_column FROM wafer_data.day_table t WHERE t.name = parent)
+    ) INTO found USING day;
+  ELSIF to_regclass('wafer_data.' || month) IS NOT NULL THEN
+    EXECUTE format('SELECT count(*) || '':'' || coalesce(sum(hashtextextended(r::text, 0)), 0) FROM wafer_data.%I r', month) INTO found;
+  END IF;
+  RETURN found;
+END
+$$;
+
+-- Drop a day, or a month of runs, whose fingerprint is still the one given; false when it is not. Writers are kept out while it is looked
+-- at, readers only for the drop itself.
+CREATE OR REPLACE FUNCTION wafer_data.drop_archived(parent text, day date, wanted text) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+  month constant text := 'run' || to_char(day, '_YYYYMM');
+  part regclass;
+BEGIN
+  IF parent = 'run' THEN
+    PERFORM wafer_data.lock_runs();
+    EXECUTE format('LOCK TABLE wafer_data.%I IN SHARE MODE', month);
+  ELSIF EXISTS (SELECT FROM wafer_data.day_table t WHERE t.name = parent AND t.is_hypertable) THEN
+    FOR part IN
+      EXECUTE format('SELECT * FROM %s($1, older_than => $2, newer_than => $3)', wafer_data.timescaledb('show_chunks'))
+      USING format('wafer_data.%I', parent)::regclass, (day + 1)::timestamptz, day::timestamptz
+    LOOP
+      EXECUTE format('LOCK TABLE %s IN SHARE MODE', part);
+    END LOOP;
+  ELSE
+    EXECUTE format('LOCK TABLE wafer_data.%I IN SHARE MODE', parent || to_char(day, '_YYYYMMDD'));
+  END IF;
+  IF wafer_data.fingerprint(parent, day) IS DISTINCT FROM wanted THEN
+    RETURN false;
+  END IF;
+  IF parent = 'run' THEN
+    EXECUTE format('DROP TABLE wafer_data.%I', month);
+    RETURN true;
+  END IF;
+  RETURN wafer_data.drop_day(parent, day);
+END
+$$;
+
+-- An empty table beside `parent` that a restored day is copied to; what a killed restore left is thrown away.
+CREATE OR REPLACE FUNCTION wafer_data.prepare_restore(parent text, day date) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+  made constant text := 'restored_' || parent || to_char(day, '_YYYYMMDD');
+BEGIN
+  IF parent NOT IN ('span', 'log_record', 'metric_point') THEN
+    RAISE EXCEPTION 'rows of % are not restored by day', parent;
+  END IF;
+  EXECUTE format('DROP TABLE IF EXISTS wafer_data.%I', made);
+  EXECUTE format(
+    'CREATE TABLE wafer_data.%I (LIKE wafer_data.%I INCLUDING DEFAULTS INCLUDING GENERATED INCLUDING CONSTRAINTS INCLUDING STORAGE)',
+    made, parent
+  );
+  RETURN made;
+END
+$$;
+
+-- The table of `prepare_restore` becomes the day's partition again, or fills its chunk.
+CREATE OR REPLACE FUNCTION wafer_data.finish_restore(parent text, day date) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+  made constant text := 'restored_' || parent || to_char(day, '_YYYYMMDD');
+  partition constant text := parent || to_char(day, '_YYYYMMDD');
+BEGIN
+  IF EXISTS (SELECT FROM wafer_data.day_table t WHERE t.name = parent AND t.is_hypertable) THEN
+    EXECUTE format('INSERT INTO wafer_data.%I SELECT * FROM wafer_data.%I', parent, made);
+    EXECUTE format('DROP TABLE wafer_data.%I', made);
+    RETURN;
+  END IF;
+  EXECUTE format('ALTER TABLE wafer_data.%I RENAME TO %I', made, partition);
+  EXECUTE format(
+    'ALTER TABLE wafer_data.%I ATTACH PARTITION wafer_data.%I FOR VALUES FROM (%L) TO (%L)',
+    parent, partition, day::timestamptz, (day + 1)::timestamptz
+  );
+END
+$$;
+
+REVOKE ALL ON FUNCTION wafer_data.fence_days(date), wafer_data.move_strays(), wafer_data.stored_days(text), wafer_data.fingerprint(text, date),
+  wafer_data.drop_archived(text, date, text),
+  wafer_data.prepare_restore(text, date), wafer_data.finish_restore(text, date) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION wafer_data.fence_days(date), wafer_data.move_strays(), wafer_data.stored_days(text), wafer_data.fingerprint(text, date),
+  wafer_data.drop_archived(text, date, text),
+  wafer_data.prepare_restore(text, date), wafer_data.finish_restore(text, date) TO wafer_writer;

@@ -1,0 +1,289 @@
+"""Days leave the store for the archive: whole, verified, once; and whatever comes for them later finds its place."""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+
+from tests.storage.archive import history
+from tests.storage.archive.history import NOW, OLD, SITES, TODAY, Folder, archive, archiver, everything, told
+from tests.storage.contract.builders import DAY, HOUR, SECOND, ended, span
+from wafermonitor.runs.merge import merge
+from wafermonitor.runs.records import Batch
+from wafermonitor.storage.archive.archiver import run_once
+from wafermonitor.storage.archive.protocol import Place, Signal, day_of
+from wafermonitor.storage.errors import ArchiveDamaged, StorageUnavailable
+from wafermonitor.storage.timescale.days import Days
+from wafermonitor.storage.timescale.writer import Writer
+
+pytestmark = pytest.mark.postgres
+BY_DAY = (Signal.SPANS, Signal.LOGS, Signal.METRICS)
+FIRST, SECOND_DAY = (day_of(midnight) for midnight in OLD)
+
+
+@pytest.fixture
+async def filled(pool):
+    await history.fill(pool)
+    return pool
+
+
+async def exact(pool, folder, batches):
+    """Store and archive have each row of `batches` once, and nothing else."""
+    found, wanted = await everything(pool, Folder(folder)), told(batches)
+    for signal in Signal:
+        assert len(found[signal]) == len(wanted[signal]), signal
+        assert set(found[signal]) == wanted[signal], signal
+
+
+async def counts(pool):
+    tables = ("span", "log_record", "metric_point", "run", "span_late", "log_late", "metric_late", "run_default")
+    return {table: await pool.fetchval(f"SELECT count(*) FROM wafer_data.{table}") for table in tables}
+
+
+async def test_days_that_are_over_for_72_h_leave_the_store_and_the_archive_has_them_row_by_row(filled, folder):
+    young = history.batch(SITES[0], TODAY - 3 * DAY, 900)  # over for less than 72 h
+    await Writer(filled).write([young])
+    done = await archive(filled, folder)
+    assert done.failed == ()
+    assert {f"{signal} {day}" for signal in BY_DAY for day in (FIRST, SECOND_DAY)} <= set(done.dropped)
+    assert (await counts(filled))["span"] == history.ROWS
+    await exact(filled, folder, [*history.history(), young])
+    folders = {path.parent.relative_to(folder).as_posix() for path in folder.rglob("*.parquet")}
+    assert f"signal=spans/site=f2%20%2F%20east/date={FIRST}" in folders
+
+
+async def test_a_second_round_finds_nothing_to_do(filled, folder):
+    await archive(filled, folder)
+    files = sorted(folder.rglob("*"))
+    done = await archive(filled, folder)
+    assert (done.archived, done.dropped, done.rows, done.late) == ((), (), 0, 0)
+    assert sorted(folder.rglob("*")) == files
+
+
+async def test_archived_days_stay_in_the_store_as_long_as_they_are_hot(filled, folder):
+    done = await archive(filled, folder, hot_hours=2000)
+    assert done.archived
+    assert done.dropped == ()
+    assert (await counts(filled))["span"] == 4 * history.ROWS
+    assert {len(rows) for rows in (await history.in_archive(filled, Folder(folder))).values()} == {0}  # the store answers
+    assert len((await history.in_archive(filled, Folder(folder), dropped=False))[Signal.SPANS]) == 4 * history.ROWS
+
+
+async def test_with_archiving_switched_off_nothing_is_dropped(filled, folder):
+    await archive(filled, folder, enabled=False)
+    assert (await counts(filled))["span"] == 4 * history.ROWS
+
+
+async def test_redelivery_after_archiving_stores_nothing_twice(filled, folder):
+    await archive(filled, folder)
+    await Writer(filled).write(history.history())
+    assert (await counts(filled))["span_late"] == 4 * history.ROWS
+    done = await archive(filled, folder)
+    assert done.late == 3 * 4 * history.ROWS
+    assert done.rows == 0
+    assert (await counts(filled)) | {"run": 0} == dict.fromkeys(await counts(filled), 0)
+    await exact(filled, folder, history.history())
+
+
+async def test_what_comes_late_becomes_a_file_of_its_own_that_compacting_merges(filled, folder):
+    await archive(filled, folder)
+    late = history.batch(SITES[0], OLD[0], 5_000)
+    await Writer(filled).write([late, history.history()[0]])
+    await archive(filled, folder)
+    await exact(filled, folder, [*history.history(), late])
+    days = Days(filled)
+    place = Place(Signal.SPANS, SITES[0], FIRST)
+    before = [entry for entry in (await days.manifest()).entries if entry.place == place]
+    assert [entry.rows for entry in before] == [history.ROWS, history.ROWS]
+
+    made = await archiver(filled, folder).compact(place)
+    assert made.rows == 2 * history.ROWS
+    await exact(filled, folder, [*history.history(), late])
+    keys = [(one.trace_id, one.span_id) for one in history.rows_of(Folder(folder), made)]
+    assert keys == sorted(keys)
+    assert all((folder / entry.path).exists() for entry in before)  # for readers that began before
+    old = await days.manifest(before[-1].version)
+    assert [entry.path for entry in old.entries if entry.place == place] == [entry.path for entry in before]
+
+    await archive(filled, folder, grace_hours=0)
+    assert not any((folder / entry.path).exists() for entry in before)
+    assert (await days.manifest(before[-1].version)).version > before[-1].version  # the older state is gone, the newest answers
+    await exact(filled, folder, [*history.history(), late])
+
+
+async def test_a_row_of_a_day_that_was_never_here_goes_to_the_archive(filled, folder):
+    stray = span(77, start_ns=5 * DAY)
+    await Writer(filled).write([Batch(spans=[stray])])
+    await archive(filled, folder)
+    assert (await counts(filled))["span_late"] == 0
+    await exact(filled, folder, [*history.history(), Batch(spans=[stray])])
+
+
+async def test_a_writer_that_has_not_heard_of_the_fence_loses_nothing(filled, folder):
+    slow = Writer(filled, window_age_s=3600)
+    await slow.write([Batch(spans=[span(1)])])  # knows the days that are prepared
+    await archive(filled, folder)
+    late = span(500, start_ns=OLD[0] + HOUR)
+    await slow.write([Batch(spans=[late])])
+    assert await filled.fetchval("SELECT count(*) FROM wafer_data.span_default") == 1
+    await archive(filled, folder)
+    assert await filled.fetchval("SELECT count(*) FROM wafer_data.span_default") == 0
+    await exact(filled, folder, [*history.history(), Batch(spans=[span(1), late])])
+
+
+async def test_a_day_that_changes_while_it_is_dropped_stays_and_is_dropped_whole_later(filled, folder):
+    days, shelf = Days(filled), Folder(folder)
+    await archive(filled, folder, hot_hours=2000)
+    meddled = []
+
+    class Meddled(Days):
+        async def drop(self, signal, day, fingerprint):
+            if (signal, day) == (Signal.SPANS, FIRST) and not meddled:
+                meddled.append(day)
+                await filled.execute(
+                    "INSERT INTO wafer_data.span SELECT (s).* FROM (SELECT jsonb_populate_record(s, "
+                    "jsonb_build_object('span_id', 600)) AS s FROM wafer_data.span s WHERE start_time < $1 LIMIT 1) q",
+                    (OLD[1]) // 1000,
+                )
+            return await super().drop(signal, day, fingerprint)
+
+    done = await run_once(Meddled(filled), shelf, history.settings(folder), now_ns=NOW)
+    assert f"spans {FIRST}" not in done.dropped
+    assert f"spans {SECOND_DAY}" in done.dropped
+    assert await filled.fetchval("SELECT count(*) FROM wafer_data.span") == 2 * history.ROWS + 1
+    again = await run_once(days, shelf, history.settings(folder), now_ns=NOW)
+    assert f"spans {FIRST}" in again.dropped
+    found = await everything(filled, shelf)
+    assert len(found[Signal.SPANS]) == len(set(found[Signal.SPANS])) == 4 * history.ROWS + 1
+
+
+class Spoiled(Folder):
+    """A folder whose disk changes one byte of every file."""
+
+    @contextmanager
+    def create(self, path):
+        with super().create(path) as sink:
+            yield sink
+        file = self._root / path
+        content = bytearray(file.read_bytes())
+        content[len(content) // 3] ^= 1
+        file.write_bytes(content)
+
+
+class Broken(Folder):
+    """A folder whose disk is full."""
+
+    @contextmanager
+    def create(self, path):
+        raise StorageUnavailable("cannot write to the archive now: no space left on device")
+        yield
+
+
+@pytest.mark.parametrize("shelf", [Spoiled, Broken])
+async def test_what_does_not_read_back_is_not_recorded_and_nothing_is_dropped(filled, folder, shelf):
+    done = await run_once(Days(filled), shelf(folder), history.settings(folder), now_ns=NOW)
+    assert len([name for name in done.failed if name.startswith("spans")]) == 2
+    assert (await Days(filled).manifest()).entries == ()
+    assert (await counts(filled))["span"] == 4 * history.ROWS
+    healed = await archive(filled, folder)
+    assert healed.failed == ()
+    await exact(filled, folder, history.history())
+    known = {entry.path for entry in (await Days(filled).manifest()).entries}
+    assert {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} == known
+
+
+async def test_verifying_finds_a_changed_byte(filled, folder):
+    await archive(filled, folder)
+    steps = archiver(filled, folder)
+    (*_, entry) = (await Days(filled).manifest()).entries
+    await steps.verify(entry)
+    path = folder / entry.path
+    content = bytearray(path.read_bytes())
+    content[40] ^= 1
+    path.write_bytes(content)
+    with pytest.raises((ArchiveDamaged, StorageUnavailable)):
+        await steps.verify(entry)
+
+
+async def test_a_day_that_is_brought_back_is_answered_by_the_store_until_it_may_leave_again(filled, folder):
+    await archive(filled, folder)
+    steps = archiver(filled, folder)
+    for signal in BY_DAY:
+        assert await steps.restore(signal, FIRST, day_of(NOW) + timedelta(days=3)) == 2 * history.ROWS
+    await exact(filled, folder, history.history())
+    assert (await counts(filled))["span"] == 2 * history.ROWS
+    assert (await archive(filled, folder)).dropped == ()
+    assert len((await archive(filled, folder, NOW + 3 * DAY)).dropped) >= 3
+    assert (await counts(filled))["span"] == 0
+    await exact(filled, folder, history.history())
+
+
+async def test_redelivery_to_a_day_that_was_brought_back_is_kept_apart_and_taken_when_it_leaves(filled, folder):
+    await archive(filled, folder)
+    await archiver(filled, folder).restore(Signal.SPANS, FIRST, day_of(NOW) + timedelta(days=3))
+    await Writer(filled).write([history.history()[0]])
+    await archive(filled, folder, NOW + 3 * DAY)
+    await exact(filled, folder, history.history())
+
+
+async def test_files_of_days_older_than_ten_years_are_removed(filled, folder):
+    await archive(filled, folder)
+    later = NOW + 3660 * DAY
+    assert (await archive(filled, folder, later - 20 * DAY, grace_hours=0, hot_run_days=36_500)).removed == 0
+    done = await archive(filled, folder, later, grace_hours=0, hot_run_days=36_500)
+    assert done.removed == len(BY_DAY) * len(SITES) * len(OLD)
+    assert not list(folder.rglob("signal=spans/**/*.parquet"))
+
+
+async def test_runs_leave_by_the_month_and_late_truth_is_merged_into_what_was_archived(filled, folder):
+    later = NOW + 800 * DAY
+    done = await archive(filled, folder, later, hot_hours=72)
+    month = FIRST.replace(day=1)
+    assert f"runs {month}" in done.dropped
+    assert (await counts(filled))["run"] == 0
+    told_before = {one.key: one for item in history.history() for one in item.runs}
+    known = next(iter(told_before.values()))
+    later_word = dataclasses.replace(ended(1), site=known.site, trace_id=known.trace_id, span_id=known.span_id)
+    later_word = dataclasses.replace(
+        later_word, start_ns=known.start_ns, end_ns=known.end_ns + SECOND, cpu_s=9.5, lot_ids=("L9",)
+    )
+    await Writer(filled).write([Batch(runs=[later_word, *list(told_before.values())[1:3]])])
+    assert (await counts(filled))["run_default"] == 3
+    await archive(filled, folder, later)
+    assert (await counts(filled))["run_default"] == 0
+    place = Place(Signal.RUNS, known.site, day_of(known.start_ns))
+    await archiver(filled, folder, later).compact(place)
+    found = {one.key: one for one in (await history.in_archive(filled, Folder(folder)))[Signal.RUNS]}
+    assert found == told_before | {known.key: merge(known, later_word)}
+
+
+async def test_a_run_that_changed_after_it_was_archived_is_archived_again_before_it_is_dropped(filled, folder):
+    await archive(filled, folder)
+    known = history.history()[0].runs[0]
+    more = dataclasses.replace(known, cpu_s=77.0)
+    await Writer(filled).write([Batch(runs=[more])])
+    await archive(filled, folder, NOW + 800 * DAY)
+    place = Place(Signal.RUNS, known.site, day_of(known.start_ns))
+    await archiver(filled, folder).compact(place)
+    found = {one.key: one for one in (await history.in_archive(filled, Folder(folder)))[Signal.RUNS]}
+    assert found[known.key] == merge(known, more)
+    assert len(found) == 4 * history.ROWS
+
+
+async def test_one_archiver_works_at_a_time(filled, folder):
+    async with Days(filled).leading() as leading:
+        assert leading
+        assert await archive(filled, folder) is None
+    assert await archive(filled, folder) is not None
+
+
+async def test_a_plan_names_what_a_round_then_does(filled, folder):
+    steps = archiver(filled, folder)
+    plan = await steps.plan()
+    done = await archive(filled, folder)
+    assert tuple(name for name, _ in plan.archive) == done.archived
+    assert sum(rows for _, rows in plan.archive) == done.rows == 16 * history.ROWS
+    assert not list((await steps.plan()).archive)
