@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
 ON_EVERY_SERVER := tests/storage/contract tests/storage/timescale
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages collector check test test-part test-servers demo generate lock bench soak clean
+.PHONY: help setup native packages collector check test test-part test-servers demo generate lock bench soak clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,7 +44,12 @@ check: setup ## format, lint, types, import contracts, unit tests (under a minut
 	@$(BIN)/lint-imports --no-cache
 	@$(PYTEST) -q -n 2 -m "not (postgres or collector or browser or servers or slow)"
 
-test: check packages collector ## everything a newcomer's machine can run: real PostgreSQL, Collector, browser
+native: setup ## format, lints and tests of receiver/native, where cargo is
+	@if ! command -v cargo >/dev/null 2>&1; then echo "no cargo here: receiver/native is not checked"; else cd receiver/native && \
+		{ cargo fmt --check || { echo "run: cargo fmt in receiver/native" >&2; exit 1; }; } && \
+		cargo clippy --quiet --all-targets -- -D warnings && cargo test --quiet --no-default-features; fi
+
+test: check native packages collector ## everything a newcomer's machine can run: real PostgreSQL, Collector, browser
 	@$(PYTEST) -q -n 2 --dist loadgroup -m "(postgres or collector or browser or slow) and not servers"
 
 test-servers: setup packages collector ## the rest: longer screens, other servers and versions
@@ -79,7 +84,9 @@ lock: ## choose versions anew (needs uv on PATH)
 bench: setup collector ## the published figures (about 40 minutes): make bench BENCH="p01 p05" measures some of them
 	@$(BIN)/python -m benchmarks $(BENCH)
 
-soak: setup packages collector ## faults and fuzzing at full length
+soak: setup packages collector ## faults and fuzzing at full length; both lanes on a million spans
+	@if test -e $(NATIVE); then $(BIN)/python -m tests.receiver.native.agree --spans 1000000; \
+		else echo "receiver/native is not built here: there is one lane, and nothing to compare"; fi
 	@WAFER_TEST_SOAK=1 $(PYTEST) -q tests/flow
 
 clean: ## remove what the targets made

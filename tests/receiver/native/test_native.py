@@ -46,6 +46,13 @@ def test_its_limits_are_those_of_the_policies(repository):
     assert numbers == expected | {"MAX_LABEL_BYTES": MAX_LABEL_BYTES}
 
 
+def test_its_modules_are_short_enough_to_be_read(repository):
+    """The length of functions is clippy's to check: clippy.toml."""
+    for path in (repository / "receiver/native").glob("[sft]*/*.rs"):
+        assert len(path.read_text().splitlines()) <= 600, path
+    assert "too-many-lines-threshold = 60" in (repository / "receiver/native/clippy.toml").read_text()
+
+
 def test_without_the_wheel_it_says_once_what_decodes(monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "wafermonitor.native", None)
     monkeypatch.delattr("wafermonitor.native", raising=False)
