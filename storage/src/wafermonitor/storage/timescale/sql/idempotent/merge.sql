@@ -212,6 +212,9 @@ AS $$
 DECLARE
   oldest constant timestamptz := now() - interval '31 days';
   newest constant timestamptz := now() + interval '31 days';
+  last_week constant timestamptz := now() - interval '7 days';
+  next_week constant timestamptz := now() + interval '7 days';
+  any_far boolean;
   fresh tid[]; -- heard of for the first time and in one message, as most runs are: they need no joining
   near tid[];
   far tid[];
@@ -219,6 +222,7 @@ DECLARE
   stored_far wafer_data.run_far[];
 BEGIN
   PERFORM wafer_data.lock_runs();
+  any_far := EXISTS (SELECT FROM wafer_data.run_far);
   SELECT
     array_agg(place) FILTER (WHERE way = 'fresh'), array_agg(place) FILTER (WHERE way = 'near'), array_agg(place) FILTER (WHERE way = 'far')
   INTO fresh, near, far
@@ -226,7 +230,7 @@ BEGIN
     SELECT
       place,
       CASE
-        WHEN everywhere OR (is_far AND NOT is_open) OR EXISTS (
+        WHEN everywhere OR (is_far AND NOT is_open) OR any_far AND EXISTS (
           SELECT FROM wafer_data.run_far f
           WHERE (f.trace_id, f.span_id, f.site_id) = (d.trace_id, d.span_id, d.site_id) OFFSET 0
         ) THEN 'far'
@@ -240,18 +244,16 @@ BEGIN
     FROM (
       SELECT
         ctid AS place, trace_id, span_id, site_id,
-        count(*) OVER same > 1 AS is_one_of_many,
-        min(start_unix_ns) OVER same IS NULL
-          OR min(start_time) FILTER (WHERE start_unix_ns IS NOT NULL) OVER same < now() - interval '7 days'
-          OR max(start_time) OVER same > now() + interval '7 days' AS is_far,
+        count(*) OVER (PARTITION BY trace_id, span_id, site_id) > 1 AS is_one_of_many,
+        start_time NOT BETWEEN last_week AND next_week AS is_far,
         EXISTS (
           SELECT FROM wafer_data.run_open o
           WHERE (o.trace_id, o.span_id, o.site_id) = (x.trace_id, x.span_id, x.site_id) OFFSET 0
         ) AS is_open
       FROM pg_temp.run_delta x
-      WINDOW same AS (PARTITION BY trace_id, span_id, site_id)
       OFFSET 0
     ) d
+    OFFSET 0 -- or it would be worked out once for each way
   ) AS message;
 
   INSERT INTO wafer_data.run ({columns})
