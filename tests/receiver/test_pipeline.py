@@ -67,12 +67,11 @@ async def test_a_group_ends_at_its_spans(begin, store):
 
 
 async def test_what_a_request_says_of_runs_counts_for_its_group(begin, store):
-    """A span event of 20 bytes may be a change of a run, which takes more memory than a span."""
     requests = []
     for number in range(1, 6):
-        told = spans(1, first=number)
-        for step in range(9):
-            told.resource_spans[0].scope_spans[0].spans[0].events.add(name="wafer.job.progress", time_unix_nano=START_NS + step)
+        told = spans(5, first=10 * number)
+        for span in told.resource_spans[0].scope_spans[0].spans:
+            span.events.add(name="wafer.job.progress", time_unix_nano=START_NS)
         requests.append(Request(Signal.TRACES, Encoding.PROTOBUF, told.SerializeToString(), 1))
     await together(begin(group_spans=20), store, requests)
     assert store.groups == [1, 2, 2, 1]
