@@ -9,6 +9,8 @@ from wafermonitor.storage.timescale.rows import DELTA_COLUMNS
 pytestmark = pytest.mark.postgres
 TABLES = {
     "app",
+    "archive_day",
+    "archive_manifest",
     "arrival",
     "dead_letter",
     "feed",
