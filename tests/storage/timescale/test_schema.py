@@ -21,6 +21,7 @@ TABLES = {
     "job_weekly",
     "log_late",
     "log_record",
+    "maintenance_log",
     "metric_late",
     "metric_point",
     "metric_series",

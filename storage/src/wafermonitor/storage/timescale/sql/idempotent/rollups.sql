@@ -52,34 +52,43 @@ BEGIN
 END
 $$;
 
-CREATE OR REPLACE AGGREGATE wafer_data.sum_histograms (bigint[]) (
-  sfunc = wafer_data.add_histograms, stype = bigint[], combinefunc = wafer_data.add_histograms, parallel = safe
-);
-
--- The duration in seconds that `share` (0 to 1) of the runs in a histogram do not exceed, at most 2 % from the exact one; null of none.
-CREATE OR REPLACE FUNCTION wafer.percentile(durations bigint[], share double precision) RETURNS double precision
+-- The duration in seconds that `share` (0 to 1) of the `total` runs in a histogram do not exceed, at most 2 % from the exact one; null
+-- of none. Counted from the nearer end.
+CREATE OR REPLACE FUNCTION wafer_data.percentile_of(durations bigint[], share double precision, total bigint) RETURNS double precision
 LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
 DECLARE
-  entry bigint;
-  total bigint := 0;
-  wanted bigint;
+  entries constant bigint[] := durations; -- unpacked once
   bucket bigint;
+  left_over bigint := greatest(1, ceil(total * least(greatest(share, 0), 1)));
 BEGIN
-  FOREACH entry IN ARRAY durations LOOP
-    total := total + entry - (((entry + 549755813888) >> 40) << 40);
-  END LOOP;
-  IF total = 0 THEN
+  IF total = 0 OR cardinality(entries) = 0 THEN
     RETURN NULL;
+  ELSIF share > 0.5 THEN
+    left_over := total - left_over;
+    FOR place IN REVERSE cardinality(entries)..1 LOOP
+      bucket := (entries[place] + 549755813888) >> 40;
+      left_over := left_over - (entries[place] - (bucket << 40));
+      EXIT WHEN left_over < 0;
+    END LOOP;
+  ELSE
+    FOR place IN 1..cardinality(entries) LOOP
+      bucket := (entries[place] + 549755813888) >> 40;
+      left_over := left_over - (entries[place] - (bucket << 40));
+      EXIT WHEN left_over <= 0;
+    END LOOP;
   END IF;
-  wanted := greatest(1, ceil(total * least(greatest(share, 0), 1)));
-  FOREACH entry IN ARRAY durations LOOP
-    bucket := (entry + 549755813888) >> 40;
-    wanted := wanted - (entry - (bucket << 40));
-    EXIT WHEN wanted <= 0;
-  END LOOP;
-  RETURN CASE WHEN bucket = 0 THEN 0 ELSE 2 * 2 ^ (bucket / 18.0::double precision) / (1 + 2 ^ (1 / 18.0::double precision)) / 1e9 END;
+  RETURN CASE bucket WHEN 0 THEN 0 ELSE 2 ^ (bucket / 18.0::double precision) * 9.807482905896975e-10 END; -- 2 / (1 + 2^(1/18)) ns
 END
 $$;
+
+-- The same of any histogram, and of any sum of them (wafer.sum_durations).
+CREATE OR REPLACE FUNCTION wafer.percentile(durations bigint[], share double precision) RETURNS double precision
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN wafer_data.percentile_of(durations, share, (SELECT sum(wafer_data.entry_count(entry)) FROM unnest(durations) entry)::bigint);
+
+CREATE OR REPLACE AGGREGATE wafer.sum_durations (bigint[]) (
+  sfunc = wafer_data.add_histograms, stype = bigint[], combinefunc = wafer_data.add_histograms, parallel = safe
+);
 
 -- ---- time: hours, days, weeks (from Monday) and months of the store's time zone ----
 
@@ -273,7 +282,7 @@ BEGIN
       sum(cpu_count), sum(cpu_ns), min(cpu_min_ns), max(cpu_max_ns),
       sum(memory_count), sum(memory_bytes), min(memory_min_bytes), max(memory_max_bytes),
       sum(queue_count), sum(queue_ns), min(queue_min_ns), max(queue_max_ns),
-      wafer_data.sum_histograms(durations)
+      wafer.sum_durations(durations)
     FROM pg_temp.job_change
     GROUP BY 1, 2, 3, 4, 5
     ON CONFLICT (dimension, bucket, job, value, site_id) DO UPDATE SET
@@ -299,9 +308,12 @@ BEGIN
 END
 $$;
 
--- The buckets of `rollup` made anew from those of the finer table `parts`, for every bucket that job_again touches and, unless
--- `all_jobs`, for its jobs alone.
-CREATE OR REPLACE FUNCTION wafer_data.merge_parts(rollup text, unit text, parts text, zone text, all_jobs boolean) RETURNS void
+-- The buckets of `rollup` made anew from those of the finer table `parts`, for every bucket that job_again touches and for its jobs; or
+-- for all jobs, of every such bucket that does not begin before `complete_from`.
+DROP FUNCTION IF EXISTS wafer_data.merge_parts(text, text, text, text, boolean);
+CREATE OR REPLACE FUNCTION wafer_data.merge_parts(
+  rollup text, unit text, parts text, zone text, complete_from timestamptz DEFAULT NULL
+) RETURNS void
 LANGUAGE plpgsql
 SET jit = off
 AS $$
@@ -310,8 +322,9 @@ DECLARE
 BEGIN
   FOR touched IN EXECUTE format(
     'SELECT DISTINCT date_trunc(%L, bucket, %L) AS bucket, %s FROM pg_temp.job_again ORDER BY 1',
-    unit, zone, CASE WHEN all_jobs THEN 'NULL::smallint AS site_id, NULL::text AS job' ELSE 'site_id, job' END
+    unit, zone, CASE WHEN complete_from IS NOT NULL THEN 'NULL::smallint AS site_id, NULL::text AS job' ELSE 'site_id, job' END
   ) LOOP
+    CONTINUE WHEN touched.bucket < complete_from;
     EXECUTE format(
       'DELETE FROM wafer_data.%I WHERE dimension = ANY (''{0,1,2,3,4}'') AND bucket = $1 AND ($2 IS NULL OR (job = $3 AND site_id = $2))', rollup
     ) USING touched.bucket, touched.site_id, touched.job;
@@ -324,7 +337,7 @@ BEGIN
         sum(cpu_count), sum(cpu_ns), min(cpu_min_ns), max(cpu_max_ns),
         sum(memory_count), sum(memory_bytes), min(memory_min_bytes), max(memory_max_bytes),
         sum(queue_count), sum(queue_ns), min(queue_min_ns), max(queue_max_ns),
-        wafer_data.sum_histograms(durations)
+        wafer.sum_durations(durations)
       FROM wafer_data.%2$I
       WHERE bucket >= $1 AND bucket < $1 + interval '33 days' AND date_trunc(%3$L, bucket, %4$L) = $1
         AND dimension = ANY ('{0,1,2,3,4}') AND ($2 IS NULL OR (job = $3 AND site_id = $2))
@@ -405,9 +418,9 @@ BEGIN
     WHERE r.site_id = a.site_id AND date_trunc('hour', r.start_time, zone) = a.bucket;
     PERFORM wafer_data.add_up_runs();
     PERFORM wafer_data.add_changes('job_hourly', 'hour', zone);
-    PERFORM wafer_data.merge_parts('job_daily', 'day', 'job_hourly', zone, false);
-    PERFORM wafer_data.merge_parts('job_weekly', 'week', 'job_daily', zone, false);
-    PERFORM wafer_data.merge_parts('job_monthly', 'month', 'job_daily', zone, false);
+    PERFORM wafer_data.merge_parts('job_daily', 'day', 'job_hourly', zone);
+    PERFORM wafer_data.merge_parts('job_weekly', 'week', 'job_daily', zone);
+    PERFORM wafer_data.merge_parts('job_monthly', 'month', 'job_daily', zone);
   END IF;
   RETURN again;
 END
@@ -421,6 +434,7 @@ SET jit = off
 AS $$
 DECLARE
   until constant timestamptz := clock_timestamp() + box;
+  cut constant timestamptz := upper_time; -- within longer buckets, which are still to be made
   newest timestamptz;
   lower_time timestamptz;
 BEGIN
@@ -452,15 +466,16 @@ BEGIN
       PERFORM wafer_data.add_up_runs();
       PERFORM wafer_data.add_changes('job_hourly', 'hour', zone);
     ELSE
-      lower_time := least(upper_time, date_trunc('day', newest, zone)); -- of these the hours stay, and only the longer buckets are made
+      lower_time := date_trunc('day', newest, zone); -- of these the hours stay, and only the longer buckets are made
     END IF;
     INSERT INTO pg_temp.job_again (bucket) VALUES (newest);
     upper_time := lower_time;
     EXIT WHEN clock_timestamp() > until;
   END LOOP;
-  PERFORM wafer_data.merge_parts('job_daily', 'day', 'job_hourly', zone, true);
-  PERFORM wafer_data.merge_parts('job_weekly', 'week', 'job_daily', zone, true);
-  PERFORM wafer_data.merge_parts('job_monthly', 'month', 'job_daily', zone, true);
+  INSERT INTO pg_temp.job_again (bucket) SELECT cut WHERE cut < 'infinity';
+  PERFORM wafer_data.merge_parts('job_daily', 'day', 'job_hourly', zone, upper_time);
+  PERFORM wafer_data.merge_parts('job_weekly', 'week', 'job_daily', zone, upper_time);
+  PERFORM wafer_data.merge_parts('job_monthly', 'month', 'job_daily', zone, upper_time);
   DELETE FROM pg_temp.job_again;
   RETURN upper_time;
 END
