@@ -22,7 +22,7 @@ from tests.storage.engines import Engine, on_postgres
 from wafermonitor.runs.records import Batch
 from wafermonitor.storage.errors import StorageRejected, StorageUnavailable
 from wafermonitor.storage.protocol import SpanQuery
-from wafermonitor.storage.timescale import convert, migrate
+from wafermonitor.storage.timescale import convert, ddl, migrate
 from wafermonitor.storage.timescale.session import open_session
 from wafermonitor.storage.timescale.writer import Writer
 
@@ -126,6 +126,17 @@ async def test_every_row_is_there_before_and_after_and_the_schema_is_that_of_a_n
         async with open_session(made) as fresh:
             assert await store.pool.fetch(CATALOG) == await fresh.fetch(CATALOG)
         server.drop(made)
+
+
+async def test_the_files_for_psql_make_what_migrate_makes(server: Databases) -> None:
+    by_psql, by_migrate = server.extended(), server.migrated()
+    for text in (ddl.schema(3), ddl.enhancements(3)):
+        server.psql(text, by_psql)
+    async with open_session(by_psql) as one, open_session(by_migrate) as other:
+        assert await one.fetch(CATALOG) == await other.fetch(CATALOG)
+        assert await migrate.status(one) == await migrate.status(other)
+    for dsn in (by_psql, by_migrate):
+        server.drop(dsn)
 
 
 async def test_what_a_killed_conversion_leaves_is_read_as_before_and_finished_by_the_next(server: Databases) -> None:

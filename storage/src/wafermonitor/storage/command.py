@@ -27,7 +27,8 @@ def storage() -> None:
     """The store: embedded PostgreSQL, schema, maintenance."""
 
 
-storage.add_command(upkeep.convert)
+for command in (upkeep.check, upkeep.convert, upkeep.tune, upkeep.ddl, upkeep.backup, upkeep.restore):
+    storage.add_command(command)
 
 
 @storage.command()

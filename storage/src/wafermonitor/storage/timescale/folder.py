@@ -152,6 +152,10 @@ class Folder:
         except OSError as error:
             raise StorageUnavailable(f"cannot read {self._password}: {error.strerror}") from None
 
+    def write_password(self, password: str) -> None:
+        """The password of data that comes from elsewhere."""
+        self._write(self._password, password)
+
     def dsn(self, port: int, database: str) -> str:
         """The address of one database, password included: never print it."""
         return f"postgresql://{USER}:{self.password()}@{HOST}:{port}/{database}?sslmode=disable"

@@ -31,6 +31,7 @@ import asyncpg
 from wafermonitor.storage.errors import SchemaTooOld, StorageRejected, StorageUnavailable
 from wafermonitor.storage.timescale import online, tier
 from wafermonitor.storage.timescale.binaries import OLDEST
+from wafermonitor.storage.timescale.statements import statement
 
 LOCK = 0x77616665_72000001
 """The advisory lock of upgrades: "wafer", 1."""
@@ -98,6 +99,11 @@ def idempotent() -> tuple[File, ...]:
     return tuple(_files("idempotent"))
 
 
+def bootstrap() -> str:
+    """What every upgrade begins with."""
+    return (_SQL / "bootstrap.sql").read_text(encoding="utf-8")
+
+
 async def status(connection: asyncpg.Connection) -> Status:
     """Where the database stands. StorageRejected when a file that ran there is not the file of that name here."""
     rows = await _ran(connection)
@@ -130,7 +136,7 @@ async def upgrade(connection: asyncpg.Connection, hot_days: int = 3) -> Done:
     await _lead(connection)
     try:
         async with connection.transaction():
-            await connection.execute((_SQL / "bootstrap.sql").read_text())
+            await connection.execute(bootstrap())
         now = await status(connection)
         for file in incremental():
             if file.name in now.pending:
@@ -155,7 +161,7 @@ async def upgrade(connection: asyncpg.Connection, hot_days: int = 3) -> Done:
 
 async def run_idempotent(connection: asyncpg.Connection) -> None:
     """Views and functions, made again."""
-    await _run(connection, idempotent(), IDEMPOTENT, _idempotent_sha256())
+    await _run(connection, idempotent(), IDEMPOTENT, idempotent_sha256())
 
 
 async def make_hypertables(connection: asyncpg.Connection, lock_timeout: str = "0") -> tuple[str, ...]:
@@ -219,13 +225,7 @@ async def _run(connection: asyncpg.Connection, files: Sequence[File], name: str,
         for file in files:
             if not file.sql.startswith(online.MARK):
                 await connection.execute(file.sql)
-        await connection.execute(
-            "INSERT INTO wafer_data.schema_migration (name, sha256, release) VALUES ($1, $2, $3) "
-            "ON CONFLICT (name) DO UPDATE SET sha256 = excluded.sha256, release = excluded.release, applied_at = now()",
-            name,
-            sha256,
-            _release(),
-        )
+        await connection.execute(statement("note_migration"), name, sha256, release())
 
 
 async def _ran(connection: asyncpg.Connection) -> dict[str, tuple[str, str]]:
@@ -238,15 +238,17 @@ async def _ran(connection: asyncpg.Connection) -> dict[str, tuple[str, str]]:
 
 def _views_are_ours(rows: dict[str, tuple[str, str]]) -> bool:
     """Or a later release's, which this program can still read and write: files named `pre` see to that."""
-    sha256, release = rows.get(IDEMPOTENT, ("", "0"))
-    return sha256 == _idempotent_sha256() or _numbers(release) > _numbers(_release())
+    sha256, ran_by = rows.get(IDEMPOTENT, ("", "0"))
+    return sha256 == idempotent_sha256() or _numbers(ran_by) > _numbers(release())
 
 
-def _idempotent_sha256() -> str:
+def idempotent_sha256() -> str:
+    """Over all idempotent files, in hex."""
     return hashlib.sha256("".join(f"{file.name} {file.sha256}\n" for file in idempotent()).encode()).hexdigest()
 
 
-def _release() -> str:
+def release() -> str:
+    """Of this program."""
     return importlib.metadata.version("wafermonitor")
 
 

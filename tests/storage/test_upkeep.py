@@ -1,0 +1,242 @@
+"""What an operator does to a store now and then: every command answers, refuses what it must, and changes only what it says."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tests.servers import postgres as server
+from tests.servers.databases import Databases
+from tests.storage.contract import builders
+from tests.storage.engines import on_postgres
+from wafermonitor.instrumentation.cli import main
+from wafermonitor.runs.records import Batch
+from wafermonitor.storage.command import storage
+from wafermonitor.storage.config import Config
+from wafermonitor.storage.errors import StorageRejected
+from wafermonitor.storage.timescale import inspection, migrate, tuning
+from wafermonitor.storage.timescale.session import open_session
+
+pytestmark = pytest.mark.postgres
+GIB = 1024**3
+CATALOG = (Path(__file__).parent / "catalog.sql").read_text()
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("WAFER_CONFIG", "DATABASE_URL", *(f"WAFER_STORAGE_{field.upper()}" for field in Config.model_fields)):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def _run(*words: str) -> tuple[int, str]:
+    done = CliRunner().invoke(storage, [*words], standalone_mode=False)
+    if done.exception is not None:
+        raise done.exception
+    return done.return_value or 0, done.stdout
+
+
+def _answer(*words: str) -> dict[str, object]:
+    return json.loads(_run(*words, "--json")[1])
+
+
+def _findings(answer: dict[str, object]) -> dict[str, tuple[str, str]]:
+    return {finding["name"]: (finding["level"], finding["text"]) for finding in answer["findings"]}  # type: ignore[attr-defined]
+
+
+async def test_a_store_that_is_kept_has_nothing_to_mend(postgres: Databases) -> None:
+    async with open_session(postgres.migrated()) as connection:
+        found = {finding.name: finding for finding in await inspection.inspect(connection, Path("/"))}
+    bad = [name for name, finding in found.items() if finding.level is inspection.Level.FAIL]
+    assert set(bad) <= {"fsync", "full_page_writes", "disk"}  # the tests' server does without
+    for name in ("schema", "tier", "days", "strays", "indexes", "hypertables", "transactions", "transaction numbers"):
+        assert found[name].level is inspection.Level.OK, found[name]
+
+
+async def test_each_kind_of_trouble_is_found_and_its_cure_named(postgres: Databases) -> None:
+    async with open_session(postgres.migrated()) as connection:
+        await connection.execute(
+            "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'wafer_data.run_open_key'::regclass"
+        )
+        await connection.execute("DROP TABLE wafer_data.span_late CASCADE; CREATE TABLE wafer_data.span_late (i int)")
+        await connection.execute("ALTER TABLE wafer_data.span DETACH PARTITION wafer_data.span_default")
+        await connection.execute(
+            "DO $$ DECLARE p regclass; BEGIN FOR p IN SELECT inhrelid::regclass FROM pg_inherits "
+            "WHERE inhparent = 'wafer_data.log_record'::regclass LOOP EXECUTE format('DROP TABLE %s', p); END LOOP; END $$"
+        )
+        found = {finding.name: finding for finding in await inspection.inspect(connection, None)}
+    assert found["indexes"].level is inspection.Level.FAIL
+    assert "run_open_key" in found["indexes"].text
+    assert found["days"].level is inspection.Level.FAIL
+    assert "wafer storage" in found["days"].text
+
+
+async def test_a_row_in_a_default_partition_is_found(postgres: Databases) -> None:
+    dsn = postgres.migrated()
+    async with on_postgres(dsn) as store:
+        await store.writer.write([Batch(spans=[builders.span()])])
+        await store.pool.execute("UPDATE wafer_data.span SET start_time = start_time + interval '1 year'")
+    async with open_session(dsn) as connection:
+        found = {finding.name: finding for finding in await inspection.inspect(connection, None)}
+    assert (found["strays"].level, "span_default" in found["strays"].text) == (inspection.Level.FAIL, True)
+
+
+async def test_an_old_transaction_is_found(postgres: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inspection, "_OLD_TRANSACTION_S", 0)
+    dsn = postgres.migrated()
+    async with open_session(dsn) as other, open_session(dsn) as connection, other.transaction():
+        await other.execute("SELECT 1")
+        found = {finding.name: finding for finding in await inspection.inspect(connection, None)}
+    assert found["transactions"].level is inspection.Level.WARN
+
+
+def test_check_fails_where_something_must_be_mended(
+    postgres: server.Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WAFER_STORAGE_DSN", postgres.database())
+    assert main(["storage", "check"]) == 1
+    assert "fail schema: 0001_" in capsys.readouterr().out
+    assert _findings(_answer("check"))["schema"][0] == "fail"
+
+
+def test_the_embedded_store_is_in_order_and_its_disk_is_looked_at(home: Path) -> None:
+    _run("migrate", "--data-dir", str(home))
+    found = _findings(_answer("check", "--data-dir", str(home)))
+    assert {name for name, (level, _) in found.items() if level == "fail"} <= {"disk"}
+    assert "GiB free of" in found["disk"][1]
+
+
+@pytest.mark.parametrize(
+    ("memory", "disk", "buffers", "log"),
+    [
+        (GIB // 2, 4 * GIB, "128MB", "1024MB"),
+        (16 * GIB, 512 * GIB, "4096MB", "32768MB"),
+        (512 * GIB, 9000 * GIB, "16384MB", "65536MB"),
+    ],
+)
+def test_settings_follow_the_host(memory: int, disk: int, buffers: str, log: str) -> None:
+    made = {line.name: line for line in tuning.settings(tuning.Host(memory, 8, disk), timescaledb=True)}
+    assert (made["shared_buffers"].value, made["max_wal_size"].value) == (buffers, log)
+    assert made["max_parallel_workers"].value == "8"
+    assert all(line.reason for line in made.values())
+
+
+def test_a_server_starts_with_the_settings_and_has_them(tmp_path: Path) -> None:
+    _, text = _run("tune", "--memory-gib", "0.5", "--processors", "2", "--disk-gib", "10")
+    pairs = dict(line.split(" = ") for line in text.splitlines() if not line.startswith("#"))
+    own = server.start(settings={name: value.strip("'") for name, value in pairs.items()})
+    try:
+        shown = own.psql("SELECT lower(name) FROM pg_settings WHERE source = 'command line'")
+        assert set(pairs) <= set(shown.splitlines())
+    finally:
+        own.stop()
+
+
+def test_tuning_names_what_it_was_sized_for(tmp_path: Path) -> None:
+    facts = _answer("tune", "--memory-gib", "8", "--processors", "4", "--disk-gib", "100", "--data-dir", str(tmp_path))
+    assert facts["host"] == {"memory_bytes": 8 * GIB, "processors": 4, "disk_bytes": 100 * GIB}
+    assert len(facts["settings"]) > 20  # type: ignore[arg-type]
+
+
+async def test_the_files_for_psql_make_what_migrate_makes(postgres: server.Server, tmp_path: Path) -> None:
+    by_psql, by_migrate = postgres.database(), postgres.migrated()
+    for part in ("schema", "enhancements"):
+        _apply(postgres, by_psql, _run("ddl", part)[1], tmp_path / f"{part}.sql")
+    async with open_session(by_psql) as one, open_session(by_migrate) as other:
+        assert await one.fetch(CATALOG) == await other.fetch(CATALOG)
+        assert await migrate.status(one) == await migrate.status(other)
+        assert (await migrate.upgrade(one)).idempotent is False
+        notes = "SELECT name, sha256, release FROM wafer_data.schema_migration ORDER BY name"
+        assert await one.fetch(notes) == await other.fetch(notes)
+
+
+def _apply(on: server.Server, dsn: str, text: str, file: Path) -> None:
+    """As an administrator does it."""
+    file.write_text(text)
+    words = [on.program("psql"), "-Xq", "-v", "ON_ERROR_STOP=1", "-d", dsn, "-f", str(file)]
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+
+
+def test_the_configuration_for_psql_is_accepted(tmp_path: Path) -> None:
+    own = server.start()
+    try:
+        # Settings of an extension that is not loaded are not known here.
+        text = "\n".join(line for line in _run("ddl", "configuration")[1].splitlines() if "timescaledb." not in line)
+        _apply(own, own.dsn, text, tmp_path / "configuration.sql")
+        own.end()
+        own.restart()
+        assert own.psql("SHOW max_locks_per_transaction; SHOW autovacuum_naptime") == "256\n15s"
+    finally:
+        own.stop()
+
+
+def test_a_backup_is_taken_while_the_server_runs_and_restored_beside_it(home: Path, tmp_path: Path) -> None:
+    target, again = home.parent / "copies" / "first", home.parent / "restored"
+    made = _answer("backup", "--data-dir", str(home), str(target))
+    assert made["path"] == str(target)
+    assert int(str(made["size_bytes"])) > 10_000_000
+    assert {path.name for path in target.iterdir()} == {"postgres", "postgres.password", "backup.json"}
+    assert [path.stat().st_mode & 0o077 for path in (target, target / "postgres.password")] == [0, 0]
+
+    restored = _answer("restore", "--data-dir", str(again), str(target))
+    assert restored["data_dir"] == str(again)
+    assert "kept" in _tables(again)
+    with pytest.raises(StorageRejected, match="stays as it is"):
+        _run("restore", "--data-dir", str(again), str(target))
+    with pytest.raises(StorageRejected, match="stays as it is"):
+        _run("backup", "--data-dir", str(home), str(target))
+
+
+def _tables(home: Path) -> str:
+    """Names of the tables of the schema `public` in a data home."""
+    import asyncio
+
+    from wafermonitor.storage.timescale import embedded
+
+    async def look() -> str:
+        running = await embedded.start(home, settings={"fsync": "off"})
+        try:
+            async with open_session(running.dsn) as connection:
+                return str(
+                    await connection.fetchval(
+                        "SELECT string_agg(relname, ' ') FROM pg_class WHERE relnamespace = 'public'::regnamespace"
+                    )
+                )
+        finally:
+            await running.stop()
+
+    return asyncio.run(look())
+
+
+def test_a_backup_that_lost_a_byte_is_refused(home: Path) -> None:
+    target = home.parent / "copy"
+    _run("backup", "--data-dir", str(home), str(target))
+    victim = max(
+        (path for path in (target / "postgres" / "base").rglob("*") if path.is_file()), key=lambda path: path.stat().st_size
+    )
+    with victim.open("r+b") as file:
+        file.seek(100)
+        byte = file.read(1)
+        file.seek(100)
+        file.write(bytes([byte[0] ^ 1]))
+    with pytest.raises(StorageRejected, match="is not whole"):
+        _run("restore", "--data-dir", str(home.parent / "other"), str(target))
+    assert not (home.parent / "other" / "postgres").exists()
+    shutil.rmtree(target)
+
+
+def test_what_is_no_backup_is_refused(home: Path, tmp_path: Path) -> None:
+    with pytest.raises(StorageRejected, match="is no backup"):
+        _run("restore", "--data-dir", str(home.parent / "other"), str(tmp_path))
+
+
+@pytest.mark.parametrize("words", [("backup", "target"), ("restore", ".")])
+def test_a_server_of_the_operators_has_its_own_tools(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WAFER_STORAGE_DSN", "postgresql://127.0.0.1:1/wafer")
+    with pytest.raises(StorageRejected, match="pg_basebackup or pgBackRest"):
+        _run(*words)
