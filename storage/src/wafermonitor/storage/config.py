@@ -15,10 +15,13 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from wafermonitor.instrumentation.folders import data_home
 from wafermonitor.instrumentation.settings import ServiceConfig
 
-ARRIVALS_S = 3 * 86_400.0
-"""A weekend: as long as a Collector's host may be off with a queue of what was stored before."""
+ARRIVALS_S = 120.0
+"""Longer than a Collector takes to send again what was stored while the answer was lost, a restart of the receiver included. Not
+much longer: a program that says the same line again without a time says something new."""
 MEMORY = "memory://"
 """The address of a store that lives and dies with its process."""
+CLICKHOUSE = ("clickhouse", "clickhouses", "chdb")
+"""Schemes of addresses of the ClickHouse engine: HTTP, HTTPS, and in this process."""
 
 
 class Config(ServiceConfig, component="storage"):
