@@ -47,10 +47,13 @@ def main() -> int:
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--quick", action="store_const", dest="mode", const="quick", help="about a minute each, rough")
     length.add_argument("--full", action="store_const", dest="mode", const="full", help="20 M rows, ten minutes of overload")
+    parser.add_argument("--rows", type=int, metavar="N", help="p01: so many rows in the open partition instead")
+    parser.add_argument("--overload-s", type=float, metavar="S", help="p07: overload of that length instead")
     parser.add_argument("--page", action="store_true", help="measure nothing, only write the page from the results")
     parser.add_argument("--dry", action="store_true", help="print the figures and write nothing")
     options = parser.parse_args()
     plan = PLANS[options.mode or "normal"]
+    plan = plan._replace(preload_rows=options.rows or plan.preload_rows, overload_s=options.overload_s or plan.overload_s)
     chosen = [] if options.page else options.names or BENCHMARKS
     failed = [name for name in chosen if not attempt(name, plan, dry=options.dry)]
     if not options.dry:

@@ -1,6 +1,7 @@
 """What no receiver on this machine can be faster than, measured in the same run.
 
-C1: raw COPY BINARY of the same span rows into our own table, 2 connections, 4096 rows for each COPY; no runs, no dictionary.
+C1: raw COPY BINARY of the same span rows into our own table, 4096 rows for each COPY, as many connections as are best; no runs,
+no dictionary.
 C2: the same bytes written to a file, one fdatasync after each 4096 rows.
 
 In: a running `System`. Out: `Round`s. Called by: `p01_ingest`.
@@ -23,7 +24,8 @@ from benchmarks.system import System
 from wafermonitor.storage.timescale.rows import SPAN_COLUMNS
 
 ROWS = 4_096
-CONNECTIONS = 2
+CONNECTIONS = (1, 2, 4, 8)
+"""How many connections C1 is tried with."""
 _REQUESTS = 5
 """Five times 4096 spans are whole traces."""
 
@@ -44,16 +46,16 @@ def stored_rows(system: System, stream: int) -> bytes:
     return rows
 
 
-def copying(system: System, rows: Path, first: int) -> load.Load:
+def copying(system: System, rows: Path, first: int, connections: int) -> load.Load:
     """The load that COPYs."""
     return load.Load(
-        address=system.dsn, log="", first=first, transport="copy", batch=ROWS, in_flight=CONNECTIONS, rows=str(rows)
+        address=system.dsn, log="", first=first, transport="copy", batch=ROWS, in_flight=connections, rows=str(rows)
     )
 
 
-def c1(system: System, rows: Path, stream: int, *, warm_up_s: float, seconds: float) -> load.Round:
+def c1(system: System, rows: Path, stream: int, connections: int, *, warm_up_s: float, seconds: float) -> load.Round:
     """Rows per second into the table as it is."""
-    one = copying(system, rows, stream_start(stream))._replace(warm_up_s=warm_up_s, seconds=seconds)
+    one = copying(system, rows, stream_start(stream), connections)._replace(warm_up_s=warm_up_s, seconds=seconds)
     return load.run(one, {"database": [system.store.pid]})
 
 

@@ -2,8 +2,9 @@
 
 In: a plan. Out: figures. Called by: `python -m benchmarks p02`, `p03`; both come from the same rounds.
 
-Each peer starts with an empty folder in every round; ours keeps running with an empty store. CPU counts every process that
-serves, the database included; the spool's drain is not counted.
+Each peer starts with an empty folder in every round; ours keeps running with an empty store. Each is loaded with as many
+requests in flight as a sweep before the rounds found best for it. CPU counts every process that serves, the database included;
+the spool's drain is not counted.
 """
 
 from __future__ import annotations
@@ -18,15 +19,12 @@ from benchmarks.corpus import stream_start
 from benchmarks.load import Round
 from benchmarks.peers import Peer, all_peers, started, version
 from benchmarks.results import TIERS, median
-from benchmarks.rounds import Case, Plan, Streams, VoidError, earlier_peers, once, row
-from benchmarks.system import running
+from benchmarks.rounds import IN_FLIGHT, Case, Plan, Streams, Swept, VoidError, earlier_peers, in_flight, once, row, sweep
+from benchmarks.system import System, running
 
 OURS = "WaferMonitor"
-OWN_CASES = [
-    Case(OURS, {}),
-    Case(f"{OURS}, HTTP", {"transport": "http"}),
-    Case(f"{OURS}, HTTP, 64 spans", {"transport": "http", "batch": 64, "in_flight": 64}),
-]
+OWN = {OURS: {"transport": "grpc"}, f"{OURS}, HTTP": {"transport": "http"}}
+SMALL = Case(f"{OURS}, HTTP, 64 spans", {"transport": "http", "batch": 64, "in_flight": 64})
 _SHOWN = ("acked_spans_per_s", "spans_per_server_cpu_s", "ack_p99_ms", "resident_mib", "version")
 
 
@@ -40,6 +38,7 @@ _SHARES = {
 class _Measured(NamedTuple):
     rows: list[dict[str, Any]]
     peers: list[dict[str, Any]]
+    sweeps: list[dict[str, Any]]
     versions: dict[str, str]
 
 
@@ -63,6 +62,7 @@ def bench_p02_beside(plan: Plan) -> dict[str, Any]:
         **shares,
         "rows": measured.rows,
         "peers": measured.peers,
+        "sweeps": measured.sweeps,
         "versions": measured.versions,
     }
 
@@ -94,19 +94,25 @@ def bench_p03_cpu(plan: Plan) -> dict[str, Any]:
 def _measure(plan: Plan) -> _Measured:
     streams = Streams()
     peers = all_peers()
-    own: dict[str, list[Round]] = {case.name: [] for case in OWN_CASES}
-    theirs: dict[str, list[Round]] = {peer.name: [] for peer in peers if peer.path is not None}
+    theirs: dict[str, list[Round]] = {peer.name: [] for peer in peers}
+    swept: dict[str, Swept] = {}
     troubles: dict[str, str] = {}
     with running() as system:
-        for _ in range(plan.rounds):
-            for case in OWN_CASES:
+        swept |= _sweep_ours(system, plan, streams)
+        cases = [*(Case(name, {**settings, "in_flight": swept[name].best}) for name, settings in OWN.items()), SMALL]
+        own: dict[str, list[Round]] = {case.name: [] for case in cases}
+        for number in range(plan.rounds):
+            for case in cases:
                 own[case.name].append(once(system, case, plan, streams))
             for peer in peers:
-                if peer.path is not None and peer.name not in troubles:
-                    try:
-                        theirs[peer.name].append(_one(peer, plan, streams))
-                    except SystemExit as error:
-                        troubles[peer.name] = f"failed here: {str(error)[-200:]}"
+                if peer.path is None or peer.name in troubles:
+                    continue
+                try:
+                    if number == 0:
+                        swept |= _sweep_theirs(peer, plan, streams)
+                    theirs[peer.name].append(_some(_one(peer, plan, streams, swept[peer.name].best)))
+                except SystemExit as error:
+                    troubles[peer.name] = f"failed here: {str(error)[-200:]}"
         versions = {"postgresql": system.version()}
     shown = []
     for peer in peers:
@@ -117,25 +123,36 @@ def _measure(plan: Plan) -> _Measured:
         else:
             known = earlier_peers(peer.name, *_SHOWN)
             shown.append(told | {"not_run": troubles.get(peer.name, "not run here")} | known)
-    return _Measured([row(name, rounds) for name, rounds in own.items()], shown, versions)
+    sweeps = [found.shown(name) for name, found in swept.items()]
+    return _Measured([row(name, rounds) for name, rounds in own.items()], shown, sweeps, versions)
 
 
-def _one(peer: Peer, plan: Plan, streams: Streams) -> Round:
-    """One round of a peer; VoidError when it did not keep what it acknowledged, where that can be counted."""
+def _sweep_ours(system: System, plan: Plan, streams: Streams) -> dict[str, Swept]:
+    measures = {name: in_flight(system, plan, streams, **settings) for name, settings in OWN.items()}
+    return sweep(measures, plan.brief.rounds)
+
+
+def _sweep_theirs(peer: Peer, plan: Plan, streams: Streams) -> dict[str, Swept]:
+    """Two numbers once for a peer that answers late: a few requests keep it busy."""
+    counts = IN_FLIGHT[:2] if peer.least_s else IN_FLIGHT
+    measures = {peer.name: lambda count: _one(peer, plan.brief, streams, count)}
+    return sweep(measures, 1 if peer.least_s else plan.brief.rounds, {peer.name: counts})
+
+
+def _some(done: Round) -> Round:
+    """The round; SystemExit when nothing was acknowledged in its time."""
+    if not done.acked_spans:
+        raise SystemExit("it acknowledged nothing")
+    return done
+
+
+def _one(peer: Peer, plan: Plan, streams: Streams, count: int) -> Round:
+    """One round of a peer, `count` in flight; VoidError when it did not keep what it acknowledged, where one can count."""
+    length = plan.at_least(peer.least_s)
     with tempfile.TemporaryDirectory(prefix="wafer-bench-") as folder:
         with started(peer, Path(folder)) as server:
-            one = load.Load(
-                address=server.address,
-                log="",
-                first=stream_start(streams.next()),
-                transport=server.transport,
-                route=server.route,
-                warm_up_s=plan.warm_up_s,
-                seconds=plan.seconds,
-            )
+            one = server.load(stream_start(streams.next()), in_flight=count, warm_up_s=length.warm_up_s, seconds=length.seconds)
             done = load.run(one, {"peer": [server.process.pid]})
-        if not done.acked_spans:
-            raise SystemExit("it acknowledged nothing")
         if peer.stored is not None and (kept := peer.stored(Path(folder))) != len(done.acked()):
             raise VoidError(f"{peer.name} acknowledged {len(done.acked())} spans and kept {kept}")
     return done

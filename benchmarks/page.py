@@ -138,8 +138,9 @@ def _cpu(row: Result) -> str:
 
 
 def _ceilings(result: Result) -> str:
+    how = f"{result.get('c1_connections', 2)} connections, 4096 rows each, no runs"
     return (
-        f"C1, raw COPY BINARY of the same span rows into the same table (2 connections, 4096 rows each, no runs): "
+        f"C1, raw COPY BINARY of the same span rows into the same table ({how}): "
         f"**{_spread(result, 'c1_rows_per_s')} rows/s**, {number(result['c1_database_us_per_row'])} µs of the database each. "
         f"C2, write and fdatasync of the same bytes: {number(result['c2_rows_per_s'])} rows/s."
     )
@@ -148,6 +149,21 @@ def _ceilings(result: Result) -> str:
 def _of_ceiling(row: Result) -> str:
     """C1 copies rows of size M, so only their share of it means something."""
     return number(row["ratio_to_c1"]) if row["size"] == "M" else ""
+
+
+def _swept(result: Result) -> list[str]:
+    """What the numbers in flight were chosen by; results from before there was a choice have none."""
+    sweeps = result.get("sweeps")
+    if sweeps is None:
+        return ["As many requests in flight as said, 16 where nothing is said (64 for up to 64 spans)."]
+    counts = sorted({int(count) for swept in sweeps for count in swept["rates"]})
+    rows = []
+    for swept in sweeps:
+        rates = {int(count): number(rate) for count, rate in swept["rates"].items()}
+        rates[swept["best"]] = f"**{rates[swept['best']]}**"
+        rows.append([swept["case"], *(rates.get(count, "") for count in counts)])
+    words = "How many requests in flight (for C1: connections) are best, by short rounds before the others; spans/s:"
+    return [words, "", *_table(("", *map(str, counts)), rows)]
 
 
 def _full_partition(full: Result) -> str:
@@ -161,19 +177,27 @@ def _ingest(result: Result) -> list[str]:
     lines = [
         "## P1: durable ingest",
         "",
-        "One receiver and the embedded PostgreSQL as shipped; closed loop, 16 requests in flight",
+        "One receiver and the embedded PostgreSQL as shipped; closed loop.",
         "",
-    ]
-    lines[2] += " (64 for requests of up to 64 spans)."
-    lines += [
         _ceilings(result),
+        "",
+        *_swept(result),
         "",
     ]
     lines += _table(
-        ("requests", "spans/s acknowledged", "of C1", "spans per server CPU-s", "ack p50 / p99 ms", "CPU µs per span"),
+        (
+            "requests",
+            "in flight",
+            "spans/s acknowledged",
+            "of C1",
+            "spans per server CPU-s",
+            "ack p50 / p99 ms",
+            "CPU µs per span",
+        ),
         [
             (
                 row["case"],
+                str(row.get("in_flight", "")),
                 _spread(row, "acked_spans_per_s"),
                 _of_ceiling(row),
                 number(row["spans_per_server_cpu_s"]),
@@ -191,29 +215,43 @@ def _ingest(result: Result) -> list[str]:
 
 
 def _beside(result: Result) -> list[str]:
-    lines = [
-        "## P2: beside other programs",
-        "",
-        "gRPC, 512 spans per request, 16 in flight, in turns. Rows that were not run here",
-        "",
-    ]
-    lines[2] += " show the figure of the named day on another machine of this kind."
+    words = (
+        "gRPC unless said otherwise, 512 spans per request, each with as many in flight as are best for it, in turns. Rows "
+        "that were not run here show the figure of the named day on another machine of this kind "
+        "(`benchmarks/peers_earlier.json`)."
+    )
     rows = [
-        (row["case"], "T2", _spread(row, "acked_spans_per_s"), number(row["ack_p99_ms"]), _memory(row), "answers queries")
+        (
+            row["case"],
+            "T2",
+            str(row.get("in_flight", "")),
+            _spread(row, "acked_spans_per_s"),
+            number(row["ack_p99_ms"]),
+            _memory(row),
+            "answers queries",
+        )
         for row in result["rows"]
     ]
     rows += [
         (
             peer["name"],
             peer["tier"],
+            str(peer.get("in_flight", "")),
             _spread(peer, "acked_spans_per_s"),
             number(peer["ack_p99_ms"]) if "ack_p99_ms" in peer else "",
             _memory(peer),
-            f"{peer['not_run']}; {peer['measured']}, {peer.get('version', '')}" if "not_run" in peer else peer["how"],
+            _not_run(peer) if "not_run" in peer else peer["how"],
         )
         for peer in result["peers"]
     ]
-    return [*lines, *_table(("program", "tier", "spans/s acknowledged", "ack p99 ms", "memory MiB", ""), rows)]
+    heads = ("program", "tier", "in flight", "spans/s acknowledged", "ack p99 ms", "memory MiB", "")
+    return ["## P2: beside other programs", "", words, "", *_table(heads, rows), "", *_swept(result)]
+
+
+def _not_run(peer: Result) -> str:
+    """Why, and of when and of which version the figures are, where there are any."""
+    told = ", ".join(peer[key] for key in ("measured", "version") if key in peer)
+    return "; ".join(filter(None, (peer["not_run"], told)))
 
 
 def _memory(row: Result) -> str:

@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.load import Load
 from benchmarks.processes import Child, wait_for
 from wafermonitor.deploy.demo import collector_in_use
 
@@ -27,7 +28,10 @@ _MESSAGE_MIB = 64
 
 
 class Peer(NamedTuple):
-    """A program to compare with. `stored` counts spans in its folder, where that is possible; `find` those of a trace id."""
+    """A program to compare with. `stored` counts spans in its folder, where that is possible.
+
+    It is measured for `least_s` or more, because it answers so late.
+    """
 
     name: str
     tier: str
@@ -35,6 +39,7 @@ class Peer(NamedTuple):
     path: str | None
     start: Callable[[str, Path, ExitStack], Running]
     stored: Callable[[Path], int] | None = None
+    least_s: float = 0
 
 
 class Running(NamedTuple):
@@ -45,6 +50,10 @@ class Running(NamedTuple):
     transport: str = "grpc"
     route: str = "/v1/traces"
     find: Callable[[str], int] | None = None
+
+    def load(self, first: int, **more: Any) -> Load:
+        """A load for it."""
+        return Load(self.address, log="", first=first, transport=self.transport, route=self.route, **more)
 
 
 @contextmanager
@@ -69,7 +78,11 @@ def all_peers() -> list[Peer]:
     return [
         *collectors(),
         Peer("rotel pass-through", "T0", "OTLP in, nothing out", _rotel_path(), _rotel),
-        Peer("Jaeger + badger, strict", "T2", "no batching, consistency on", _given("JAEGER"), _jaeger),
+        Peer("Jaeger + badger, strict", "T2", "no batching, consistency on", _given("JAEGER"), _jaeger_strict, least_s=20),
+        Peer(
+            "Jaeger + badger, default", "T0", "batch processor, consistency off", _given("JAEGER"), _jaeger_default, least_s=10
+        ),
+        Peer("Jaeger in memory", "T0", "batch processor; the newest million traces", _given("JAEGER"), _jaeger_in_memory),
         Peer("VictoriaTraces, 1 s", "T0", "flushes every second", _given("VICTORIATRACES"), _victoriatraces),
         Peer("Tempo monolith", "T0", "local blocks", _given("TEMPO"), _tempo),
     ]
@@ -163,28 +176,49 @@ def _rotel(path: str, folder: Path, held: ExitStack) -> Running:
     return Running(child, f"{LOOPBACK}:{grpc}")
 
 
-def _jaeger(path: str, folder: Path, held: ExitStack) -> Running:
+def _jaeger_strict(path: str, folder: Path, held: ExitStack) -> Running:
+    return _jaeger(path, folder, held, {"badger": _badger(folder, consistency=True)}, {})
+
+
+def _jaeger_default(path: str, folder: Path, held: ExitStack) -> Running:
+    return _jaeger(path, folder, held, {"badger": _badger(folder, consistency=False)}, {"batch": {}})
+
+
+def _jaeger_in_memory(path: str, folder: Path, held: ExitStack) -> Running:
+    return _jaeger(path, folder, held, {"memory": {"max_traces": 1_000_000}}, {"batch": {}})
+
+
+def _badger(folder: Path, *, consistency: bool) -> dict[str, Any]:
+    places = {"keys": str(folder / "keys"), "values": str(folder / "values")}
+    return {"directories": places, "ephemeral": False, "consistency": consistency}
+
+
+def _jaeger(path: str, folder: Path, held: ExitStack, backend: dict[str, Any], processors: dict[str, Any]) -> Running:
     grpc, query, query_grpc = free_port(), free_port(), free_port()
-    badger: dict[str, Any] = {"directories": {"keys": str(folder / "keys"), "values": str(folder / "values")}}
-    badger |= {"ephemeral": False, "consistency": True}
     query_at = {"storage": {"traces": "main"}, "http": {"endpoint": f"{LOOPBACK}:{query}"}}
     config = {
-        "receivers": {"otlp": {"protocols": {"grpc": {"endpoint": f"{LOOPBACK}:{grpc}", "max_recv_msg_size_mib": 64}}}},
+        "receivers": {
+            "otlp": {"protocols": {"grpc": {"endpoint": f"{LOOPBACK}:{grpc}", "max_recv_msg_size_mib": _MESSAGE_MIB}}}
+        },
+        "processors": processors,
         "exporters": {"jaeger_storage_exporter": {"trace_storage": "main"}},
         "extensions": {
-            "jaeger_storage": {"backends": {"main": {"badger": badger}}},
+            "jaeger_storage": {"backends": {"main": backend}},
             "jaeger_query": query_at | {"grpc": {"endpoint": f"{LOOPBACK}:{query_grpc}"}},
         },
         "service": {
             "extensions": ["jaeger_storage", "jaeger_query"],
             "telemetry": {"metrics": {"level": "none"}, "logs": {"level": "error"}},
-            "pipelines": {"traces": {"receivers": ["otlp"], "exporters": ["jaeger_storage_exporter"]}},
+            "pipelines": {
+                "traces": {"receivers": ["otlp"], "processors": list(processors), "exporters": ["jaeger_storage_exporter"]}
+            },
         },
     }
     file = folder / "jaeger.json"
     file.write_text(json.dumps(config))
     child = held.enter_context(Child([path, "--config", str(file)]))
-    _wait_for_port(grpc)
+    for port in (grpc, query):
+        _wait_for_port(port)
     return Running(child, f"{LOOPBACK}:{grpc}", find=_jaeger_api(f"http://{LOOPBACK}:{query}/api/traces/"))
 
 

@@ -1,12 +1,14 @@
 """Interleaved rounds: every case once, then all again; each checked against the store before it counts.
 
-In: a `System`, cases, a `Plan`. Out: rows of medians and ranges. Called by: the benchmarks.
+In: a `System`, cases, a `Plan`. Out: rows of medians and ranges; the best number of requests in flight. Called by: the
+benchmarks.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,11 +18,13 @@ from numpy.typing import NDArray
 from benchmarks import load
 from benchmarks.corpus import stream_start
 from benchmarks.load import Round
-from benchmarks.results import median, spread
+from benchmarks.results import median, rounded, spread
 from benchmarks.supply import Answer
 from benchmarks.system import System, compare
 
 EARLIER = Path(__file__).with_name("peers_earlier.json")
+IN_FLIGHT = (16, 32, 64, 128)
+"""How many requests in flight a closed loop is tried with: the most that a server takes is at its own best number."""
 
 
 class Plan(NamedTuple):
@@ -32,6 +36,16 @@ class Plan(NamedTuple):
     seconds: float
     preload_rows: int
     overload_s: float
+
+    @property
+    def brief(self) -> Plan:
+        """For choosing among settings: half as long, half as often."""
+        rounds, seconds = max(1, self.rounds // 2), max(2.0, self.seconds / 2)
+        return self._replace(rounds=rounds, warm_up_s=min(1.0, self.warm_up_s), seconds=seconds)
+
+    def at_least(self, seconds: float) -> Plan:
+        """The same with rounds of `seconds` or more, for what answers late."""
+        return self._replace(warm_up_s=max(self.warm_up_s, seconds / 4), seconds=max(self.seconds, seconds))
 
 
 PLANS = {
@@ -73,6 +87,49 @@ def once(system: System, case: Case, plan: Plan, streams: Streams) -> Round:
     return done
 
 
+class Swept(NamedTuple):
+    """Settings that were tried: acknowledged spans/s of each (median of its rounds), and the best setting."""
+
+    rates: dict[int, float]
+
+    @property
+    def best(self) -> int:
+        """The setting with the highest rate."""
+        return max(self.rates, key=lambda setting: self.rates[setting])
+
+    def shown(self, name: str) -> dict[str, Any]:
+        """For the results."""
+        return {"case": name, "best": self.best, "rates": {str(setting): rounded(rate) for setting, rate in self.rates.items()}}
+
+
+def sweep(
+    measures: Mapping[str, Callable[[int], Round]], rounds: int, settings: Mapping[str, Sequence[int]] | None = None
+) -> dict[str, Swept]:
+    """Try each named thing with each setting (by default `IN_FLIGHT`), in turns; the rounds count for nothing else."""
+    tried = settings or {}
+    rates: dict[str, dict[int, list[float]]] = {name: {} for name in measures}
+    for _ in range(rounds):
+        for name, measure in measures.items():
+            for setting in tried.get(name, IN_FLIGHT):
+                rates[name].setdefault(setting, []).append(measure(setting).spans_per_s)
+    return {name: Swept({setting: statistics.median(found) for setting, found in by.items()}) for name, by in rates.items()}
+
+
+def in_flight(system: System, plan: Plan, streams: Streams, **settings: Any) -> Callable[[int], Round]:
+    """A brief closed loop into our receiver, for `sweep`."""
+
+    def measure(count: int) -> Round:
+        return once(system, Case(f"{count} in flight", {**settings, "in_flight": count}), plan.brief, streams)
+
+    return measure
+
+
+def most(system: System, plan: Plan, streams: Streams) -> float:
+    """Spans/s of a closed loop over gRPC at the best number in flight: what an open loop's rate is measured by."""
+    found = sweep({"gRPC": in_flight(system, plan, streams)}, 1)["gRPC"]
+    return found.rates[found.best]
+
+
 def check(system: System, name: str, done: Round) -> None:
     """Stored is what was acknowledged, once; VoidError otherwise."""
     judge(name, done, system.stored())
@@ -98,9 +155,11 @@ def check_rates(done: Round, spans_per_s: float) -> None:
 
 
 def earlier_peers(name: str, *keys: str) -> dict[str, Any]:
-    """What was measured of a peer at another time on such a machine, with the date."""
+    """What was measured of a peer at another time on such a machine, with the date; empty where nothing was."""
     earlier = json.loads(EARLIER.read_text(encoding="utf-8"))
-    before = earlier["peers"].get(name, {})
+    before = earlier["peers"].get(name)
+    if before is None:
+        return {}
     return {"measured": earlier["date"], **{key: before[key] for key in keys if key in before}}
 
 
@@ -121,6 +180,7 @@ def row(name: str, rounds: Sequence[Round], servers: Sequence[str] = ("receiver"
         "resident_mib": {group: round(max(one.resident_mib[group] for one in rounds)) for group in groups},
         "transport": rounds[0].load.transport,
         "batch": rounds[0].load.batch,
+        "in_flight": rounds[0].load.in_flight,
         "size": rounds[0].load.size,
         "runs": rounds[0].load.runs,
     }

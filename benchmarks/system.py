@@ -10,6 +10,7 @@ import asyncio
 import io
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -26,6 +27,11 @@ from wafermonitor.deploy.demo import work_folder
 T = TypeVar("T")
 TABLES = "span, span_late, run, run_open, dead_letter, process, feed"
 _COPY_ROW_BYTES = 14
+_STORED = """
+SELECT span_id FROM wafer_data.span WHERE start_time >= $1
+UNION ALL SELECT span_id FROM wafer_data.span_late WHERE start_time >= $1
+"""
+_EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Truth(NamedTuple):
@@ -61,6 +67,7 @@ class System:
     """Running processes; made by `running`."""
 
     def __init__(self, work: Path, environment: Mapping[str, str], *, query: bool) -> None:
+        self.work = work
         self.addresses = free_addresses()
         self._query = query
         self._environment = {
@@ -127,13 +134,12 @@ class System:
 
         self.ask(work)
 
-    def stored(self) -> NDArray[np.uint64]:
-        """The numbers of all stored spans, as often as they are there."""
+    def stored(self, since: datetime | None = None) -> NDArray[np.uint64]:
+        """The numbers of all stored spans, or of those that began at `since` or later, as often as they are there."""
 
         async def work(connection: asyncpg.Connection) -> bytes:
             held = io.BytesIO()
-            query = "SELECT span_id FROM wafer_data.span UNION ALL SELECT span_id FROM wafer_data.span_late"
-            await connection.copy_from_query(query, output=held, format="binary", timeout=600)
+            await connection.copy_from_query(_STORED, since or _EVER, output=held, format="binary", timeout=600)
             return held.getvalue()
 
         data = np.frombuffer(self.ask(work), dtype=np.uint8)
