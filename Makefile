@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 NATIVE := $(VENV)/.native
 PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
-ON_EVERY_SERVER := tests/storage/contract tests/storage/timescale
+ON_EVERY_SERVER := tests/storage/contract tests/storage/timescale tests/storage/archive
 
 .DEFAULT_GOAL := help
 .PHONY: help setup native packages collector check test test-part test-servers demo generate lock bench soak clean

@@ -128,9 +128,9 @@ async def test_a_writer_that_has_not_heard_of_the_fence_loses_nothing(filled, fo
     await archive(filled, folder)
     late = span(500, start_ns=OLD[0] + HOUR)
     await slow.write([Batch(spans=[late])])
-    assert await filled.fetchval("SELECT count(*) FROM wafer_data.span_default") == 1
+    assert await filled.fetchval("SELECT count(*) FROM wafer_data.span") == 2
     await archive(filled, folder)
-    assert await filled.fetchval("SELECT count(*) FROM wafer_data.span_default") == 0
+    assert await filled.fetchval("SELECT count(*) FROM wafer_data.span") == 1
     await exact(filled, folder, [*history.history(), Batch(spans=[span(1), late])])
 
 

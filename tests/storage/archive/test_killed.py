@@ -32,7 +32,7 @@ KILLS = (
     ("complete", 1),
     ("dropped", 1),
     ("complete", 2),
-    ("dropped", 2),
+    ("dropped", 1),
 )
 """The step, and the how manieth of its kind in that run."""
 DEADLINE_S = 120

@@ -46,7 +46,8 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   ORDER BY 1
 $$;
 
--- A writer that had not yet heard of the fence may have put a row of a dropped day into a DEFAULT partition.
+-- A writer that had not yet heard of the fence may have put a row of a dropped day into a DEFAULT partition, or into a new chunk of a
+-- hypertable.
 CREATE OR REPLACE FUNCTION wafer_data.move_strays() RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
@@ -65,6 +66,22 @@ BEGIN
     ) USING wafer_data.fenced_before()::timestamptz;
     GET DIAGNOSTICS moved = ROW_COUNT;
     total := total + moved;
+  END LOOP;
+  FOR watched IN
+    SELECT t.name, t.late, t.time_column, a.day
+    FROM wafer_data.day_table t
+    JOIN (VALUES ('span', 'spans'), ('log_record', 'logs'), ('metric_point', 'metrics')) AS s (name, signal) USING (name)
+    JOIN wafer_data.archive_day a ON a.signal = s.signal AND a.dropped_at IS NOT NULL
+    JOIN LATERAL wafer_data.stored_days(t.name) d ON d.day = a.day AND d.settled
+    WHERE t.is_hypertable
+  LOOP
+    EXECUTE format(
+      'WITH moved AS (DELETE FROM wafer_data.%1$I WHERE %2$I >= $1 AND %2$I < $2 RETURNING *) INSERT INTO %3$s SELECT * FROM moved ON CONFLICT DO NOTHING',
+      watched.name, watched.time_column, watched.late
+    ) USING watched.day::timestamptz, (watched.day + 1)::timestamptz;
+    GET DIAGNOSTICS moved = ROW_COUNT;
+    total := total + moved;
+    PERFORM wafer_data.drop_archived(watched.name, watched.day, '0');
   END LOOP;
   RETURN total;
 END
