@@ -4,6 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 NATIVE := $(VENV)/.native
+CHDB   := $(VENV)/chdb/.installed
 PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
 ON_EVERY_SERVER := tests/storage/contract tests/storage/timescale tests/storage/archive
 
@@ -52,7 +53,13 @@ native: setup ## format, lints and tests of receiver/native, where cargo is
 test: check native packages collector ## everything a newcomer's machine can run: real PostgreSQL, Collector, browser
 	@$(PYTEST) -q -n 2 --dist loadgroup -m "(postgres or collector or browser or slow) and not servers"
 
-test-servers: setup packages collector ## the rest: longer screens, other servers and versions
+$(CHDB): tests/servers/chdb.txt $(STAMP)
+	@echo "installing ClickHouse's engine into $(VENV)/chdb"
+	@rm -rf $(VENV)/chdb
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --target $(VENV)/chdb -r $<
+	@touch $@
+
+test-servers: setup packages collector $(CHDB) ## the rest: longer screens, other servers and versions
 	@$(PYTEST) -q -n 2 --dist loadgroup -m servers
 	@for bin in /usr/lib/postgresql/*/bin; do \
 		if test -x $$bin/postgres; then \

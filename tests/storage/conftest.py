@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers import clickhouse as clickhouse_server
 from tests.servers import postgres as server
 from tests.servers import timescaledb
 from tests.servers.databases import Databases
@@ -34,6 +35,17 @@ def postgres() -> Iterator[Databases]:
     if why is not None:
         pytest.skip(why)
     running = {"plain": server.start, "apache": timescaledb.start, "community": timescaledb.given}[kind]()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def clickhouse() -> Iterator[clickhouse_server.Server]:
+    """A running ClickHouse; `clickhouse.database()` is the address of a database that is not there yet."""
+    why = clickhouse_server.missing()
+    if why is not None:
+        pytest.skip(why)
+    running = clickhouse_server.start()
     yield running
     running.stop()
 

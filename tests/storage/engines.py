@@ -77,3 +77,20 @@ async def on_postgres(dsn: str, **settings: str) -> AsyncIterator[Engine]:
         yield Engine(writer.Writer(pool), reader.Reader(pool, clock=clock), clock, lambda: writer.Writer(pool), pool)
     finally:
         await pool.close()
+
+
+@asynccontextmanager
+async def on_clickhouse(dsn: str) -> AsyncIterator[Engine]:
+    """The ClickHouse engine on a database of that name, made anew and dropped in the end."""
+    # The driver is imported where it is used: without it the other engines are tested all the same.
+    from wafermonitor.storage.clickhouse import reader, schema, writer
+    from wafermonitor.storage.clickhouse.client import Client
+
+    clock = Clock()
+    client = await Client.open(dsn, pool_size=4, timeout_s=60)
+    try:
+        await schema.upgrade(client, schema.Keep(90, 730, 3600))
+        yield Engine(writer.Writer(client), reader.Reader(client, clock=clock), clock, lambda: writer.Writer(client))
+        await client.command("drop the test's database", f"DROP DATABASE {client.database} SYNC", in_database=False)
+    finally:
+        await client.close()

@@ -60,6 +60,23 @@ def test_every_way_to_write_postgresql_is_understood(scheme: str) -> None:
     assert dsn.get_secret_value() == DSN
 
 
+@pytest.mark.parametrize(
+    ("dsn", "engine"),
+    [
+        ("", "timescale"),
+        (DSN, "timescale"),
+        ("memory://", "memory"),
+        ("clickhouse://wafer:geheim@db.example:8123/wafer", "clickhouse"),
+        ("clickhouses://db.example/wafer?insert_quorum=auto", "clickhouse"),
+        ("chdb:///var/lib/wafer", "clickhouse"),
+    ],
+)
+def test_the_address_names_the_engine(dsn: str, engine: str) -> None:
+    found = Config.load(dsn=dsn)
+    assert found.engine == engine
+    assert found.in_process == dsn.startswith("chdb:")
+
+
 def test_empty_values_count_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WAFER_STORAGE_DSN", "")
     monkeypatch.setenv("WAFER_STORAGE_PG_BIN", "")

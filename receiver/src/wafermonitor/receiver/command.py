@@ -18,7 +18,6 @@ from wafermonitor.instrumentation import service, settings
 from wafermonitor.instrumentation.errors import ConfigRejected
 from wafermonitor.receiver.config import Config
 from wafermonitor.receiver.dead_letters.command import dead_letters
-from wafermonitor.storage.config import MEMORY
 from wafermonitor.storage.config import Config as StorageConfig
 from wafermonitor.storage.errors import StorageError
 from wafermonitor.storage.protocol import Storage
@@ -123,8 +122,8 @@ async def _serve_together(config: Config, storage_config: StorageConfig, flags: 
 
 
 def _maintain(storage: Storage, config: StorageConfig, stop: asyncio.Event) -> asyncio.Task[None] | None:
-    """Partitions, ghosts and lost runs, beside the receiver; a store in memory has none of them."""
-    if config.dsn is not None and config.dsn.get_secret_value() == MEMORY:
+    """Partitions, ghosts and lost runs, beside the receiver; other engines have none of them."""
+    if config.engine != "timescale":
         return None
     from wafermonitor.storage.timescale import maintenance
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from wafermonitor.storage.config import MEMORY, Config
+from wafermonitor.storage.config import Config
 from wafermonitor.storage.errors import StorageRejected
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -39,14 +39,21 @@ class Reporter:
             click.echo(text, err=True)
 
 
+def refuse_others(config: Config) -> None:
+    """StorageRejected unless the store is PostgreSQL."""
+    if config.engine == "memory":
+        raise StorageRejected("memory:// has no schema and needs no maintenance")
+    if config.engine == "clickhouse":
+        raise StorageRejected("this is for PostgreSQL: ClickHouse merges and drops rows by itself")
+
+
 @asynccontextmanager
 async def address(config: Config) -> AsyncIterator[str]:
     """The address of the operator's server, or of the embedded one, which runs meanwhile."""
     from wafermonitor.storage.timescale import embedded
 
+    refuse_others(config)
     if config.dsn is not None:
-        if config.dsn.get_secret_value() == MEMORY:
-            raise StorageRejected("memory:// has no schema and needs no maintenance")
         yield config.dsn.get_secret_value()
         return
     server = await embedded.start(config.data_dir, pg_bin=config.pg_bin, timeout_s=config.start_timeout_s)

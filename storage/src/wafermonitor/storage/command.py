@@ -16,9 +16,9 @@ import click
 from wafermonitor.instrumentation.service import configure_logging, stop_event
 from wafermonitor.instrumentation.settings import options
 from wafermonitor.storage import upkeep
-from wafermonitor.storage.answers import address, as_json_option, say
-from wafermonitor.storage.config import MEMORY, Config
-from wafermonitor.storage.connect import connect
+from wafermonitor.storage.answers import address, as_json_option, refuse_others, say
+from wafermonitor.storage.config import Config
+from wafermonitor.storage.connect import clickhouse_extra, connect
 from wafermonitor.storage.errors import StorageRejected
 
 
@@ -92,6 +92,11 @@ async def _serve(config: Config, *, as_json: bool) -> None:
 
 
 async def _migrate(config: Config, *, as_json: bool) -> None:
+    if config.engine == "clickhouse":
+        with clickhouse_extra():
+            from wafermonitor.storage.clickhouse import operating
+        say(*await operating.migrate(config), as_json=as_json)
+        return
     from wafermonitor.storage.timescale import migrate
     from wafermonitor.storage.timescale.session import open_session
 
@@ -102,6 +107,12 @@ async def _migrate(config: Config, *, as_json: bool) -> None:
 
 
 async def _status(config: Config, *, as_json: bool) -> bool:
+    if config.engine == "clickhouse":
+        with clickhouse_extra():
+            from wafermonitor.storage.clickhouse import operating
+        facts, text = await operating.status(config)
+        say(facts, text, as_json=as_json)
+        return bool(facts["current"])
     from wafermonitor.storage.timescale import migrate, tier
     from wafermonitor.storage.timescale.session import open_session
 
@@ -153,6 +164,5 @@ async def _sweep(config: Config, *, as_json: bool) -> None:
 
 async def _timescale(config: Config, *, migrate: bool | None) -> Any:
     """The opened store, of the one engine that has something to maintain."""
-    if config.dsn is not None and config.dsn.get_secret_value() == MEMORY:
-        raise StorageRejected("memory:// has no schema and needs no maintenance")
+    refuse_others(config)
     return await connect(config, migrate=migrate)

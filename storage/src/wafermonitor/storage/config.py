@@ -35,7 +35,11 @@ class Config(ServiceConfig, component="storage"):
 
     dsn: SecretStr | None = Field(
         default=None,
-        description="postgresql://user:password@host:port/database of a server, or memory://; empty: embedded PostgreSQL",
+        description=(
+            "postgresql://user:password@host:port/database of a server, clickhouse://user:password@host:8123/database "
+            "(clickhouses:// for HTTPS, chdb:///folder for ClickHouse's engine in the process), or memory://; "
+            "empty: embedded PostgreSQL"
+        ),
     )
     pg_bin: Path | None = Field(
         default=None,
@@ -56,6 +60,10 @@ class Config(ServiceConfig, component="storage"):
         ge=0,
         description="how long the first arrival of an item without a time of its own is known; sent again it keeps that time",
     )
+    clickhouse_raw_days: int = Field(
+        default=90, ge=1, le=1000, description="days after which ClickHouse drops spans, log records and points"
+    )
+    clickhouse_run_days: int = Field(default=730, ge=1, description="days after its last message that ClickHouse keeps a run")
     maintain_interval_s: float = Field(default=60.0, gt=0, description="pause between two rounds of maintenance")
     rollup_interval_s: float = Field(
         default=2.0,
@@ -71,9 +79,22 @@ class Config(ServiceConfig, component="storage"):
         if not text:
             return None
         text = re.sub(r"\Apostgres(ql)?(\+\w+)?://", "postgresql://", text)
-        if text != MEMORY and not text.startswith("postgresql://"):
-            raise ValueError("must start with postgresql:// or be memory://")
+        if text != MEMORY and not text.startswith(("postgresql://", *(f"{scheme}://" for scheme in CLICKHOUSE))):
+            raise ValueError("must start with postgresql://, clickhouse://, clickhouses:// or chdb:///, or be memory://")
         return SecretStr(text)
+
+    @property
+    def engine(self) -> str:
+        """Which engine `dsn` names: memory, clickhouse or timescale."""
+        text = self.dsn.get_secret_value() if self.dsn is not None else ""
+        if text == MEMORY:
+            return "memory"
+        return "clickhouse" if text.partition("://")[0] in CLICKHOUSE else "timescale"
+
+    @property
+    def in_process(self) -> bool:
+        """Whether the store is ClickHouse's engine inside this process."""
+        return self.dsn is not None and self.dsn.get_secret_value().startswith("chdb:")
 
     @field_validator("pg_bin", mode="before")
     @classmethod

@@ -5,7 +5,10 @@ In: a `Config`. Out: a `Storage`. Called by: receiver, query, `wafer storage`.
 
 from __future__ import annotations
 
-from wafermonitor.storage.config import MEMORY, Config
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from wafermonitor.storage.config import Config
 from wafermonitor.storage.errors import StorageRejected
 from wafermonitor.storage.protocol import Storage
 
@@ -13,14 +16,16 @@ from wafermonitor.storage.protocol import Storage
 async def connect(config: Config, *, migrate: bool | None = None) -> Storage:
     """Open the store that `config` names.
 
-    `migrate`: True upgrades the schema, False only checks it, None upgrades an embedded server and checks any other.
+    `migrate`: True upgrades the schema, False only checks it, None upgrades an embedded one and checks any other.
     Raises StorageUnavailable (nobody answers), SchemaTooOld (run `wafer storage migrate`), DataFolderRejected, StorageRejected.
     """
     dsn = config.dsn.get_secret_value() if config.dsn is not None else None
-    if dsn == MEMORY:
+    if config.engine == "memory":
         from wafermonitor.storage import memory
 
         return memory.Storage()
+    if config.engine == "clickhouse":
+        return await _clickhouse(config, migrate=migrate)
     try:
         from wafermonitor.storage.timescale import embedded, store
     except ModuleNotFoundError as error:
@@ -35,3 +40,20 @@ async def connect(config: Config, *, migrate: bool | None = None) -> Storage:
     except BaseException:
         await server.stop()
         raise
+
+
+@contextmanager
+def clickhouse_extra() -> Iterator[None]:
+    """Around an import of that engine: StorageRejected names the extra where its driver is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name != "clickhouse_connect":
+            raise
+        raise StorageRejected('ClickHouse needs the extra "clickhouse": pip install "wafermonitor[clickhouse]"') from None
+
+
+async def _clickhouse(config: Config, *, migrate: bool | None) -> Storage:
+    with clickhouse_extra():
+        from wafermonitor.storage.clickhouse import store
+    return await store.open_store(config, upgrade=config.in_process if migrate is None else migrate)

@@ -14,6 +14,7 @@ import click
 from wafermonitor.instrumentation.settings import options
 from wafermonitor.storage.answers import Reporter, address, as_json_option, say
 from wafermonitor.storage.config import Config
+from wafermonitor.storage.connect import clickhouse_extra
 from wafermonitor.storage.errors import StorageRejected
 
 if TYPE_CHECKING:
@@ -120,12 +121,19 @@ def _host(config: Config, memory_gib: float | None, processors: int | None, disk
 
 @click.command()
 @options(Config)
-@click.argument("part", type=click.Choice(["schema", "enhancements", "configuration"]))
-def ddl(*, part: str, **flags: Any) -> None:
+@click.argument("part", type=click.Choice(["schema", "enhancements", "configuration"]), default="schema")
+@click.option("--cluster", help="Print it for ClickHouse instead: for the cluster of this name in its remote_servers.")
+@click.option("--database", default="wafer", show_default=True, help="With --cluster: the database to make.")
+def ddl(*, part: str, cluster: str | None, database: str, **flags: Any) -> None:
     """Print the schema as a file for psql: `schema`, then `enhancements` (hypertables), then `configuration` (settings)."""
+    config = Config.load(**flags)
+    if cluster is not None:
+        with clickhouse_extra():
+            from wafermonitor.storage.clickhouse import operating
+        click.echo(operating.ddl(cluster, database, config), nl=False)
+        return
     from wafermonitor.storage.timescale import ddl as files
 
-    config = Config.load(**flags)
     if part == "configuration":
         text = files.configuration(_host(config, None, None, None))
     else:

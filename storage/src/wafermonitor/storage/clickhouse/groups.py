@@ -1,0 +1,82 @@
+"""Batches become what is inserted: rows by table, in the order in which the tables have to be written.
+
+In: the batches of one call. Out: a `Group` of encoded rows. Called by: `writer`, on a thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from wafermonitor.runs.records import Batch, DeadLetter, LogRecord, Resource, Span
+from wafermonitor.storage.clickhouse import rows
+from wafermonitor.storage.clickhouse.rowbinary import text
+from wafermonitor.storage.clickhouse.rows import Table
+
+Names = dict[tuple[Table, bytes], bytes]
+"""(table, key) of what rows share → its row."""
+
+
+@dataclass(slots=True)
+class Group:
+    """The rows of one call. `names` are what the other rows refer to, `changes` say which runs they are about."""
+
+    names: Names = field(default_factory=dict)
+    facts: dict[Table, list[bytes]] = field(default_factory=dict)
+    changes: list[bytes] = field(default_factory=list)
+    letters: list[DeadLetter] = field(default_factory=list)
+
+
+def gather(batches: Sequence[Batch], precedence: int, seen_s: int, call: bytes) -> Group:
+    """Encode everything. ValueError, OverflowError or struct.error for what no column holds."""
+    group = Group()
+    spans = [span for batch in batches for span in batch.spans]
+    logs = [record for batch in batches for record in batch.logs]
+    points = [point for batch in batches for point in batch.points]
+    runs = [run for batch in batches for run in batch.runs]
+    processes = [beat for batch in batches for beat in batch.processes]
+    feeds = [beat for batch in batches for beat in batch.feeds]
+    group.letters = [letter for batch in batches for letter in batch.dead]
+    newest: dict[bytes, tuple[Resource, int]] = {}
+    dated: list[Span | LogRecord] = [*spans, *logs]
+    for record in dated:
+        _name(group.names, record.resource, newest, record.received_ns, seen_s)
+        if (rows.SCOPES, record.scope.key) not in group.names:
+            group.names[rows.SCOPES, record.scope.key] = rows.scope_row(record.scope, seen_s)
+    for point in points:
+        series = point.series
+        _name(group.names, series.resource, newest, point.received_ns, seen_s)
+        if (rows.SERIES, series.key) not in group.names:
+            group.names[rows.SERIES, series.key] = rows.series_row(series, seen_s)
+            group.names[rows.SCOPES, series.scope.key] = rows.scope_row(series.scope, seen_s)
+    sites = {run.site for run in runs} | {beat.site for beat in feeds} | {letter.site for letter in group.letters}
+    for site in sites | {resource.site for resource, _ in newest.values()}:
+        group.names[rows.SITES, site.encode()] = text(site)
+    group.facts = {
+        rows.SPANS: [rows.span_row(span, precedence) for span in spans],
+        rows.LOGS: [rows.log_row(record, precedence) for record in logs],
+        rows.POINTS: [rows.point_row(point, precedence) for point in points],
+        rows.RUNS: [rows.run_row(run) for run in runs],
+        rows.PROCESSES: [rows.process_row(beat, seen_s) for beat in processes],
+        rows.FEEDS: [rows.feed_row(beat) for beat in feeds],
+        rows.APPS: [rows.app_row(resource, received_ns) for resource, received_ns in newest.values()],
+    }
+    group.changes = list({run.key: rows.change_row(run, call) for run in runs}.values())
+    return group
+
+
+def letter_rows(letters: Iterable[DeadLetter], generations: Mapping[bytes, tuple[int, bool]]) -> list[bytes]:
+    """Rows of the letters; `generations` are the newest of those that are known, and whether it was forgotten."""
+    made = []
+    for letter in letters:
+        generation, forgotten = generations.get(letter.key, (0, False))
+        made.append(rows.letter_row(letter, generation + forgotten))
+    return made
+
+
+def _name(names: Names, resource: Resource, newest: dict[bytes, tuple[Resource, int]], received_ns: int, seen_s: int) -> None:
+    known = newest.get(resource.key)
+    if known is None:
+        names[rows.RESOURCES, resource.key] = rows.resource_row(resource, seen_s)
+    if known is None or known[1] < received_ns:
+        newest[resource.key] = (resource, received_ns)

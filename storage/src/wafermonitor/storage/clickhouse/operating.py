@@ -1,0 +1,48 @@
+"""What an operator does with a ClickHouse store: upgrade its schema, look at it, write the schema out for a cluster.
+
+In: a `Config`, or names. Out: facts and a line of text, or SQL. Called by: `wafer storage`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wafermonitor.storage.clickhouse import schema
+from wafermonitor.storage.clickhouse.statements import statement
+from wafermonitor.storage.clickhouse.store import keep_of, open_client
+from wafermonitor.storage.config import Config
+
+
+async def migrate(config: Config) -> tuple[dict[str, Any], str]:
+    """Bring the schema to this release, and the times that rows are kept to what the settings say."""
+    client = await open_client(config)
+    try:
+        ran = await schema.upgrade(client, keep_of(config))
+    finally:
+        await client.close()
+    return {"applied": ran}, f"upgraded: {', '.join(ran)}" if ran else "up to date: nothing to do"
+
+
+async def status(config: Config) -> tuple[dict[str, Any], str]:
+    """Who answers, what has run, and how large it is (the disk of this one server)."""
+    client = await open_client(config)
+    try:
+        now = await schema.status(client)
+        ((version, size_bytes),) = await client.query("look at the store", statement("size"), {"database": client.database})
+    finally:
+        await client.close()
+    facts = {
+        "engine": "clickhouse",
+        "version": version,
+        "size_bytes": size_bytes or 0,
+        "current": not now.pending,
+        "applied": now.applied,
+        "pending": now.pending,
+    }
+    verdict = "too old: run `wafer storage migrate`" if now.pending else "ready"
+    return facts, f"ClickHouse {version}, {facts['size_bytes'] / 1e6:.0f} MB, schema {verdict}"
+
+
+def ddl(cluster: str, database: str, config: Config) -> str:
+    """The schema of a cluster as SQL, for `clickhouse-client --multiquery`."""
+    return schema.render(cluster, database, keep_of(config))

@@ -1,0 +1,1 @@
+trace_id = toFixedString(unhex({parent_trace:String}), 16)

@@ -1,0 +1,1 @@
+SELECT version(), maxOrNull(newest.1) FROM app

@@ -1,0 +1,1 @@
+  lower(hex(key)), site, signal, reason, hex(sample), received_ns, retries, retried

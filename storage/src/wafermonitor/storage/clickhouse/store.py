@@ -1,0 +1,63 @@
+"""One opened ClickHouse: a client, and the writer and reader that share it.
+
+In: an address. Out: `Storage`. Called by: `storage.connect`.
+"""
+
+from __future__ import annotations
+
+from wafermonitor.storage.clickhouse import schema
+from wafermonitor.storage.clickhouse.client import Client
+from wafermonitor.storage.clickhouse.reader import Reader
+from wafermonitor.storage.clickhouse.writer import Writer
+from wafermonitor.storage.config import Config
+
+
+class Storage:
+    """The engine on ClickHouse."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self._writer = Writer(client)
+        self._reader = Reader(client)
+
+    @property
+    def writer(self) -> Writer:
+        """The way in."""
+        return self._writer
+
+    @property
+    def reader(self) -> Reader:
+        """The way out."""
+        return self._reader
+
+    async def close(self) -> None:
+        """Let what is under way end, then disconnect."""
+        await self._writer.close()
+        await self._reader.close()
+        await self.client.close()
+
+
+def keep_of(config: Config) -> schema.Keep:
+    """How long rows are kept, as the operator says."""
+    arrival_seconds = max(1, int(config.remember_arrivals_s))
+    return schema.Keep(config.clickhouse_raw_days, config.clickhouse_run_days, arrival_seconds)
+
+
+async def open_client(config: Config) -> Client:
+    """Connect to what `config` names, without looking at the schema."""
+    assert config.dsn is not None
+    return await Client.open(config.dsn.get_secret_value(), pool_size=config.pool_max_size, timeout_s=config.command_timeout_s)
+
+
+async def open_store(config: Config, *, upgrade: bool) -> Storage:
+    """Connect, then upgrade or check the schema. StorageUnavailable when nobody answers, SchemaTooOld as it says."""
+    client = await open_client(config)
+    try:
+        if upgrade:
+            await schema.upgrade(client, keep_of(config))
+        else:
+            await schema.check(client)
+    except BaseException:
+        await client.close()
+        raise
+    return Storage(client)

@@ -1,0 +1,142 @@
+"""One text of the schema: what the engine runs on a server, and what an operator applies to a cluster."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from click.testing import CliRunner
+
+pytest.importorskip("clickhouse_connect", reason="the extra clickhouse is not installed")
+
+from tests.storage.engines import on_clickhouse
+from wafermonitor.storage.clickhouse import schema
+from wafermonitor.storage.clickhouse.client import Client
+from wafermonitor.storage.command import storage
+from wafermonitor.storage.errors import SchemaTooOld, StorageRejected, StorageUnavailable
+
+KEEP = schema.Keep(raw_days=7, run_days=365, arrival_seconds=60)
+TABLES = {
+    "app",
+    "dead_letter",
+    "feed",
+    "first_arrival",
+    "log_record",
+    "metric_point",
+    "metric_series",
+    "process",
+    "resource",
+    "root_span",
+    "run",
+    "run_change",
+    "run_start",
+    "scope",
+    "setting",
+    "site",
+    "span",
+}
+VIEWS = {"root_span_of_span", "run_start_of_run"}
+NAME = r"`wafer`\.(\w+)"
+
+
+def rendered() -> list[str]:
+    return [part.strip() for part in schema.render("fab", "wafer", KEEP).split(";\n") if part.strip()]
+
+
+def plain() -> list[str]:
+    return [statement for name in schema.migrations() for statement in schema.statements(name, KEEP)]
+
+
+def body(statement: str) -> str:
+    """Columns, order, partitions and settings, without names and engine."""
+    text = re.sub(r" *--[^\n]*", "", statement[statement.index("CREATE") :])
+    text = re.sub(r"ENGINE = \w+\(.*\).*", "", text)
+    return text[text.index("(\n") :] if "MATERIALIZED" not in text else text[text.index("SELECT") :]
+
+
+def test_a_cluster_has_each_table_twice_and_the_same_columns():
+    made = {match[1]: text for text in rendered() if (match := re.search(rf"CREATE TABLE IF NOT EXISTS {NAME}", text))}
+    assert set(made) == {form for name in (*TABLES, "schema_migration") for form in (name, f"{name}_local")}
+    for statement in plain():
+        name = re.search(r"CREATE TABLE IF NOT EXISTS (\w+)", statement)
+        if name is not None:
+            assert body(made[f"{name[1]}_local"]) == body(statement)
+
+
+def test_a_cluster_replicates_every_table_and_sends_what_is_equal_to_one_shard():
+    for text in rendered():
+        assert text.startswith("INSERT") or "ON CLUSTER `fab`" in text
+        if re.search(rf"CREATE TABLE IF NOT EXISTS {NAME}_local", text):
+            assert re.search(r"ENGINE = Replicated(Replacing|Aggregating|)MergeTree\('/clickhouse/tables/\{shard\}/", text)
+        elif "CREATE TABLE" in text:
+            assert re.search(r"ENGINE = Distributed\('fab', 'wafer', '\w+_local', cityHash64\([\w, ]+\)\)", text)
+    by_trace = {re.search(NAME, text)[1] for text in rendered() if text.endswith("cityHash64(trace_id))")}
+    assert by_trace == {"span", "root_span", "log_record", "run", "run_start", "run_change"}
+
+
+def test_views_of_a_cluster_copy_from_one_local_table_to_another():
+    views = [text for text in rendered() if "MATERIALIZED VIEW" in text]
+    assert {re.search(NAME, text)[1] for text in views} == VIEWS
+    for text in views:
+        assert re.search(rf"TO {NAME}_local AS", text)
+        assert re.search(rf"FROM {NAME}_local AS \w+", text)
+
+
+def test_the_command_prints_it():
+    result = CliRunner().invoke(storage, ["ddl", "--cluster", "fab", "--clickhouse-raw-days", "7"])
+    assert result.exit_code == 0
+    assert "CREATE DATABASE IF NOT EXISTS `wafer` ON CLUSTER `fab`;" in result.output
+    assert "INTERVAL 7 DAY" in result.output
+
+
+@pytest.mark.parametrize("name", ["", "a b", "x`; DROP", "1"])
+def test_a_name_that_is_none_is_refused(name):
+    with pytest.raises(StorageRejected):
+        schema.render(name, "wafer", KEEP)
+
+
+@pytest.mark.servers
+@pytest.mark.xdist_group("clickhouse")
+async def test_clickhouse_reads_every_statement_for_a_cluster(clickhouse):
+    client = await Client.open(clickhouse.dsn("default"), pool_size=1, timeout_s=60)
+    for statement in rendered():
+        await client.command("read the statement", f"EXPLAIN AST {statement}")
+    with pytest.raises(StorageUnavailable, match="code 62"):
+        await client.command("read the statement", "EXPLAIN AST CREATE TABLE x ENGINE Merge(Tree")
+    await client.close()
+
+
+@pytest.mark.servers
+@pytest.mark.xdist_group("clickhouse")
+async def test_the_engine_runs_the_same_text(clickhouse):
+    dsn = clickhouse.database()
+    async with on_clickhouse(dsn):
+        client = await Client.open(dsn, pool_size=1, timeout_s=60)
+        rows = await client.query(
+            "look", "SELECT name, engine, sorting_key FROM system.tables WHERE database = currentDatabase()"
+        )
+        engines = {name: (engine, key) for name, engine, key in rows}
+        assert set(engines) == TABLES | VIEWS | {"schema_migration"}
+        for statement in plain():
+            found = re.search(r"CREATE TABLE IF NOT EXISTS (\w+)(?s:.*)ENGINE = (\w+)\((?s:.*)ORDER BY (.*)", statement)
+            if found is not None:
+                assert engines[found[1]] == (found[2], found[3].strip("()"))
+        await client.close()
+
+
+@pytest.mark.servers
+@pytest.mark.xdist_group("clickhouse")
+async def test_a_schema_is_made_once_checked_and_kept_in_step_with_the_settings(clickhouse):
+    client = await Client.open(clickhouse.database(), pool_size=1, timeout_s=60)
+    with pytest.raises(SchemaTooOld):
+        await schema.check(client)
+    assert await schema.upgrade(client, KEEP) == schema.migrations()
+    await schema.check(client)
+    assert await schema.upgrade(client, KEEP._replace(raw_days=9)) == []
+    ((text,),) = await client.query("look", "SHOW CREATE TABLE span")
+    assert "toIntervalDay(9)" in text
+    await client.command("pretend to be newer", "INSERT INTO schema_migration (name) VALUES ('9999_from_the_future')")
+    for ask in (schema.check(client), schema.upgrade(client, KEEP)):
+        with pytest.raises(StorageRejected, match="newer than this program"):
+            await ask
+    await client.close()
