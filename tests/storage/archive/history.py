@@ -83,7 +83,10 @@ def batch(site: str, midnight: int, first: int, count: int = ROWS) -> Batch:
             for number in numbers
         ],
         points=[point(number, series=series(resource=where), time_ns=at(number)) for number in numbers],
-        runs=[ended(number, site=site, start_ns=at(number), end_ns=at(number) + SECOND) for number in numbers],
+        runs=[
+            ended(number, site=site, trace_id=trace_id(number // 5), start_ns=at(number), end_ns=at(number) + SECOND)
+            for number in numbers
+        ],
     )
 
 

@@ -204,7 +204,10 @@ class Archiver:
 
     async def verify(self, entry: Entry) -> None:
         """Read a file and compare it with its entry; ArchiveDamaged says what differs."""
-        found = await asyncio.to_thread(self._read_back, entry.path, entry.place)
+        try:
+            found = await asyncio.to_thread(self._read_back, entry.path, entry.place)
+        except ArchiveDamaged as error:
+            raise ArchiveDamaged(f"{entry.path}: {error}") from None
         if found != _bare(entry):
             raise ArchiveDamaged(
                 f"{entry.path} is not what was archived: {found.rows} of {entry.rows} rows, {found.size_bytes} bytes"
@@ -222,6 +225,11 @@ class Archiver:
         rows = await self._days.restore(signal, day, batches(), until)
         self._step("restored", _named(signal, day), rows)
         return rows
+
+    def some(self, entry: Entry, trace_id: bytes | None, limit: int) -> list[Any]:
+        """The first rows of a file, of one trace or of all. Blocks."""
+        found = (one for one in self._records(entry) if trace_id in {None, getattr(one, "trace_id", None)})
+        return list(islice(found, limit))
 
     async def _take(self, signal: Signal, late: Sequence[Late]) -> None:
         order = _order(signal)

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from wafermonitor.storage.archive.protocol import Signal
+from wafermonitor.storage.archive.shelf import reading
 from wafermonitor.storage.archive.tables import TABLES, Layout, layout_for, layout_of
 
 GROUP_ROWS = 65_536
@@ -148,11 +149,12 @@ class Opened:
     """A file of the archive, opened for reading. Its footer is read once."""
 
     def __init__(self, source: Any, signal: Signal, site: str, footer: Any = None) -> None:
-        self._file = pq.ParquetFile(source, metadata=footer, pre_buffer=True)
+        with reading():
+            self._file = pq.ParquetFile(source, metadata=footer, pre_buffer=True, page_checksum_verification=True)
+            self.layout = layout_of(signal, self._file.schema_arrow)
         self._source = source
         self._site = site
         self.signal = signal
-        self.layout = layout_of(signal, self._file.schema_arrow)
         self.groups = self._file.metadata.num_row_groups
         self._bounds = _bounds_of(self._file.metadata, TABLES[signal].sorted_by)
 
@@ -169,7 +171,12 @@ class Opened:
 
     def records(self) -> Iterator[list[Any]]:
         """Every row, a row group's worth or less at a time."""
-        for batch in self._file.iter_batches(batch_size=8_192):
+        batches = self._file.iter_batches(batch_size=8_192)
+        while True:
+            with reading():
+                batch = next(batches, None)
+            if batch is None:
+                return
             yield self.layout.records(pa.Table.from_batches([batch]), self._site)
 
     def groups_between(self, first: Any, last: Any) -> list[int]:
@@ -180,7 +187,9 @@ class Opened:
 
     def table(self, groups: Sequence[int], columns: Sequence[str] | None = None) -> Any:
         """Arrow's table of these row groups."""
-        return self._file.read_row_groups(list(groups), columns=None if columns is None else list(columns), use_threads=False)
+        names = None if columns is None else list(columns)
+        with reading():
+            return self._file.read_row_groups(list(groups), columns=names, use_threads=False)
 
     def made(self, table: Any) -> list[Any]:
         """The records of a table with all columns."""

@@ -117,6 +117,9 @@ class Days(Protocol):
     async def drop(self, signal: Signal, day: date, fingerprint: str) -> bool:
         """Delete them, unless the fingerprint is another by now; the archive answers from then on."""
 
+    async def version(self) -> int:
+        """The number of the newest state."""
+
     async def manifest(self, version: int | None = None) -> Manifest:
         """The newest state, or an older one; an older one whose files are gone already is answered by the newest."""
 

@@ -18,14 +18,14 @@ import pyarrow as pa
 from pyarrow import fs
 
 from wafermonitor.storage.archive.config import Config
-from wafermonitor.storage.errors import StorageRejected, StorageUnavailable
+from wafermonitor.storage.errors import ArchiveDamaged, StorageRejected, StorageUnavailable
 
 _CHUNK_BYTES = 8 * 1024 * 1024
 _TIMEOUT_S = 30.0
 
 
 class Shelf(Protocol):
-    """A place for files that are written once. StorageUnavailable: it does not answer, or the file is not there."""
+    """A place for files that are written once. StorageUnavailable: it does not answer; ArchiveDamaged: no such file."""
 
     def create(self, path: str) -> Any:
         """A context manager of a sink; the file is there, durably, when it ends without an error."""
@@ -64,7 +64,7 @@ class Folder:
 
     def open(self, path: str) -> Any:
         """As the protocol says."""
-        with _border("read the archive"):
+        with reading():
             return pa.OSFile(str(self._root / path))
 
     def remove(self, path: str) -> None:
@@ -94,7 +94,7 @@ class Bucket:
 
     def open(self, path: str) -> Any:
         """As the protocol says."""
-        with _border("read the archive"):
+        with reading():
             return self._system.open_input_file(f"{self._root}/{path}")
 
     def remove(self, path: str) -> None:
@@ -155,7 +155,7 @@ class Hashed:
 def digest(source: Any) -> tuple[bytes, int]:
     """SHA-256 and size of an opened file, read from its beginning."""
     found, size = hashlib.sha256(), 0
-    with _border("read the archive"):
+    with reading():
         source.seek(0)
         while chunk := source.read(_CHUNK_BYTES):
             found.update(chunk)
@@ -169,6 +169,19 @@ def _sync(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Around whatever reads a file: ArchiveDamaged when it is missing or no Parquet, StorageUnavailable when nobody answers."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise ArchiveDamaged("a file of the archive is missing") from None
+    except (OSError, pa.ArrowException) as error:
+        if isinstance(error, OSError) and (error.errno is not None or "AWS Error" in str(error)):
+            raise StorageUnavailable(f"cannot read the archive now: {_reason(error)}") from None
+        raise ArchiveDamaged("a file of the archive does not read as Parquet") from None
 
 
 @contextmanager

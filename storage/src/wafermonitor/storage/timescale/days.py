@@ -177,6 +177,12 @@ class Days:
                     await connection.execute(statement("archive_dropped"), signal.value, first, last, version)
         return bool(dropped)
 
+    async def version(self) -> int:
+        """As the protocol says."""
+        with border("read the archive's manifest"):
+            newest: int = await self._pool.fetchval(statement("archive_version"))
+        return newest
+
     async def manifest(self, version: int | None = None) -> Manifest:
         """In one snapshot."""
         with border("read the archive's manifest"):

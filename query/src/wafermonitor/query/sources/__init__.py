@@ -1,0 +1,1 @@
+"""Where answers come from beside the opened store; one module each."""

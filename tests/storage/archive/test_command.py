@@ -1,0 +1,110 @@
+"""`wafer archive`, as people and timers use it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from tests.storage.archive import history
+from tests.storage.archive.history import OLD, SITES
+from wafermonitor.storage.archive.command import archive
+from wafermonitor.storage.archive.config import Config
+from wafermonitor.storage.archive.protocol import day_of
+from wafermonitor.storage.errors import StorageRejected
+from wafermonitor.storage.timescale.writer import Writer
+
+pytestmark = pytest.mark.postgres
+FIRST = str(day_of(OLD[0]))
+EACH = history.ROWS * len(SITES)
+
+
+@pytest.fixture
+def told(dsn, folder, monkeypatch, tmp_path):
+    """Run a command on a database with old days; its answer as JSON, or its text."""
+    for name in ("WAFER_CONFIG", *(name for names in Config.aliases.values() for name in names)):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WAFER_STORAGE_DSN", dsn)
+    monkeypatch.setenv("WAFER_ARCHIVE_FOLDER", str(folder))
+
+    async def fill(*batches):
+        async with history.opened(dsn) as pool:
+            await (Writer(pool).write(batches) if batches else history.fill(pool))
+
+    def tell(*words, code=0, text=False):
+        done = CliRunner().invoke(archive, words if text else [*words, "--json"], standalone_mode=False)
+        assert done.exception is None, done.exception
+        assert (done.return_value or 0) == code
+        return done.stdout if text else json.loads(done.stdout)
+
+    asyncio.run(fill())
+    tell.write = lambda *batches: asyncio.run(fill(*batches))
+    return tell
+
+
+def test_days_are_planned_archived_listed_verified_and_brought_back(told):
+    plan = told("run", "--dry-run")
+    assert [f"spans {FIRST}", EACH] in plan["archive"]
+    assert told("list") == {"days": []}
+
+    done = told("run")
+    assert (done["busy"], done["failed"], done["rows"]) == (False, [], 16 * history.ROWS)
+    listed = told("list", "--signal", "spans", "--site", "f1")["days"]
+    assert (FIRST, history.ROWS, "archive") in [(day["day"], day["rows"], day["answers"]) for day in listed]
+    assert told("verify", "--to", FIRST) == {"files": 8, "rows": 4 * EACH, "damaged": []}
+
+    back = told("restore", FIRST, "--signal", "logs", "--keep-days", "2")
+    assert (back["rows"], back["days"]) == (EACH, [f"logs {FIRST}"])
+    (day,) = told("list", "--signal", "logs", "--site", "f1", "--to", FIRST)["days"]
+    assert day["answers"] == "store"
+    assert told("run", "--dry-run", text=True).startswith("nothing to do")
+
+
+def test_keep_hot_drops_nothing(told):
+    assert told("run", "--keep-hot")["dropped"] == []
+    assert {day["answers"] for day in told("list")["days"]} == {"store"}
+
+
+def test_archived_rows_are_printed_as_json_lines(told):
+    told("run")
+    rows = [
+        json.loads(line)
+        for line in told("query", "spans", "--site", "f1", "--from", FIRST, "--limit", "7", text=True).splitlines()
+    ]
+    assert len(rows) == 7
+    assert {row["resource"]["site"] for row in rows} == {"f1"}
+    trace = rows[0]["trace_id"]
+    same = told("query", "spans", "--trace", trace, "--site", "f1", text=True).splitlines()
+    assert {json.loads(line)["trace_id"] for line in same} == {trace}
+    assert told("query", "runs", "--trace", trace, text=True)
+
+
+def test_late_files_are_merged(told):
+    told("run")
+    told.write(history.batch("f1", OLD[0], 7_000, 3))
+    told("run")
+    assert {day["files"] for day in told("list", "--site", "f1", "--to", FIRST, "--signal", "spans")["days"]} == {2}
+    assert len(told("compact")["files"]) == 3
+    assert {day["files"] for day in told("list")["days"]} == {1}
+
+
+def test_a_damaged_file_makes_verify_fail_and_is_named(told, folder):
+    told("run")
+    victim = min(folder.rglob("signal=logs/**/*.parquet"))
+    content = bytearray(victim.read_bytes())
+    content[50] ^= 1
+    victim.write_bytes(content)
+    min(folder.rglob("signal=spans/**/*.parquet")).unlink()
+    damaged = told("verify", code=1)["damaged"]
+    assert len(damaged) == 2
+    assert any(str(victim.relative_to(folder)) in line for line in damaged)
+
+
+def test_a_store_without_days_says_so(told, monkeypatch):
+    monkeypatch.setenv("WAFER_STORAGE_DSN", "memory://")
+    done = CliRunner().invoke(archive, ["run"], standalone_mode=False)
+    assert isinstance(done.exception, StorageRejected)
+    assert "only a PostgreSQL store" in str(done.exception)
