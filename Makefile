@@ -60,7 +60,7 @@ $(CHDB): tests/servers/chdb.txt $(STAMP)
 	@touch $@
 
 test-servers: setup packages collector $(CHDB) ## the rest: longer screens, other servers and versions
-	@$(PYTEST) -q -n 2 --dist loadgroup -m servers
+	@$(PYTEST) -q -n 2 --dist loadgroup -m servers --ignore=tests/storage/timescale
 	@for bin in /usr/lib/postgresql/*/bin; do \
 		if test -x $$bin/postgres; then \
 			echo "the store on $$($$bin/postgres --version)"; \
@@ -69,8 +69,10 @@ test-servers: setup packages collector $(CHDB) ## the rest: longer screens, othe
 	done
 	@echo "the store on TimescaleDB, Apache edition"
 	@WAFER_TEST_STORE=apache $(PYTEST) -q -n 2 -m "postgres and not servers" $(ON_EVERY_SERVER)
+	@WAFER_TEST_STORE=apache $(PYTEST) -q -n 2 -m servers tests/storage/timescale
 	@if test -n "$$WAFER_TEST_TSL_DSN"; then echo "the store on TimescaleDB, Community edition"; \
-		WAFER_TEST_STORE=community $(PYTEST) -q -n 2 -m postgres $(ON_EVERY_SERVER); fi
+		WAFER_TEST_STORE=community $(PYTEST) -q -n 2 -m "postgres and not servers" $(ON_EVERY_SERVER) && \
+		WAFER_TEST_STORE=community $(PYTEST) -q -n 2 -m servers tests/storage/timescale; fi
 
 test-part: setup ## the tests of some folders: make test-part PART="tests/query tests/ui"
 	@$(PYTEST) -q -m "not servers" $(PART)

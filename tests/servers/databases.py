@@ -17,7 +17,7 @@ import os
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from wafermonitor.storage.timescale import migrate
 from wafermonitor.storage.timescale.session import open_session
@@ -70,6 +70,11 @@ class Databases:
             self._close(dsn)
             self._template = dsn
         return self.database(template=self._template)
+
+    def login(self, dsn: str, name: str, password: str) -> str:
+        """The address of the same database for another account."""
+        parts = urlsplit(dsn)
+        return urlunsplit(parts._replace(netloc=f"{name}:{password}@{parts.hostname}:{parts.port}"))
 
     def drop(self, dsn: str) -> None:
         """Give back the room of a database that `database()` or `migrated()` made; ends who is still connected."""

@@ -41,7 +41,7 @@ async def reader(store, dsn, postgres):
     """A connection of a login that is no more than wafer_reader."""
     name = urlsplit(dsn).path.removeprefix("/") + "_reader"
     postgres.psql(f"CREATE ROLE \"{name}\" LOGIN PASSWORD 'reader' IN ROLE wafer_reader")
-    async with open_session(dsn.replace(f"wafer:{postgres.folder.password()}@", f"{name}:reader@")) as connection:
+    async with open_session(postgres.login(dsn, name, "reader")) as connection:
         assert SETTINGS["timezone"] == "UTC"
         yield connection
     postgres.psql(f'DROP ROLE "{name}"')
@@ -261,7 +261,10 @@ async def test_anomalies_are_found_by_the_hour_of_the_week_on_both_sides(store):
 
 
 async def test_tables_and_chunks_are_listed_with_their_problems(store):
-    await store.writer.write([Batch(spans=[builders.span()])])
+    times = [NOW - days * DAY for days in range(4)]
+    await store.writer.write(
+        [Batch(spans=[builders.span(1, start_ns=at) for at in times], logs=[builders.log(1, time_ns=at) for at in times])]
+    )
     (size,) = await rows(store, "SELECT parts, bytes FROM wafer.database_size_overview WHERE table_name = 'span'")
     assert size["parts"] > 3
     assert size["bytes"] > 0

@@ -26,7 +26,7 @@ from wafermonitor.storage.timescale import convert, ddl, migrate
 from wafermonitor.storage.timescale.session import open_session
 from wafermonitor.storage.timescale.writer import Writer
 
-pytestmark = [pytest.mark.postgres, pytest.mark.servers]
+pytestmark = pytest.mark.servers
 CATALOG = (Path(__file__).parents[1] / "catalog.sql").read_text()
 BY_DAY = ("span", "log_record", "metric_point")
 LATE = ("span_late", "log_late", "metric_late")

@@ -90,7 +90,7 @@ async def test_an_index_is_made_while_writers_write(dsn, store, pending, postgre
         assert not upgrade.done()
     assert await upgrade == migrate.Done((INDEX.name,), idempotent=True)
     assert await store.pool.fetchval("SELECT bool_and(indisvalid) FROM pg_index")
-    fresh = postgres.database()
+    fresh = postgres.extended()
     await upgraded(fresh)
     assert await catalog(dsn) == await catalog(fresh)
 

@@ -25,8 +25,8 @@ from wafermonitor.storage.timescale.failures import TRANSIENT
 from wafermonitor.storage.timescale.statements import statement
 
 T = TypeVar("T")
-LOCK = 0x77616665_72000005
-"""The advisory lock of conversions: "wafer", 5."""
+LOCK = 0x77616665_72000007
+"""The advisory lock of conversions: "wafer", 7."""
 ARCHIVER_LOCK = 0x77616665_72000010
 """A day is not archived, and not dropped, while its rows are in two places."""
 BATCH_PAGES = 1000

@@ -11,9 +11,8 @@ import re
 from enum import StrEnum
 from typing import NamedTuple
 
-import asyncpg
-
 from wafermonitor.storage.errors import StorageRejected
+from wafermonitor.storage.timescale.codecs import Connection
 from wafermonitor.storage.timescale.statements import statement
 
 OLDEST_EXTENSION = (2, 13)
@@ -41,7 +40,7 @@ class Facts(NamedTuple):
     preloaded: bool
 
 
-async def facts(connection: asyncpg.Connection) -> Facts:
+async def facts(connection: Connection) -> Facts:
     """What the catalog says. Works on a database without our schema."""
     (row,) = await connection.fetch(statement("tier"))
     extended = Tier.COMMUNITY if row["license"] == "timescale" else Tier.APACHE
@@ -49,7 +48,7 @@ async def facts(connection: asyncpg.Connection) -> Facts:
     return Facts(tier, row["version"], row["available"], bool(row["preloaded"]))
 
 
-async def detect(connection: asyncpg.Connection) -> Tier:
+async def detect(connection: Connection) -> Tier:
     """The tier. StorageRejected when the extension is too old."""
     found = await facts(connection)
     if found.version is not None and _numbers(found.version) < OLDEST_EXTENSION:
@@ -58,7 +57,7 @@ async def detect(connection: asyncpg.Connection) -> Tier:
     return found.tier
 
 
-async def native(connection: asyncpg.Connection) -> tuple[str, ...]:
+async def native(connection: Connection) -> tuple[str, ...]:
     """The tables by day that have PostgreSQL's own partitions, in a database with our schema."""
     rows = await connection.fetch("SELECT name FROM wafer_data.day_table WHERE NOT is_hypertable ORDER BY name DESC")
     return tuple(row["name"] for row in rows)
