@@ -92,6 +92,9 @@ if kind == "storage":
     open(folder, "w").write("postgresql://here")
     print(json.dumps({"ready": "storage", "dsn_file": folder}), flush=True)
     threading.Event().wait()
+if kind == "maintain":
+    print(json.dumps({"ready": "maintain"}), flush=True)
+    threading.Event().wait()
 class Yes(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, date, datetime, timedelta
 
@@ -12,7 +11,6 @@ import pytest
 from tests.servers import postgres as server
 from tests.storage.contract import builders
 from wafermonitor.runs.records import Batch, Run
-from wafermonitor.storage import memory
 from wafermonitor.storage.config import Config
 from wafermonitor.storage.connect import connect
 from wafermonitor.storage.errors import StorageUnavailable
@@ -177,49 +175,6 @@ async def test_a_reader_that_does_not_end_is_not_waited_for(store: Storage, monk
         with pytest.raises(StorageUnavailable, match="locked"):
             await _round(store, builders.NOW + DAY_NS)
     assert (await _round(store, builders.NOW + DAY_NS)).partitions
-
-
-async def test_keep_works_until_told_to_stop(store: Storage) -> None:
-    stop = asyncio.Event()
-    times = iter([builders.NOW, builders.NOW + DAY_NS])
-
-    def clock() -> int:
-        now_ns = next(times, None)
-        if now_ns is None:
-            stop.set()
-            return builders.NOW
-        return now_ns
-
-    async with asyncio.timeout(60):
-        await maintenance.keep(store, stop, clock=clock)
-    assert (await _window(store))[1] == _day(builders.NOW) + timedelta(days=9)
-
-
-async def test_keep_outlives_the_database(postgres: server.Server, caplog: pytest.LogCaptureFixture) -> None:
-    own = server.start()
-    caplog.set_level(logging.INFO)
-    stop = asyncio.Event()
-    try:
-        store = await connect(Config.load(dsn=own.migrated(), maintain_interval_s=0.01))
-        assert isinstance(store, Storage)
-        own.kill()
-        keeping = asyncio.create_task(maintenance.keep(store, stop, clock=lambda: builders.NOW + 9 * DAY_NS))
-        async with asyncio.timeout(60):
-            await _until(lambda: "maintenance of the store" in caplog.text)
-            own.restart()
-            await _until(lambda: "partitions made" in caplog.text)
-            stop.set()
-            await keeping
-        await store.close()
-    finally:
-        own.stop()
-
-
-async def test_memory_needs_no_maintenance() -> None:
-    stop = asyncio.Event()
-    stop.set()
-    async with asyncio.timeout(5):
-        await maintenance.keep(memory.Storage(), stop)
 
 
 async def test_writer_role_is_enough_for_maintenance(postgres: server.Server) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -143,7 +144,7 @@ async def test_health_names_what_is_wrong_with_a_job(store):
                     ended(5, job="recovered", start_ns=NOW - 2 * HOUR, result="failure"),
                     ended(6, job="recovered", start_ns=NOW - HOUR),
                 ],
-                feeds=[builders.feed_beat()],
+                feeds=[builders.feed_beat(time.time_ns(), time.time_ns())],
             )
         ]
     )

@@ -129,6 +129,7 @@ def plans(addresses: Addresses, environment: dict[str, str], *, collector: bool)
     query = {"WAFER_QUERY_ADDRESS": addresses.query}
     ui = {"WAFER_UI_ADDRESS": addresses.ui, "WAFER_UI_API_URL": f"http://{addresses.query}"}
     found = [
+        Plan("maintain", ("maintain", "run", "--json"), environment=environment),
         Plan("receiver", ("receiver",), f"http://{addresses.receiver_http}/readyz", environment | receiver),
         Plan("query", ("query",), f"http://{addresses.query}/readyz", environment | query),
         Plan("ui", ("ui",), f"http://{addresses.ui}/healthz", environment | ui),

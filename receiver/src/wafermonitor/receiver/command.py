@@ -125,6 +125,6 @@ def _maintain(storage: Storage, config: StorageConfig, stop: asyncio.Event) -> a
     """Partitions, ghosts and lost runs, beside the receiver; other engines have none of them."""
     if config.engine != "timescale":
         return None
-    from wafermonitor.storage.timescale import maintenance
+    from wafermonitor.storage.maintain import keeper
 
-    return asyncio.create_task(maintenance.keep(storage, stop), name="maintenance")
+    return asyncio.create_task(keeper.keep(storage, stop), name="maintenance")

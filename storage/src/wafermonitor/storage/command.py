@@ -68,7 +68,7 @@ def sweep(*, as_json: bool, **flags: Any) -> None:
 
 
 async def _serve(config: Config, *, as_json: bool) -> None:
-    from wafermonitor.storage.timescale import maintenance
+    from wafermonitor.storage.maintain import keeper
 
     if config.dsn is not None:
         raise StorageRejected("WAFER_STORAGE_DSN names a server of yours: there is nothing to serve")
@@ -86,7 +86,7 @@ async def _serve(config: Config, *, as_json: bool) -> None:
             "supervised": server.supervised,
         }
         say(ready, f"ready: PostgreSQL on 127.0.0.1:{server.port}, address in {ready['dsn_file']}", as_json=as_json)
-        await maintenance.keep(store, stop)
+        await keeper.keep(store, stop)
     finally:
         await store.close()
 

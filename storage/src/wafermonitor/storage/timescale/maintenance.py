@@ -1,25 +1,20 @@
-"""What the store needs done again and again: partitions ahead of the rows, no ghosts, lost runs counted as ended.
+"""What the store needs done again and again, as statements: each call is one step on one connection.
 
-In: an opened store. Out: the same store, in order; what was done is logged. Called by: the receiver, `wafer storage serve` and
-`wafer storage sweep`. Any number of processes may call; an advisory lock lets one at a time do the work.
+In: a connection. Out: what was done. Called by: `storage.maintain`, which says when, and keeps the log; `wafer storage sweep`.
+Any number of processes may call; an advisory lock lets one at a time do the work.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 
 import asyncpg
 
 from wafermonitor.storage.config import ARRIVALS_S
-from wafermonitor.storage.errors import StorageError
-from wafermonitor.storage.protocol import Storage
-from wafermonitor.storage.timescale import rollups, store
 from wafermonitor.storage.timescale.codecs import Connection
 from wafermonitor.storage.timescale.failures import border
 from wafermonitor.storage.timescale.migrate import DAYS_AHEAD
@@ -27,8 +22,13 @@ from wafermonitor.storage.timescale.statements import statement
 
 LOCK = 0x77616665_72000002
 """The advisory lock of maintenance: "wafer", 2."""
+LONG_LOCK = 0x77616665_72000005
+"""That of the steps that may take hours: "wafer", 5."""
 _LOCK_TIMEOUT = "5s"
 """A partition is attached under a lock; rather than hold up the writers behind a long reader, the next round tries again."""
+_LONG_S = 24 * 3600.0
+_SECOND_US, _SECOND_NS = 1_000_000, 1_000_000_000
+_MOST_ANALYZED = 50
 _log = logging.getLogger(__name__)
 
 
@@ -41,72 +41,160 @@ class Round(NamedTuple):
     strays: tuple[str, ...]
 
 
-async def keep(storage: Storage, stop: asyncio.Event, *, clock: Callable[[], int] = time.time_ns) -> None:
-    """A round every `maintain_interval_s` until `stop` is set, the rollups beside. After trouble the next round tries again.
+class State(NamedTuple):
+    """What the log says of a step; times in seconds since 1970, None when there is none."""
 
-    A store without partitions (memory) needs nothing done. `clock` gives now in ns.
-    """
-    if not isinstance(storage, store.Storage):
-        await stop.wait()
-        return
-    config = storage.config
-    rolling = asyncio.create_task(rollups.keep(storage.pool, stop, interval_s=config.rollup_interval_s), name="rollups")
-    try:
-        await _rounds(storage, stop, clock)
-    finally:
-        if not stop.is_set():
-            rolling.cancel()
-        await asyncio.gather(rolling, return_exceptions=True)
+    step: str
+    failing: bool
+    report: str
+    last_s: float
+    last_success_s: float | None
+    failed_rounds: int
 
 
-async def _rounds(storage: store.Storage, stop: asyncio.Event, clock: Callable[[], int]) -> None:
-    config = storage.config
-    while not stop.is_set():
-        try:
-            await run_once(
-                storage.pool, hot_days=config.hot_days, now_ns=clock(), remember_arrivals_s=config.remember_arrivals_s
-            )
-        except StorageError as error:
-            _log.warning("maintenance of the store: %s", error)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), config.maintain_interval_s)
+class Part(NamedTuple):
+    """One table: bytes now, and bytes that each of its last whole days took."""
+
+    table: str
+    bytes: int
+    daily_bytes: float
 
 
 async def run_once(pool: asyncpg.Pool, *, hot_days: int, now_ns: int, remember_arrivals_s: float = ARRIVALS_S) -> Round | None:
-    """One round; None when another process is at it. Raises StorageUnavailable."""
-    today = datetime.fromtimestamp(now_ns // 1_000_000_000, UTC).date()
+    """The urgent steps once; None when another process is at it. Raises StorageUnavailable."""
     with border("maintain the store"):
-        async with pool.acquire() as connection, _leading(connection) as leading:
-            if not leading:
+        async with pool.acquire() as connection, leading(connection) as leads:
+            if not leads:
                 return None
-            made = await _partitions(connection, today - timedelta(days=hot_days), today + timedelta(days=DAYS_AHEAD))
-            ghosts = await connection.fetchval("SELECT wafer_data.sweep_ghosts()")
-            inferred = await connection.fetchval("SELECT wafer_data.set_inferred($1)", now_ns)
-            await connection.execute(statement("forget_arrivals"), now_ns - int(remember_arrivals_s * 1e9))
-            strays = tuple(row[0] for row in await connection.fetch("SELECT wafer_data.stray_partitions()"))
-    done = Round(made, ghosts, inferred, strays)
-    if made or ghosts or inferred:
-        _log.info(
-            "maintenance: %d partitions made, %d ghosts removed, inferred changed on %d runs", len(made), ghosts, inferred
-        )
-    if strays:
-        _log.error("rows are outside every prepared day, in %s", ", ".join(strays))
+            made = await partitions(connection, hot_days, now_ns)
+            ghosts, inferred = await runs(connection, now_ns)
+            await forget(connection, now_ns, remember_arrivals_s, None)
+            done = Round(made, ghosts, inferred, await strays(connection))
+    if done.strays:
+        _log.error("rows are outside every prepared day, in %s", ", ".join(done.strays))
     return done
 
 
 @asynccontextmanager
-async def _leading(connection: Connection) -> AsyncIterator[bool]:
+async def leading(connection: Connection, lock: int = LOCK) -> AsyncIterator[bool]:
     """Whether this connection has the lock. The server lets go of it when the connection is lost."""
-    leading: bool = await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK)
+    leads: bool = await connection.fetchval("SELECT pg_try_advisory_lock($1)", lock)
     try:
-        yield leading
+        yield leads
     finally:
-        if leading and not connection.is_closed():
-            await connection.execute("SELECT pg_advisory_unlock($1)", LOCK)
+        if leads and not connection.is_closed():
+            await connection.execute("SELECT pg_advisory_unlock($1)", lock)
 
 
-async def _partitions(connection: Connection, oldest: date, newest: date) -> tuple[str, ...]:
+async def partitions(connection: Connection, hot_days: int, now_ns: int) -> tuple[str, ...]:
+    """Days from `hot_days` ago to a week ahead, months of runs; the names of what was made."""
+    today = datetime.fromtimestamp(now_ns // _SECOND_NS, UTC).date()
+    oldest = today - timedelta(days=hot_days)
     async with connection.transaction():
         await connection.execute("SELECT set_config('lock_timeout', $1, true)", _LOCK_TIMEOUT)
-        rows = await connection.fetch("SELECT wafer_data.keep_partitions($1, $2, $3)", oldest, newest, oldest)
+        rows = await connection.fetch(
+            "SELECT wafer_data.keep_partitions($1, $2, $3)", oldest, today + timedelta(days=DAYS_AHEAD), oldest
+        )
     return tuple(row[0] for row in rows)
+
+
+async def strays(connection: Connection) -> tuple[str, ...]:
+    """DEFAULT partitions that hold rows and should not."""
+    return tuple(row[0] for row in await connection.fetch("SELECT wafer_data.stray_partitions()"))
+
+
+async def runs(connection: Connection, now_ns: int) -> tuple[int, int]:
+    """Ghosts removed, runs whose `inferred` changed."""
+    ghosts: int = await connection.fetchval("SELECT wafer_data.sweep_ghosts()")
+    inferred: int = await connection.fetchval("SELECT wafer_data.set_inferred($1)", now_ns)
+    return ghosts, inferred
+
+
+async def forget(connection: Connection, now_ns: int, arrivals_s: float, letters_s: float | None) -> int:
+    """First arrivals, and dead letters where `letters_s` says how long they stay; dead letters deleted."""
+    await connection.execute(statement("forget_arrivals"), now_ns - int(arrivals_s * _SECOND_NS))
+    if letters_s is None:
+        return 0
+    return _count(await connection.execute(statement("forget_dead_letters"), now_ns - int(letters_s * _SECOND_NS)))
+
+
+async def rollup_lag(connection: Connection) -> tuple[float, bool]:
+    """Seconds that the rollups are behind, and whether older hours are still to be made."""
+    (row,) = await connection.fetch(statement("rollup_lag"))
+    return float(row["lag_s"]), bool(row["building"])
+
+
+async def analyze(connection: Connection) -> tuple[str, ...]:
+    """Make statistics that are stale; names of their tables."""
+    rows = await connection.fetch("SELECT wafer_data.analyze_stale($1)", _MOST_ANALYZED, timeout=_LONG_S)
+    return tuple(row[0] for row in rows)
+
+
+async def bloated(connection: Connection) -> tuple[tuple[str, int, float], ...]:
+    """Indexes that take much more than they need: name, bytes, how many times what is needed."""
+    rows = await connection.fetch("SELECT name, bytes, ratio FROM wafer_data.bloated_index ORDER BY bytes DESC LIMIT 20")
+    return tuple((row["name"], row["bytes"], row["ratio"]) for row in rows)
+
+
+async def compress(connection: Connection, after_hours: float, now_ns: int) -> tuple[str, ...]:
+    """Chunks of days that have been over for `after_hours`; nothing without TimescaleDB's Community edition."""
+    before_us = now_ns // 1000 - int(after_hours * 3600 * _SECOND_US)
+    await connection.execute("SELECT wafer_data.close_days($1)", before_us)
+    done: list[str] = []
+    while chunk := await connection.fetchval("SELECT wafer_data.compress_next()", timeout=_LONG_S):
+        done.append(chunk)
+    return tuple(done)
+
+
+async def drop_unarchived(connection: Connection, days: int, run_days: int, now_ns: int) -> tuple[str, ...]:
+    """Days older than `days`, months of runs older than `run_days`; what was dropped."""
+    today = datetime.fromtimestamp(now_ns // _SECOND_NS, UTC).date()
+    before, runs_before = today - timedelta(days=days), today - timedelta(days=run_days)
+    rows = await connection.fetch("SELECT wafer_data.drop_unarchived($1, $2)", before, runs_before, timeout=_LONG_S)
+    return tuple(row[0] for row in rows)
+
+
+async def forget_rollups(connection: Connection, keep_days: float, log_days: float, now_ns: int) -> int:
+    """Rollups and log entries that are too old; how many."""
+    now_us = now_ns // 1000
+    before, log_before = (now_us - int(days * 86400 * _SECOND_US) for days in (keep_days, log_days))
+    gone: int = await connection.fetchval("SELECT wafer_data.forget_rollups($1, $2)", before, log_before, timeout=_LONG_S)
+    return gone
+
+
+async def log_step(connection: Connection, step: str, outcome: str, report: str, began_s: float) -> None:
+    """One round of one step: outcome done, nothing or failed."""
+    await connection.execute("SELECT wafer_data.log_step($1, $2, $3, $4)", step, outcome, report, int(began_s * _SECOND_US))
+
+
+async def states(connection: Connection) -> dict[str, State]:
+    """What the log says of each step that ever ran."""
+    rows = await connection.fetch(statement("maintenance_states"))
+    return {
+        row["step"]: State(
+            row["step"], row["failing"], row["last_report"], row["last_s"], row["last_success_s"], row["failed_rounds"]
+        )
+        for row in rows
+    }
+
+
+async def growth(connection: Connection) -> list[Part]:
+    """Every table, the largest first."""
+    return [Part(row["table_name"], row["bytes"], row["daily_bytes"]) for row in await connection.fetch(statement("growth"))]
+
+
+async def archived_daily_bytes(connection: Connection) -> float:
+    """What the archive took for each of its last days."""
+    taken: float = await connection.fetchval(statement("archived_daily_bytes"))
+    return taken
+
+
+async def oldest_day(connection: Connection) -> date | None:
+    """The oldest day of spans, log records or points that is stored."""
+    day: date | None = await connection.fetchval(statement("oldest_day"))
+    return day
+
+
+def _count(tag: str) -> int:
+    """How many rows, from the server's `DELETE 3`."""
+    return int(tag.rpartition(" ")[2])

@@ -133,6 +133,9 @@ BEGIN
     RETURN false;
   END IF;
   IF parent = 'run' THEN
+    IF NOT wafer_data.raise_horizon((day + interval '1 month')::timestamptz) THEN
+      RETURN false; -- the rollups do not have all of it yet
+    END IF;
     EXECUTE format('DROP TABLE wafer_data.%I', month);
     RETURN true;
   END IF;

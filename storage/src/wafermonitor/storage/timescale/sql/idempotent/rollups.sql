@@ -548,9 +548,21 @@ BEGIN
 END
 $$;
 
--- Runs of hours before `upper_time` are about to be dropped: those hours stay as they are from now on. In the transaction that drops them,
--- or before it.
-CREATE OR REPLACE FUNCTION wafer_data.raise_horizon(upper_time timestamptz) RETURNS void
-LANGUAGE sql AS $$
-  UPDATE wafer_data.rollup_state SET horizon = upper_time WHERE horizon < upper_time
+-- Runs of hours before `upper_time` are about to be dropped, in this transaction: those hours stay as they are from now on. False when
+-- something of them is still to be rolled up, and they must not be dropped yet. Where nobody ever rolled up there is nothing to keep.
+DROP FUNCTION IF EXISTS wafer_data.raise_horizon(timestamptz);
+CREATE FUNCTION wafer_data.raise_horizon(upper_time timestamptz) RETURNS boolean
+LANGUAGE plpgsql AS $$
+DECLARE
+  state wafer_data.rollup_state;
+BEGIN
+  SELECT * INTO STRICT state FROM wafer_data.rollup_state FOR UPDATE;
+  IF state.snapshot IS NOT NULL AND (
+    state.built_from > '-infinity' OR EXISTS (SELECT FROM wafer_data.unrolled_runs() u WHERE u.start_time < upper_time)
+  ) THEN
+    RETURN false;
+  END IF;
+  UPDATE wafer_data.rollup_state SET horizon = upper_time WHERE horizon < upper_time;
+  RETURN true;
+END
 $$;

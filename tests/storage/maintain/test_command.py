@@ -1,0 +1,137 @@
+"""`wafer maintain`: what people, cron and `wafer up` see of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from click.testing import CliRunner
+
+from tests.servers import otlp_sink
+from tests.storage.contract import builders
+from wafermonitor.instrumentation.cli import main
+from wafermonitor.runs.records import Batch
+from wafermonitor.storage.maintain.command import maintain
+from wafermonitor.storage.maintain.steps import STEPS
+
+pytestmark = pytest.mark.postgres
+NAMES = [step.name for step in STEPS]
+
+
+@pytest.fixture(autouse=True)
+def _on(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WAFER_STORAGE_DSN", dsn)
+
+
+def answer(*words: str) -> tuple[int | None, dict]:
+    done = CliRunner().invoke(maintain, [*words, "--json"], standalone_mode=False)
+    assert done.exception is None, done.exception
+    return done.return_value, json.loads(done.stdout)
+
+
+def in_a_process(*words: str) -> tuple[int, dict]:
+    """In a process of its own, because a loop runs here."""
+    done = subprocess.run(
+        [sys.executable, "-m", "wafermonitor.instrumentation.cli", "maintain", *words, "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_a_store_that_nobody_maintains_is_an_alarm_until_somebody_does():
+    code, before = answer("status")
+    assert (code, before["good"]) == (1, False)
+    assert {step["standing"] for step in before["steps"]} == {"never"}
+    code, done = answer("once")
+    assert (code, done["busy"], [step["step"] for step in done["steps"]]) == (0, False, NAMES)
+    code, after = answer("status")
+    assert (code, after["good"]) == (0, True)
+    assert {step["standing"] for step in after["steps"]} == {"good"}
+
+
+async def test_maintenance_that_stopped_or_fails_is_an_alarm(store):
+    assert in_a_process("once")[0] == 0
+    await store.pool.execute(
+        "UPDATE wafer_data.maintenance_log SET ended_time = ended_time - interval '1 hour' WHERE step = 'runs'"
+    )
+    code, text = in_a_process("status")
+    assert code == 1
+    assert {step["step"]: step["standing"] for step in text["steps"]}["runs"] == "late"
+    await store.pool.execute("SELECT wafer_data.log_step('runs', 'failed', 'the disk is full', now())")
+    code, text = in_a_process("status")
+    assert (code, {step["step"]: (step["standing"], step["report"]) for step in text["steps"]}["runs"]) == (
+        1,
+        ("failing", "the disk is full"),
+    )
+
+
+def test_some_steps_can_be_named():
+    _, done = answer("once", "--step", "partitions", "--step", "indexes")
+    assert [step["step"] for step in done["steps"]] == ["partitions", "indexes"]
+    assert main(["maintain", "once", "--step", "magic"]) == 2
+
+
+async def test_the_plan_projects_what_grows(store, monkeypatch):
+    spans = [builders.span(number, start_ns=builders.NOW - builders.DAY + number) for number in range(500)]
+    await store.writer.write([Batch(spans=spans, runs=[builders.ended(number) for number in range(50)])])
+    await store.pool.execute("ANALYZE")
+    _, found = in_a_process("plan")
+    rooms = {room["table"]: room for room in found["rooms"]}
+    span = rooms["span"]
+    assert span["daily_bytes"] > 100_000
+    assert span["later_bytes"] == span["bytes"] + 90 * span["daily_bytes"]  # the archive is off, so nothing ever goes
+    assert found["keeps"] == "nothing is ever dropped: the archive is off"
+    monkeypatch.setenv("WAFER_ARCHIVE_ENABLED", "true")
+    _, found = in_a_process("plan")
+    span = {room["table"]: room for room in found["rooms"]}["span"]
+    assert span["later_bytes"] == 4 * span["daily_bytes"]
+    assert "stay 4 days" in found["keeps"]
+
+
+def test_plan_and_status_can_be_read_by_people(capsys):
+    assert main(["maintain", "plan"]) == 0
+    assert "in 90 days" in capsys.readouterr().out
+    assert main(["maintain", "status"]) == 1
+    assert "look at: partitions, runs" in capsys.readouterr().out
+
+
+def test_memory_has_nothing_to_maintain(monkeypatch, capsys):
+    monkeypatch.setenv("WAFER_STORAGE_DSN", "memory://")
+    assert main(["maintain", "once"]) != 0
+    assert "needs no maintenance" in capsys.readouterr().err
+    end_in_order()
+
+
+def test_run_says_that_it_is_ready_and_ends_in_order():
+    end_in_order()
+
+
+def end_in_order() -> None:
+    command = [sys.executable, "-m", "wafermonitor.instrumentation.cli", "maintain", "run", "--json"]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
+    ready = json.loads(running.stdout.readline())
+    assert (ready["ready"], ready["pid"]) == ("maintain", running.pid)
+    running.send_signal(signal.SIGTERM)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 0, said
+
+
+@pytest.fixture
+def sink() -> Iterator[otlp_sink.Server]:
+    server = otlp_sink.start()
+    yield server
+    server.stop()
+
+
+def test_a_round_is_a_run_of_a_job_where_telemetry_is_sent(monkeypatch, sink):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", sink.url)
+    assert in_a_process("once")[0] == 0
+    assert {"maintain", "maintain.statistics", "maintain.archive"} <= {span.name for span in sink.spans}
