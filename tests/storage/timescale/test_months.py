@@ -108,6 +108,19 @@ async def test_far_runs_are_forgotten_with_their_months(old):
     assert await old.pool.fetchval(names) == [last]
 
 
+async def test_many_ghosts_are_swept_in_rounds_of_few(store):
+    """A restored backup may have as many as it has runs, and every writer waits while they are merged."""
+    await store.writer.write(runs(run(0)))
+    await store.pool.execute(
+        "INSERT INTO wafer_data.run_open "
+        "(trace_id, span_id, site_id, end_rank, start_time, start_unix_ns, end_unix_ns, inferred) "
+        "SELECT gen_random_uuid(), n, site_id, 1, start_time, start_unix_ns, start_unix_ns + 1, false "
+        "FROM wafer_data.run_open CROSS JOIN generate_series(1, 4100) n"
+    )
+    assert [await store.pool.fetchval("SELECT wafer_data.sweep_ghosts()") for _ in range(3)] == [4096, 4, 0]
+    assert (await stored(store))[1] == 4100
+
+
 async def test_only_the_months_around_now_are_looked_at(old):
     """The cost of a run does not grow with the age of the store."""
     looked_at = (

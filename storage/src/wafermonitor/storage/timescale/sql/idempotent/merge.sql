@@ -5,7 +5,8 @@
 -- where starts are that nobody knows. It looks everywhere when `run_far` has the run, which names every ended run that began more than
 -- 7 days from when it was last merged; and when the delta itself is that far, or knows no start, and the run is not open.
 -- So a row is missed in one case: the same ids come again with a start of this week, the run that had them last changed more than 24
--- days ago (31 - 7), and it began more than 31 days ago. That is another run, and stays one.
+-- days ago (31 - 7), and it began more than 31 days ago. That is another run, and has a row of its own, until something joins the two: a
+-- message with these ids that knows no start, or maintenance, which sweeps ghosts, while it is open.
 
 -- The columns of a run stand in its table; here they are filled in once, when this file is applied:
 --   {columns}       what a delta has: every column but what the table makes itself
@@ -285,26 +286,34 @@ END
 $$;
 $template$);
 
--- A ghost is a run that stands in run_open and in run. No writer leaves one; a restored backup or a foreign hand may.
--- Merging with a delta that says nothing joins both rows in the place where they belong. Returns how many there were.
+-- A ghost is a run that stands in run_open and in run. No writer leaves one, but for ids that come again (see above); a restored backup
+-- or a foreign hand may. Merging with a delta that says nothing joins both rows in the place where they belong. Every writer waits for
+-- the lock meanwhile, so a round takes no more than 4096 of them. Returns how many it took.
 CREATE OR REPLACE FUNCTION wafer_data.sweep_ghosts() RETURNS bigint
 LANGUAGE plpgsql AS $$
 DECLARE
   ghosts bigint;
+  oldest timestamptz;
 BEGIN
   PERFORM wafer_data.stage_runs();
   INSERT INTO pg_temp.run_delta (trace_id, span_id, site_id, end_rank, final_fields, start_time, inferred)
   SELECT o.trace_id, o.span_id, o.site_id, 0, 0, '-infinity', true
   FROM wafer_data.run_open o
   WHERE o.end_rank > 0
-    OR EXISTS (SELECT FROM wafer_data.run r WHERE (r.trace_id, r.span_id, r.site_id) = (o.trace_id, o.span_id, o.site_id));
+    OR EXISTS (SELECT FROM wafer_data.run r WHERE (r.trace_id, r.span_id, r.site_id) = (o.trace_id, o.span_id, o.site_id))
+  LIMIT 4096;
   GET DIAGNOSTICS ghosts = ROW_COUNT;
   IF ghosts > 0 THEN
     PERFORM wafer_data.merge_runs(everywhere => true);
   END IF;
-  -- Runs whose months are gone need no looking for.
-  DELETE FROM wafer_data.run_far
-  WHERE start_time < (SELECT min(start_time) FROM wafer_data.run WHERE start_time > '-infinity');
+  -- Runs whose months are gone need no looking for. Under the lock, or it would take one away that is just being merged again.
+  oldest := (SELECT min(start_time) FROM wafer_data.run WHERE start_time > '-infinity');
+  IF EXISTS (SELECT FROM wafer_data.run_far WHERE start_time < oldest) THEN
+    PERFORM wafer_data.lock_runs();
+    oldest := (SELECT min(start_time) FROM wafer_data.run WHERE start_time > '-infinity');
+    DELETE FROM wafer_data.run_far
+    WHERE ctid = ANY (ARRAY(SELECT ctid FROM wafer_data.run_far WHERE start_time < oldest LIMIT 4096));
+  END IF;
   RETURN ghosts;
 END
 $$;
