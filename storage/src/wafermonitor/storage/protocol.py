@@ -240,14 +240,16 @@ class Part(NamedTuple):
 
 
 class Writer(Protocol):
-    """Stores what receivers accept. One instance may be used by several tasks; each call is one transaction."""
+    """Stores what receivers accept. One instance may be used by several tasks."""
 
     @property
     def takes_rows(self) -> bool:
         """True where `write` takes Parts as well as Batches."""
 
     async def write(self, batches: Sequence[Batch | Part]) -> None:
-        """Store all of `batches` durably, or none. Rows that are already there are not stored again.
+        """Store all of `batches` durably. Rows that are already there are not stored again.
+
+        When it fails, none of it is stored, or some of it: whoever gives the same again loses nothing and doubles nothing.
 
         A name that is searched by (job, run id, lot, metric …) may be cut to 1000 bytes. Site, service and feed say whose a row
         is: they are never cut, but refused when an index cannot hold them.

@@ -46,7 +46,8 @@ class Dictionary:
             self._series.known(names.series),
         )
         if [len(known) for known in ids] != [len(wanted) for wanted in names]:
-            async with pool.acquire() as connection, connection.transaction():
+            # Read committed, whatever the database's default is: names that another writer stores meanwhile must be seen.
+            async with pool.acquire() as connection, connection.transaction(isolation="read_committed"):
                 await connection.execute(statement("begin_names"))
                 await _store(connection, names, ids)
             self._sites.learn(ids.sites)

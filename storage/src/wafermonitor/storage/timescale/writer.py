@@ -59,7 +59,7 @@ class Writer:
         self._dictionary = Dictionary()
 
     async def write(self, batches: Sequence[Batch | Part]) -> None:
-        """Store all of `batches` in one transaction. When it returns, they are on disk."""
+        """Store all of `batches`, in one transaction unless they change very many runs. When it returns, they are on disk."""
         try:
             await self._write(batches)
         except StorageUnavailable:
@@ -85,7 +85,8 @@ class Writer:
     async def first_arrivals(self, arrivals: Mapping[bytes, int]) -> dict[bytes, int]:
         """One statement, committed before any row is written with its answer."""
         with border("look up when these items arrived"):
-            async with self._pool.acquire() as connection, connection.transaction():
+            # Read committed, whatever the database's default is: else what another writer stores meanwhile would be an error.
+            async with self._pool.acquire() as connection, connection.transaction(isolation="read_committed"):
                 # No wait for the disk: the commit of the rows comes later in the same log, and takes this with it.
                 await connection.execute("SET LOCAL synchronous_commit = off")
                 rows = await connection.fetch(statement("first_arrivals"), list(arrivals), list(arrivals.values()))
