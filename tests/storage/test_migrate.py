@@ -15,7 +15,7 @@ import pytest
 from tests.servers import postgres as server
 from wafermonitor.storage.config import Config
 from wafermonitor.storage.connect import connect
-from wafermonitor.storage.errors import SchemaTooOld, StorageRejected, StorageUnavailable
+from wafermonitor.storage.errors import SchemaTooNew, SchemaTooOld, StorageRejected, StorageUnavailable
 from wafermonitor.storage.timescale import migrate
 from wafermonitor.storage.timescale.session import open_session
 
@@ -169,6 +169,14 @@ async def test_later_release_is_accepted(empty: asyncpg.Connection) -> None:
     await empty.execute("INSERT INTO wafer_data.schema_migration VALUES ('9999_pre_add_column.sql', 'later', '99.0.0')")
     await migrate.check(empty)
     assert (await migrate.status(empty)).applied[-1] == "9999_pre_add_column.sql"
+
+
+async def test_release_that_took_away_what_this_one_needs_is_refused_and_named(empty: asyncpg.Connection) -> None:
+    await migrate.upgrade(empty)
+    await empty.execute("INSERT INTO wafer_data.schema_migration VALUES ('9998_post_drop_column.sql', 'later', '99.1.0')")
+    for attempt in (migrate.check, migrate.upgrade):
+        with pytest.raises(SchemaTooNew, match=r"by WaferMonitor 99\.1\.0 \(9998_post_drop_column\.sql\).*install 99\.1\.0"):
+            await attempt(empty)
 
 
 async def test_many_upgraders_at_once_do_the_work_once(postgres: server.Server) -> None:

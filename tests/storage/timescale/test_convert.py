@@ -275,11 +275,38 @@ async def test_the_command_says_what_it_did(server: Databases) -> None:
             )
             return json.loads(done.stdout)
 
+        stated = subprocess.run(
+            [*COMMAND[:4], "status"], env=os.environ | {"WAFER_STORAGE_DSN": dsn}, capture_output=True, text=True, check=True
+        ).stdout
+        assert "(apache, to be used: wafer storage convert)" in stated.replace("community", "apache")
         planned = run("--dry-run")
         assert planned["tables"] == ["span", "metric_point", "log_record"]
         assert len(planned["days"]) == 12
         assert run() == {"tables": ["span", "metric_point", "log_record"], "days": 12, "rows": 120}
         assert run("--dry-run") == {"tables": [], "days": []}
+
+
+async def test_an_upgrade_makes_an_index_of_a_hypertable_and_finishes_what_was_half_made(
+    server: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = server.migrated()
+    names = migrate.File(
+        "0900_post_index_names.sql",
+        "-- outside a transaction\nCREATE INDEX CONCURRENTLY span_name ON wafer_data.span (name, start_time) WHERE kind = 1;\n",
+    )
+    async with on_postgres(made) as store, open_session(made) as connection:
+        await store.writer.write([batch_of(0)])
+        files = migrate.incremental()
+        monkeypatch.setattr(migrate, "incremental", lambda: (*files, names))
+        assert (await migrate.upgrade(connection)).applied == (names.name,)
+        definition = "SELECT pg_get_indexdef('wafer_data.span_name'::regclass)"
+        assert "(name, start_time) WHERE (kind = 1)" in await connection.fetchval(definition)
+        await connection.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'wafer_data.span_name'::regclass")
+        await connection.execute("DELETE FROM wafer_data.schema_migration WHERE name = $1", names.name)
+        assert (await migrate.upgrade(connection)).applied == (names.name,)
+        valid = "SELECT count(*) FILTER (WHERE indisvalid) FROM pg_index i JOIN pg_class c ON c.oid = indexrelid WHERE relname ~ 'span_name'"
+        assert await connection.fetchval(valid) == 5  # the table's, and that of each of its four chunks
+    server.drop(made)
 
 
 async def test_a_clock_that_is_years_off_makes_no_chunk(server: Databases) -> None:

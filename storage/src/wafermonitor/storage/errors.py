@@ -6,6 +6,7 @@ StorageError
 ├── StorageUnavailable      retry: the database is down, slow, full or being upgraded
 └── StorageRejected         permanent: the same rows, or the same question, will fail again
     ├── SchemaTooOld        the database needs `wafer storage migrate`
+    ├── SchemaTooNew        the program is older than the database allows
     ├── ArchiveDamaged      a file of the archive is not what the manifest says
     ├── CursorRejected      a cursor that this store did not give out
     └── DataFolderRejected  the embedded data folder belongs to another PostgreSQL version or another owner
@@ -30,6 +31,10 @@ class SchemaTooOld(StorageRejected):
 
 class ArchiveDamaged(StorageRejected):
     """A file of the archive does not read back as what was written."""
+
+
+class SchemaTooNew(StorageRejected):
+    """A later release has taken from the database what this program needs: install that release."""
 
 
 class CursorRejected(StorageRejected):

@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 import asyncpg
 
-from wafermonitor.storage.errors import SchemaTooOld, StorageRejected, StorageUnavailable
+from wafermonitor.storage.errors import SchemaTooNew, SchemaTooOld, StorageRejected, StorageUnavailable
 from wafermonitor.storage.timescale import online, tier
 from wafermonitor.storage.timescale.binaries import OLDEST
 from wafermonitor.storage.timescale.statements import statement
@@ -118,8 +118,9 @@ async def status(connection: asyncpg.Connection) -> Status:
 
 
 async def check(connection: asyncpg.Connection) -> None:
-    """SchemaTooOld unless the schema is this release's or a later one's."""
+    """SchemaTooOld unless the schema is this release's or a later one's; SchemaTooNew where that is later than we can use."""
     now = await status(connection)
+    await _check_not_newer(connection)
     if not now.current:
         missing = ", ".join(now.pending) or "views and functions of this release"
         raise SchemaTooOld(f"the database lacks {missing}: run `wafer storage migrate`")
@@ -129,14 +130,15 @@ async def upgrade(connection: asyncpg.Connection, hot_days: int = 3) -> Done:
     """Bring the schema to this release. Several may call at once: one works, the others wait and find nothing to do.
 
     Each file is one transaction, so an upgrade that was killed goes on where it stopped. `hot_days` before today are ready to
-    be written at the end. StorageRejected when the server is too old or the account may not, StorageUnavailable when somebody
-    uses a table for longer than `PATIENCE_S`.
+    be written at the end. SchemaTooNew as `check`, StorageRejected when the server is too old or the account may not,
+    StorageUnavailable when somebody uses a table for longer than `PATIENCE_S`.
     """
     _check_server(connection)
     await _lead(connection)
     try:
         async with connection.transaction():
             await connection.execute(bootstrap())
+        await _check_not_newer(connection)
         now = await status(connection)
         for file in incremental():
             if file.name in now.pending:
@@ -157,6 +159,18 @@ async def upgrade(connection: asyncpg.Connection, hot_days: int = 3) -> Done:
     finally:
         if not connection.is_closed():
             await connection.execute("SELECT pg_advisory_unlock($1)", LOCK)
+
+
+async def _check_not_newer(connection: asyncpg.Connection) -> None:
+    """Files named `pre` leave what older programs need; those named `post` may take it away, and older programs with it."""
+    ours = {file.name for file in incremental()}
+    foreign = {name: by for name, (_, by) in (await _ran(connection)).items() if "_post_" in name and name not in ours}
+    if foreign:
+        newest = max(foreign.values(), key=_numbers)
+        raise SchemaTooNew(
+            f"the database was upgraded by WaferMonitor {newest} ({', '.join(sorted(foreign))}) "
+            f"and serves {release()} no more: install {newest} or later, or restore a backup from before"
+        )
 
 
 async def run_idempotent(connection: asyncpg.Connection) -> None:

@@ -3,7 +3,7 @@
 In: the text of a file that begins with the line `MARK`. Out: each statement done, in order. Called by: `migrate`.
 
 Every statement may be run again: an upgrade that was killed begins the file anew. PostgreSQL makes no index of a partitioned
-table beside its writers, so CREATE INDEX CONCURRENTLY of one is done here partition by partition.
+table beside its writers, so CREATE INDEX CONCURRENTLY of one is done here partition by partition; of a hypertable by chunk.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from functools import partial
 
 import asyncpg
 
+from wafermonitor.storage.timescale import tier
 from wafermonitor.storage.timescale.statements import statement
 
 MARK = "-- outside a transaction"
 LOCK_TIMEOUT_MS = 1000
 """How long an upgrade waits for a table that others use; then it lets them go on, and tries again."""
+_COLUMNS = re.compile(r"(USING \w+ )?\((?:[^()]|\([^()]*\))*\)(?!\s*(?:WITH|INCLUDE|NULLS))")
 _CREATE = re.compile(r"CREATE (UNIQUE )?INDEX CONCURRENTLY (\w+) ON wafer_data\.(\w+) (.+)", re.DOTALL)
 
 
@@ -48,6 +50,9 @@ async def run(connection: asyncpg.Connection, sql: str) -> None:
 async def _create(connection: asyncpg.Connection, unique: str | None, name: str, table: str, rest: str) -> None:
     """An index that may be there already, or half of it."""
     kind = f"CREATE {unique or ''}INDEX"
+    if table in await tier.hypertables(connection):
+        await _create_by_chunk(connection, kind, name, table, rest)
+        return
     if not await connection.fetchval(
         "SELECT relkind = 'p' FROM pg_class WHERE oid = $1::text::regclass", f"wafer_data.{table}"
     ):
@@ -63,6 +68,21 @@ async def _create(connection: asyncpg.Connection, unique: str | None, name: str,
         await connection.execute(f"{kind} CONCURRENTLY ON wafer_data.{partition} {rest}")
         (made,) = await _indexes(connection, partition) - before
         await _briefly(connection, f"ALTER INDEX wafer_data.{name} ATTACH PARTITION wafer_data.{made}")
+
+
+async def _create_by_chunk(connection: asyncpg.Connection, kind: str, name: str, table: str, rest: str) -> None:
+    """TimescaleDB knows no CONCURRENTLY: it locks a chunk at a time against its writers, for a unique index all at once."""
+    for row in await connection.fetch(statement("index_broken"), f"wafer_data.{table}"):
+        await _briefly(connection, f"DROP INDEX wafer_data.{row['name']}")
+    if await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", f"wafer_data.{name}"):
+        return
+    columns = _COLUMNS.match(rest)
+    if columns is None or kind != "CREATE INDEX":
+        await connection.execute(f"{kind} {name} ON wafer_data.{table} {rest}")
+        return
+    condition = rest[columns.end() :]
+    by_chunk = "WITH (timescaledb.transaction_per_chunk)"
+    await connection.execute(f"{kind} {name} ON wafer_data.{table} {columns[0]} {by_chunk} {condition}")
 
 
 async def _briefly(connection: asyncpg.Connection, sql: str) -> None:

@@ -57,6 +57,14 @@ async def detect(connection: Connection) -> Tier:
     return found.tier
 
 
+async def hypertables(connection: Connection) -> tuple[str, ...]:
+    """The tables by day that are hypertables; none where our schema is not there yet."""
+    if await connection.fetchval("SELECT to_regclass('wafer_data.day_table') IS NULL"):
+        return ()
+    rows = await connection.fetch("SELECT name FROM wafer_data.day_table WHERE is_hypertable ORDER BY name DESC")
+    return tuple(row["name"] for row in rows)
+
+
 async def native(connection: Connection) -> tuple[str, ...]:
     """The tables by day that have PostgreSQL's own partitions, in a database with our schema."""
     rows = await connection.fetch("SELECT name FROM wafer_data.day_table WHERE NOT is_hypertable ORDER BY name DESC")
