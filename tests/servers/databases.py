@@ -82,8 +82,9 @@ class Databases:
 
     def psql(self, sql: str, dsn: str | None = None) -> str:
         """What `sql` answers, unaligned and without headers."""
-        words = [str(self._psql), "-XqAt", "-v", "ON_ERROR_STOP=1", "-d", dsn or self.dsn, "-c", sql]
-        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=DEADLINE_S)
+        words = [str(self._psql), "-XqAt", "-v", "ON_ERROR_STOP=1", "-d", dsn or self.dsn, "-f", "-"]
+        # Not as an argument, of which there may be no more than 128 KiB.
+        done = subprocess.run(words, input=sql, capture_output=True, text=True, check=False, timeout=DEADLINE_S)
         if done.returncode != 0:
             raise RuntimeError(done.stderr.strip())
         return done.stdout.strip()
