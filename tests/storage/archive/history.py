@@ -97,7 +97,7 @@ def history() -> list[Batch]:
 
 def settings(folder: Path, **given: object) -> Config:
     """An archive in a folder."""
-    return Config.load(folder=folder, **given)
+    return Config.load(**{"folder": folder, "hot_hours": 72} | given)
 
 
 @asynccontextmanager

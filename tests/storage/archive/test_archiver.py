@@ -10,10 +10,13 @@ import pytest
 
 from tests.storage.archive import history
 from tests.storage.archive.history import NOW, OLD, SITES, TODAY, Folder, archive, archiver, everything, told
-from tests.storage.contract.builders import DAY, HOUR, SECOND, ended, span
+from tests.storage.contract.builders import DAY, HOUR, SECOND, beat, ended, span
 from wafermonitor.runs.merge import merge
 from wafermonitor.runs.records import Batch
+from wafermonitor.storage.archive import archiver as archiving
+from wafermonitor.storage.archive import files
 from wafermonitor.storage.archive.archiver import run_once
+from wafermonitor.storage.archive.config import Config
 from wafermonitor.storage.archive.protocol import Place, Signal, day_of
 from wafermonitor.storage.errors import ArchiveDamaged, StorageUnavailable
 from wafermonitor.storage.timescale.days import Days
@@ -287,3 +290,56 @@ async def test_a_plan_names_what_a_round_then_does(filled, folder):
     assert tuple(name for name, _ in plan.archive) == done.archived
     assert sum(rows for _, rows in plan.archive) == done.rows == 16 * history.ROWS
     assert not list((await steps.plan()).archive)
+
+
+async def test_a_large_day_becomes_several_files_of_several_row_groups(filled, folder, monkeypatch):
+    monkeypatch.setattr(archiving, "FILE_ROWS", 12)
+    monkeypatch.setattr(files, "GROUP_ROWS", 5)
+    monkeypatch.setattr(Days, "rows", _in_sevens(Days.rows))
+    await archive(filled, folder)
+    await exact(filled, folder, history.history())
+    place = Place(Signal.SPANS, SITES[0], FIRST)
+    entries = [entry for entry in (await Days(filled).manifest()).entries if entry.place == place]
+    assert len(entries) == 3
+    assert sum(entry.rows for entry in entries) == history.ROWS
+    rows = list(history.rows_of(Folder(folder), entries[0]))
+    with Folder(folder).open(entries[0].path) as source, files.Opened(source, Signal.SPANS, SITES[0]) as opened:
+        assert opened.groups == 3
+        groups = opened.groups_between(rows[0].trace_id, rows[0].trace_id)
+        assert groups == [0]
+        assert rows[0] in opened.made(opened.table(groups))
+
+
+def _in_sevens(whole):
+    async def rows(self, place):
+        async for records in whole(self, place):
+            for first in range(0, len(records), 7):
+                yield records[first : first + 7]
+
+    return rows
+
+
+async def test_days_stay_longer_where_the_store_compresses_them(filled, folder):
+    class Compressing(Days):
+        async def hot_hours(self):
+            return 24 * 90
+
+    config = Config.load(folder=folder)
+    done = await run_once(Compressing(filled), Folder(folder), config, now_ns=NOW)
+    assert done.archived
+    assert done.dropped == ()
+    later = await run_once(Compressing(filled), Folder(folder), config, now_ns=NOW + 90 * DAY)
+    assert f"spans {FIRST}" in later.dropped
+
+
+async def test_the_last_beat_of_a_runs_process_is_archived_with_the_run_and_makes_no_new_version(filled, folder):
+    beats = [beat(NOW - DAY), beat(NOW - DAY // 2)]
+    known = dataclasses.replace(ended(3, site="f1"), process_key=beats[0].key, start_ns=OLD[0], end_ns=OLD[0] + SECOND)
+    await Writer(filled).write([Batch(runs=[known], processes=beats[:1])])
+    await archive(filled, folder)
+    await Writer(filled).write([Batch(processes=beats[1:])])
+    before = (await Days(filled).manifest()).entries
+    await archive(filled, folder, NOW + 800 * DAY)
+    assert len((await Days(filled).manifest()).entries) == len(before)
+    (found,) = [run for run in (await history.in_archive(filled, Folder(folder)))[Signal.RUNS] if run.key == known.key]
+    assert found.process_beat_ns == beats[0].beat_ns

@@ -34,7 +34,8 @@ def server():
 
 
 def settings(server, bucket="archive/fab-1", **given):
-    return Config.load(bucket=bucket, endpoint=server.endpoint, access_key=s3.ACCESS, secret_key=s3.SECRET, **given)
+    keys = {"access_key": s3.ACCESS, "secret_key": s3.SECRET}
+    return Config.load(bucket=bucket, endpoint=server.endpoint, hot_hours=72, **keys, **given)
 
 
 @pytest.fixture

@@ -123,6 +123,17 @@ async def test_every_question_is_answered_alike_before_and_after_days_have_left(
             assert after[question] == answer, (question, limit)
 
 
+async def test_a_run_of_many_days_keeps_all_its_spans(filled, folder):
+    where, long = resource("f1"), trace_id(777)
+    times = [OLD[0] + HOUR, OLD[1] + HOUR, SEAM - HOUR, SEAM + HOUR, YOUNG + HOUR]
+    spans = [span(1_000 + place, start_ns=at, trace_id=long, resource=where) for place, at in enumerate(times)]
+    whole = ended(1_000, site="f1", trace_id=long, start_ns=times[0], end_ns=times[-1])
+    await Writer(filled).write([Batch(spans=spans, runs=[whole])])
+    await archive(filled, folder)
+    for limit in (1, 2, 10):
+        assert await walk(merged(filled, folder).spans, SpanQuery(trace_id=long), limit) == spans
+
+
 async def test_runs_too_when_their_month_has_left(filled, folder):
     before = await everything(hot_reader(filled), 7)
     recent = ended(900, start_ns=LATER - DAY, end_ns=LATER - DAY + SECOND, lot_ids=("L3",), trace_id=trace_id(0))

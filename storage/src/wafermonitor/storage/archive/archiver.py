@@ -11,6 +11,7 @@ transaction that says who answers from then on; late rows are deleted in the tra
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import heapq
 import logging
 import secrets
@@ -122,6 +123,13 @@ class Archiver:
         await self.expire()
         removed = await self.remove_retired()
         return Done(tuple(archived), tuple(dropped), rows, late, removed, tuple(self._failed))
+
+    async def hot_hours(self) -> float:
+        """What is set, else what the store can afford."""
+        config = self._config
+        return (
+            config.hot_hours if "hot_hours" in config.model_fields_set else max(config.hot_hours, await self._days.hot_hours())
+        )
 
     async def archive_day(self, signal: Signal, day: date) -> int:
         """Write what the archive lacks of a day, for every site; rows written."""
@@ -322,7 +330,7 @@ class Archiver:
             for entry in have:  # in the order of their versions: the last says most
                 known |= {key(run): run for run in self._within(entry, records)}
             joined = [merge(known[key(run)], run) if key(run) in known else run for run in records]
-            return [run for run in joined if known.get(key(run)) != run]
+            return [run for run in joined if key(run) not in known or _own(known[key(run)]) != _own(run)]
         keys: set[Any] = set()
         for entry in have:
             keys.update(key(record) for record in self._within(entry, records))
@@ -338,9 +346,8 @@ class Archiver:
 
     async def _entries(self, signal: Signal, day: date) -> dict[str, list[Entry]]:
         found: dict[str, list[Entry]] = {}
-        for entry in (await self._days.manifest()).entries:
-            if (entry.place.signal, entry.place.day) == (signal, day):
-                found.setdefault(entry.place.site, []).append(entry)
+        for entry in await self._days.entries(signal, day):
+            found.setdefault(entry.place.site, []).append(entry)
         return found
 
     async def _throw_away_unknown(self, place: Place) -> None:
@@ -361,7 +368,7 @@ class Archiver:
         """Days (of runs: the first of months) that are archived and have been over for long enough."""
         today = day_of(self._now_ns)
         runs = signal is Signal.RUNS
-        before = today - timedelta(days=self._config.hot_run_days) if runs else self._over(self._config.hot_hours)
+        before = today - timedelta(days=self._config.hot_run_days) if runs else self._over(await self.hot_hours())
         archived = await self._days.archived(signal)
         days = []
         for day in await self._days.stored(signal, before.replace(day=1) if runs else before):
@@ -407,6 +414,11 @@ def _site(record: Any) -> str:
     if isinstance(record, Run):
         return record.site
     return str(record.series.resource.site if hasattr(record, "series") else record.resource.site)
+
+
+def _own(run: Run) -> Run:
+    """Without what its process says, which may live on."""
+    return dataclasses.replace(run, process_beat_ns=None, process_interval_s=None)
 
 
 def _bare(entry: Entry) -> Entry:

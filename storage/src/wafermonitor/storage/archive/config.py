@@ -40,7 +40,8 @@ class Config(ServiceConfig, component="archive"):
     hot_hours: float = Field(
         default=72.0,
         ge=1,
-        description="spans, log records and metrics leave the store when their day has been over for this long",
+        description="spans, log records and metrics leave the store when their day has been over for this long; "
+        "where rows are compressed (TimescaleDB Community) 2160 unless it is set",
     )
     hot_run_days: int = Field(
         default=730, ge=1, description="runs leave the store when their month has been over for this long"

@@ -58,7 +58,7 @@ class Sum(NamedTuple):
         return Sum(
             self.rows + len(records),
             total % _MODULUS,
-            min(self.from_ns, min(times, default=self.from_ns)),
+            min([self.from_ns, *times]),
             max([self.to_ns, *times]),
         )
 

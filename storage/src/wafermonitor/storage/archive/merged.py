@@ -12,14 +12,14 @@ says of them. Rows of a trace are looked for within a day of what the store know
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from wafermonitor.runs.merge import merge
 from wafermonitor.runs.records import LogRecord, MetricPoint, Run, Span
 from wafermonitor.runs.state import Limits, State, failing_rank
-from wafermonitor.storage.archive.protocol import DAY_NS, Days, Entry, Manifest, Signal
+from wafermonitor.storage.archive.protocol import DAY_NS, Choice, Days, Entry, Signal
 from wafermonitor.storage.archive.reader import Files
 from wafermonitor.storage.cursors import FAILING_RUN, LOG, NEWEST_RUN, NEWEST_SPAN, SPAN, read_cursor, write_cursor
 from wafermonitor.storage.errors import ArchiveDamaged, StorageUnavailable
@@ -47,14 +47,6 @@ _AROUND_NS = DAY_NS
 """How far from what is known of a trace its other rows are looked for."""
 
 
-class _Walk(NamedTuple):
-    """Where a walk through pages stands: the files that it reads, and the place of the last item given, None at first."""
-
-    version: int
-    entries: tuple[Entry, ...]
-    place: tuple[Any, ...] | None
-
-
 class MergedReader:
     """Implements `storage.protocol.Reader`. `hot` is the reader of `storage.timescale`, in whose words cursors are."""
 
@@ -62,7 +54,6 @@ class MergedReader:
         self._hot = hot
         self._days = days
         self._files = files
-        self._newest: Manifest | None = None
 
     async def runs(self, query: RunQuery) -> Page[StoredRun]:
         """A page of runs, from both."""
@@ -70,8 +61,7 @@ class MergedReader:
         failing = query.order == "failing"
         version, inner, place = _split(query.cursor, FAILING_RUN if failing else NEWEST_RUN)
         hot = await self._hot.runs(replace(query, cursor=inner, limit=limit))
-        walk = await self._walk(version, place)
-        found = {stored.run.key: stored for stored in await self._completed(walk, hot.items)}
+        found = {stored.run.key: stored for stored in await self._completed(hot.items)}
         last = _run_place(hot.items[-1], failing=failing) if hot.cursor is not None else None
 
         def wanted(run: Run) -> bool:
@@ -80,28 +70,29 @@ class MergedReader:
             return after and (last is None or here < _run_order(last, failing=failing))
 
         for bad, newest_ns, oldest_ns in _run_parts(place, last, failing=failing) if _asks_for_ended(query) else ():
-            entries = _reachable(walk.entries, newest_ns, oldest_ns)
+            choice = _narrowed(Choice(Signal.RUNS, query.site, query.from_ns, query.to_ns), newest_ns, oldest_ns)
+            version, entries = await self._chosen(choice, version)
             archived = await _ask(self._files.runs, entries, query, before=wanted, limit=limit + 1, bad=bad)
             found |= {run.key: _joined(found.get(run.key), run) for run in archived}
         items = sorted(found.values(), key=lambda one: _run_order(_run_place(one, failing=failing), failing=failing))
         more = len(items) > limit or hot.cursor is not None
-        return _page(items[:limit], walk, more=more, place=lambda one: _run_place(one, failing=failing))
+        return _page(items[:limit], version, more=more, place=lambda one: _run_place(one, failing=failing))
 
     async def run(self, trace_id: bytes, span_id: bytes, site: str | None = None) -> StoredRun | None:
         """From the store, and completed by the archive when its month was dropped."""
         found = await self._hot.run(trace_id, span_id, site)
-        walk = await self._walk(None, None)
         if found is not None:
-            return (await self._completed(walk, [found]))[0]
-        archived = await _ask(self._files.runs_of_trace, walk.entries, trace_id, site)
+            return (await self._completed([found]))[0]
+        _, entries = await self._chosen(Choice(Signal.RUNS, _sites(site)), None)
+        archived = await _ask(self._files.runs_of_trace, entries, trace_id, site)
         same = sorted((run for run in archived if run.span_id == span_id), key=lambda run: run.site)
         return _ended(same[0]) if same else None
 
     async def tree(self, trace_id: bytes, site: str | None = None, limit: int = 10_000) -> list[StoredRun]:
         """Every run of a trace, from both."""
         hot = await self._hot.tree(trace_id, site, limit)
-        walk = await self._walk(None, None)
-        entries = _around(walk.entries, [stored.run.start_ns for stored in hot])
+        around = _around(Choice(Signal.RUNS, _sites(site)), [stored.run.start_ns for stored in hot])
+        _, entries = await self._chosen(around, None)
         found = {stored.run.key: stored for stored in hot}
         for run in await _ask(self._files.runs_of_trace, entries, trace_id, site):
             found[run.key] = _joined(found.get(run.key), run)
@@ -114,7 +105,6 @@ class MergedReader:
         of_trace = query.trace_id is not None
         version, inner, place = _split(query.cursor, SPAN if of_trace else NEWEST_SPAN)
         hot = await self._hot.spans(replace(query, cursor=inner, limit=limit))
-        walk = await self._walk(version, place)
         order, name = (_span_order, _span_place) if of_trace else (_newest_span_order, _newest_span_place)
         last = order(name(hot.items[-1])) if hot.cursor is not None else None
 
@@ -124,23 +114,27 @@ class MergedReader:
 
         if of_trace:
             assert query.trace_id is not None
-            entries = await self._around_trace(walk, query.trace_id, query.site, [one.start_ns for one in hot.items])
+            choice = Choice(Signal.SPANS, _sites(query.site), query.from_ns, query.to_ns)
+            around = await self._around_trace(choice, query.trace_id, [one.start_ns for one in hot.items])
+            version, entries = await self._chosen(around, version)
             archived = await _ask(self._files.spans_of_trace, entries, query)
         else:
-            entries = _reachable(walk.entries, _first(place), hot.items[-1].start_ns if last is not None else None)
+            choice = Choice(Signal.SPANS, _sites(query.site), query.from_ns, query.to_ns)
+            oldest_ns = hot.items[-1].start_ns if last is not None else None
+            version, entries = await self._chosen(_narrowed(choice, _first(place), oldest_ns), version)
             archived = await _ask(self._files.newest_spans, entries, query, limit + 1, wanted)
         items = list({_span_key(one): one for one in [*filter(wanted, archived), *hot.items]}.values())
         items.sort(key=lambda one: order(name(one)))
         more = len(items) > limit or hot.cursor is not None
-        return _page(items[:limit], walk, more=more, place=name)
+        return _page(items[:limit], version, more=more, place=name)
 
     async def span(self, trace_id: bytes, span_id: bytes, site: str | None = None) -> Span | None:
         """From the store, else from the archive."""
         found = await self._hot.span(trace_id, span_id, site)
         if found is not None:
             return found
-        walk = await self._walk(None, None)
-        entries = await self._around_trace(walk, trace_id, site, [])
+        around = await self._around_trace(Choice(Signal.SPANS, _sites(site)), trace_id, [])
+        _, entries = await self._chosen(around, None)
         query = SpanQuery(site=site, trace_id=trace_id)
         archived = await _ask(self._files.spans_of_trace, entries, query)
         return next((one for one in archived if one.span_id == span_id), None)
@@ -150,8 +144,9 @@ class MergedReader:
         limit = max(1, min(query.limit, MAX_PAGE))
         version, inner, place = _split(query.cursor, LOG)
         hot = await self._hot.logs(replace(query, cursor=inner, limit=limit))
-        walk = await self._walk(version, place)
-        entries = await self._around_trace(walk, query.trace_id, query.site, [one.time_ns for one in hot.items])
+        choice = Choice(Signal.LOGS, _sites(query.site))
+        around = await self._around_trace(choice, query.trace_id, [one.time_ns for one in hot.items])
+        version, entries = await self._chosen(around, version)
         last = _log_place(hot.items[-1]) if hot.cursor is not None else None
         archived = [
             one
@@ -160,13 +155,13 @@ class MergedReader:
         ]
         items = sorted({_log_place(one): one for one in [*archived, *hot.items]}.values(), key=_log_place)
         more = len(items) > limit or hot.cursor is not None
-        return _page(items[:limit], walk, more=more, place=_log_place)
+        return _page(items[:limit], version, more=more, place=_log_place)
 
     async def metrics(self, query: MetricQuery) -> list[MetricPoint]:
         """Points, from both."""
         hot = await self._hot.metrics(query)
-        walk = await self._walk(None, None)
-        archived = await _ask(self._files.points, walk.entries, query)
+        _, entries = await self._chosen(Choice(Signal.METRICS, (query.site,), query.from_ns, query.to_ns), None)
+        archived = await _ask(self._files.points, entries, query)
         found = {(one.series.key, one.time_ns): one for one in [*archived, *hot]}
         return sorted(found.values(), key=lambda one: (one.series.name, one.series.key, one.time_ns))[: query.limit]
 
@@ -202,37 +197,37 @@ class MergedReader:
         """Closes the store's reader; files are closed after each answer."""
         await self._hot.close()
 
-    async def _walk(self, version: int | None, place: tuple[Any, ...] | None) -> _Walk:
-        newest = await self._days.version()
-        if version not in {None, newest}:
-            manifest = await self._days.manifest(version)
-        else:
-            if self._newest is None or self._newest.version != newest:
-                self._newest = await self._days.manifest()
-            manifest = self._newest
-        return _Walk(manifest.version, tuple(one for one in manifest.entries if one.dropped), place)
+    async def _chosen(self, choice: Choice, version: int | None) -> tuple[int, tuple[Entry, ...]]:
+        """The state of the archive, and the files of it that can hold an answer."""
+        manifest = await self._days.files(choice, version, self._files.max_files + 1)
+        return manifest.version, manifest.entries
 
-    async def _completed(self, walk: _Walk, items: Sequence[StoredRun]) -> list[StoredRun]:
+    async def _completed(self, items: Sequence[StoredRun]) -> list[StoredRun]:
         """Runs that came again after their month was dropped say less than the archive does: both are merged."""
-        days = {one.place.day for one in walk.entries if one.place.signal is Signal.RUNS}
-        if not days:
+        starts = [stored.run.start_ns for stored in items if stored.run.start_ns is not None]
+        if not starts:
             return list(items)
+        _, entries = await self._chosen(Choice(Signal.RUNS, (), min(starts), max(starts)), None)
         made = []
         for stored in items:
-            start_ns = stored.run.start_ns
-            entries = [] if start_ns is None else [one for one in walk.entries if one.from_ns <= start_ns <= one.to_ns]
-            archived = await _ask(self._files.runs_of_trace, entries, stored.run.trace_id, stored.run.site)
+            near = [
+                one for one in entries if stored.run.start_ns is not None and one.from_ns <= stored.run.start_ns <= one.to_ns
+            ]
+            archived = await _ask(self._files.runs_of_trace, near, stored.run.trace_id, stored.run.site) if near else []
             same = [run for run in archived if run.key == stored.run.key]
             made.append(_joined(stored, same[0]) if same else stored)
         return made
 
-    async def _around_trace(self, walk: _Walk, trace_id: bytes, site: str | None, times_ns: Sequence[int]) -> list[Entry]:
-        """Files of the days around what is known of a trace; all of them when nothing is."""
+    async def _around_trace(self, choice: Choice, trace_id: bytes, times_ns: Sequence[int]) -> Choice:
+        """The days around what is known of a trace; as it was when nothing is."""
+        site = choice.sites[0] if choice.sites else None
         known: list[int | None] = [*times_ns]
-        if walk.entries and not known:
-            for stored in await self._hot.tree(trace_id, site, MAX_PAGE) or await self.tree(trace_id, site, MAX_PAGE):
-                known += [stored.run.start_ns, stored.run.end_ns]
-        return _around(walk.entries, known)
+        runs = await self._hot.tree(trace_id, site, MAX_PAGE)
+        if not runs and not known:
+            runs = await self.tree(trace_id, site, MAX_PAGE)
+        for stored in runs:
+            known += [stored.run.start_ns, stored.run.end_ns]
+        return _around(choice, known)
 
 
 async def _ask(question: Callable[..., T], *arguments: Any, **named: Any) -> T:
@@ -243,13 +238,11 @@ async def _ask(question: Callable[..., T], *arguments: Any, **named: Any) -> T:
         raise StorageUnavailable(f"{error}: `wafer archive verify` names it") from None
 
 
-def _reachable(entries: Iterable[Entry], newest_ns: int | None, oldest_ns: int | None) -> list[Entry]:
-    """Files that can hold something between the last item of the page before and the last item that the store gave."""
-    return [
-        one
-        for one in entries
-        if (newest_ns is None or one.from_ns <= newest_ns) and (oldest_ns is None or one.to_ns >= oldest_ns)
-    ]
+def _narrowed(choice: Choice, newest_ns: int | None, oldest_ns: int | None) -> Choice:
+    """To what lies between the last item of the page before and the last item that the store gave."""
+    to_ns = [one for one in (choice.to_ns, newest_ns) if one is not None]
+    from_ns = [one for one in (choice.from_ns, oldest_ns) if one is not None]
+    return choice._replace(from_ns=max(from_ns, default=None), to_ns=min(to_ns, default=None))
 
 
 def _run_parts(
@@ -272,16 +265,17 @@ def _first(place: tuple[Any, ...] | None) -> int | None:
     return None if place is None else int(place[0])
 
 
-def _around(entries: Iterable[Entry], times_ns: Sequence[int | None]) -> list[Entry]:
+def _around(choice: Choice, times_ns: Sequence[int | None]) -> Choice:
     known = [at_ns for at_ns in times_ns if at_ns is not None]
-    if not known:
-        return list(entries)
-    from_ns, to_ns = min(known) - _AROUND_NS, max(known) + _AROUND_NS
-    return [one for one in entries if one.from_ns <= to_ns and one.to_ns >= from_ns]
+    return _narrowed(choice, max(known) + _AROUND_NS, min(known) - _AROUND_NS) if known else choice
 
 
-def _page(items: list[T], walk: _Walk, *, more: bool, place: Callable[[T], tuple[Any, ...]]) -> Page[T]:
-    return Page(items, write_cursor(walk.version, *place(items[-1])) if more and items else None)
+def _sites(site: str | None) -> tuple[str, ...]:
+    return () if site is None else (site,)
+
+
+def _page(items: list[T], version: int | None, *, more: bool, place: Callable[[T], tuple[Any, ...]]) -> Page[T]:
+    return Page(items, write_cursor(version or 0, *place(items[-1])) if more and items else None)
 
 
 def _split(cursor: str | None, shape: tuple[type, ...]) -> tuple[int | None, str | None, tuple[Any, ...] | None]:

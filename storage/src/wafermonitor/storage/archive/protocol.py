@@ -73,6 +73,15 @@ class Manifest(NamedTuple):
     entries: tuple[Entry, ...]
 
 
+class Choice(NamedTuple):
+    """Which files hold an answer: sites (none: all) and times, ns, both included; None is open-ended."""
+
+    signal: Signal
+    sites: tuple[str, ...] = ()
+    from_ns: int | None = None
+    to_ns: int | None = None
+
+
 class DayState(NamedTuple):
     """A day that the archive holds whole: whether it has left the store, and until when it may not leave it again."""
 
@@ -117,8 +126,14 @@ class Days(Protocol):
     async def drop(self, signal: Signal, day: date, fingerprint: str) -> bool:
         """Delete them, unless the fingerprint is another by now; the archive answers from then on."""
 
-    async def version(self) -> int:
-        """The number of the newest state."""
+    async def hot_hours(self) -> float:
+        """How long a day may stay where nothing else is set: long where its rows are compressed, short where they are not."""
+
+    async def entries(self, signal: Signal, day: date) -> list[Entry]:
+        """The files of a day, of every site."""
+
+    async def files(self, choice: Choice, version: int | None, limit: int) -> Manifest:
+        """Files of dropped days, the newest first, as a reader uses them that began at `version`; None begins now."""
 
     async def manifest(self, version: int | None = None) -> Manifest:
         """The newest state, or an older one; an older one whose files are gone already is answered by the newest."""

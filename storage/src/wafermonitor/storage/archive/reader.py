@@ -38,7 +38,7 @@ class Files:
 
     def __init__(self, shelf: Shelf, *, max_files: int = 2_000) -> None:
         self._shelf = shelf
-        self._max_files = max_files
+        self.max_files = max_files
         self._footers: OrderedDict[str, Any] = OrderedDict()
 
     def runs(
@@ -107,8 +107,8 @@ class Files:
 
     def _bounded(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         for count, entry in enumerate(entries):
-            if count >= self._max_files:
-                raise StorageRejected(f"more than {self._max_files} archived files would have to be read: narrow the time")
+            if count >= self.max_files:
+                raise StorageRejected(f"more than {self.max_files} archived files would have to be read: narrow the time")
             yield entry
 
     def _all_of_trace(self, entries: Iterable[Entry], trace_id: bytes) -> Iterator[Any]:

@@ -80,7 +80,7 @@ class Folder:
 
 
 class Bucket:
-    """Objects below `root` = bucket, or bucket/prefix. An object is there as a whole or not at all."""
+    """Objects below `root` = bucket, or bucket/prefix. What a writer that failed leaves has a name, but no manifest row."""
 
     def __init__(self, root: str, system: Any) -> None:
         self._root = root.strip("/")

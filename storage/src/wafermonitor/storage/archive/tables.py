@@ -198,9 +198,7 @@ _RUN_TYPES = {
     "process_interval_s": NUMBER,
 }
 _PROGRESS_TYPES = (TIME, NUMBER, NUMBER, NUMBER, WORD, WORD, WORD)
-_RUN_NAMES = tuple(
-    field.name for field in dataclasses.fields(Run) if field.name not in {"site", "progress", "attributes", "process_beat_ns"}
-)
+_RUN_NAMES = tuple(field.name for field in dataclasses.fields(Run) if field.name not in {"site", "progress", "attributes"})
 
 
 def _progress(place: int) -> Callable[[Run], Any]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from wafermonitor.runs.records import Batch, LogRecord, MetricPoint, Span
-from wafermonitor.storage.archive.protocol import DayState, Entry, Late, Manifest, Place, Signal, day_of, start_of
+from wafermonitor.storage.archive.protocol import Choice, DayState, Entry, Late, Manifest, Place, Signal, day_of, start_of
 from wafermonitor.storage.errors import StorageRejected, StorageUnavailable
 from wafermonitor.storage.timescale.codecs import Connection
 from wafermonitor.storage.timescale.dictionary import Dictionary
@@ -35,6 +35,9 @@ from wafermonitor.storage.timescale.statements import statement
 LOCK = 0x77616665_72000010
 """The advisory lock of the archiver: "wafer", 16."""
 _FETCH_ROWS = 4_096
+_LAST_NS = 2**63 - 1
+_PLAIN_HOURS, _COMPRESSED_HOURS = 72.0, 90 * 24.0
+"""How long days stay: a span takes 900 bytes as a row, and a tenth of that when it is compressed."""
 _SLOW_S = 6 * 3600.0
 """Longest wait for a day to be sorted, counted or copied."""
 _STORE, _ARCHIVE = False, True
@@ -177,21 +180,45 @@ class Days:
                     await connection.execute(statement("archive_dropped"), signal.value, first, last, version)
         return bool(dropped)
 
-    async def version(self) -> int:
+    async def hot_hours(self) -> float:
+        """By the edition: only TimescaleDB Community compresses."""
+        with border("ask for the edition"):
+            tier = await self._pool.fetchval("SELECT wafer_data.tier()")
+        return _COMPRESSED_HOURS if tier == "community" else _PLAIN_HOURS
+
+    async def entries(self, signal: Signal, day: date) -> list[Entry]:
         """As the protocol says."""
         with border("read the archive's manifest"):
-            newest: int = await self._pool.fetchval(statement("archive_version"))
-        return newest
+            rows = await self._pool.fetch(statement("archive_entries"), signal.value, day)
+        return [_entry(row) for row in rows]
+
+    async def files(self, choice: Choice, version: int | None, limit: int) -> Manifest:
+        """As the protocol says; of a state whose files are gone already those of the newest."""
+        signal, sites, from_ns, to_ns = choice
+        wanted = (
+            signal.value,
+            list(sites) or None,
+            None if from_ns is None else _day_within(from_ns),
+            None if to_ns is None else _day_within(to_ns),
+            from_ns,
+            to_ns,
+            limit,
+        )
+        return await self._state(version, "archive_files", *wanted)
 
     async def manifest(self, version: int | None = None) -> Manifest:
+        """As the protocol says."""
+        return await self._state(version, "archive_manifest")
+
+    async def _state(self, version: int | None, name: str, *arguments: Any) -> Manifest:
         """In one snapshot."""
         with border("read the archive's manifest"):
             async with self._pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
                 newest: int = await connection.fetchval(statement("archive_version"))
                 asked = newest if version is None else min(version, newest)
-                rows = await connection.fetch(statement("archive_manifest"), asked)
+                rows = await connection.fetch(statement(name), asked, *arguments)
                 if any(row["removed_at"] is not None for row in rows):
-                    asked, rows = newest, await connection.fetch(statement("archive_manifest"), newest)
+                    asked, rows = newest, await connection.fetch(statement(name), newest, *arguments)
         return Manifest(asked, tuple(_entry(row) for row in rows))
 
     async def record(
@@ -309,6 +336,11 @@ def _entry(row: asyncpg.Record) -> Entry:
         dropped=row["dropped_version"] is not None,
         recorded=day_of(row["recorded_at"] * 1000),
     )
+
+
+def _day_within(at_ns: int) -> date:
+    """The day of a time, or the first or last day that there can be."""
+    return day_of(max(0, min(at_ns, _LAST_NS)))
 
 
 def _bounds(day: date) -> tuple[int, int]:
