@@ -396,6 +396,25 @@ async def test_a_header_that_was_read_before_lets_nobody_in(start, store):
     assert await store.span_names() == ["span 101"]
 
 
+@pytest.mark.parametrize("before", [b"\n\r\n\r\n", b"\r\n\r\n\r\n", b"\r\n"])
+async def test_empty_lines_before_a_request_make_nothing_known_of_what_follows(start, store, before):
+    receiver = await start()
+    body = spans(1, first=101).SerializeToString()
+    first = HEAD + b"content-length: %d\r\n\r\n"
+    length = len(first) + len(body) + 1  # of all behind the empty lines, with a length of three digits
+    async with raw(receiver) as (_, writer):
+        writer.write(before + first % length + body)
+        async with asyncio.timeout(10):
+            while not any(connection.current for connection in receiver._http["http_address"].connections):
+                await asyncio.sleep(0.005)
+    other = b"GET /healthz HTTP/1.1\r\nhost: x\r\nx-padding: %s\r\n\r\n"
+    async with raw(receiver) as (reader, writer):
+        writer.write(before + other % (b"x" * (length - len(other) + 2)))
+        assert await answer(reader) == 200
+    assert receiver._http["http_address"].heads == {}
+    assert await store.span_names() == []
+
+
 @pytest.mark.parametrize("wish", [b"connection: close", b"expect: 100-continue", b"connection: upgrade\r\nupgrade: h2c"])
 async def test_a_header_that_asks_for_more_is_read_each_time(start, wish):
     receiver = await start()
