@@ -12,9 +12,10 @@ import pytest
 
 from tests.receiver.otlp import HttpProtobuf, spans
 from tests.receiver.process import DEADLINE_S, run
+from wafermonitor.receiver import processes
 from wafermonitor.receiver.config import Config
 from wafermonitor.receiver.errors import AddressRejected, ChildUnavailable
-from wafermonitor.receiver.processes import Processes, next_pause_s
+from wafermonitor.receiver.processes import Child, Processes, Ready, next_pause_s
 from wafermonitor.receiver.transcode.protocol import Signal
 
 FREE = {"grpc_address": "127.0.0.1:0", "http_address": "127.0.0.1:0"}
@@ -23,10 +24,10 @@ FREE = {"grpc_address": "127.0.0.1:0", "http_address": "127.0.0.1:0"}
 @pytest.fixture
 async def two(monkeypatch):
     monkeypatch.setenv("WAFER_STORAGE_DSN", "memory://")
-    processes = Processes(Config(**FREE, processes=2, drain_s=3.0), {"drain_s": 3.0})
-    await processes.start()
-    yield processes
-    await processes.stop()
+    both = Processes(Config(**FREE, processes=2, drain_s=3.0), {"drain_s": 3.0})
+    await both.start()
+    yield both
+    await both.stop()
 
 
 async def metrics(address: str) -> str:
@@ -92,6 +93,30 @@ def test_a_process_that_dies_again_and_again_waits_longer_and_one_that_ran_for_l
     for ran_s in (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 3600.0, 1.0):
         pauses.append(next_pause_s(pauses[-1], ran_s))
     assert pauses[1:] == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 0.5, 1.0]
+
+
+async def test_while_no_other_can_be_started_the_pauses_grow_however_long_the_last_one_ran(monkeypatch):
+    kept = Processes(Config(**FREE, processes=2), {})
+    gone = Child(await asyncio.create_subprocess_exec("true"), Ready(0, "", {}))
+    gone.born_s -= 3600
+    kept._children[0] = gone
+    pauses: list[float] = []
+
+    async def none(number: int) -> Child:
+        if len(pauses) == 4:
+            kept._stopping = True
+        raise ChildUnavailable("no")
+
+    def told(last_s: float, ran_s: float) -> float:
+        pauses.append(next_pause_s(last_s, ran_s))
+        return pauses[-1]
+
+    monkeypatch.setattr(kept, "_child", none)
+    monkeypatch.setattr(processes, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(processes, "next_pause_s", told)
+    async with asyncio.timeout(DEADLINE_S):
+        await kept._keep(0)
+    assert pauses == [0.001, 0.002, 0.004, 0.008]
 
 
 async def test_a_port_that_somebody_else_has_stops_the_start():

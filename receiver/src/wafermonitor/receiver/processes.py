@@ -124,10 +124,14 @@ class Processes:
     async def _keep(self, number: int) -> None:
         """Start a child again when it ends by itself."""
         pause_s = 0.0
+        ended: Child | None = None
         while not self._stopping:
             child = self._children[number]
             code = await child.process.wait()
-            pause_s = next_pause_s(pause_s, time.monotonic() - child.born_s)
+            # It is the same one again when no other could be started: then it has not run since.
+            ran_s = 0.0 if child is ended else time.monotonic() - child.born_s
+            ended = child
+            pause_s = next_pause_s(pause_s, ran_s)
             async with self._replacing:
                 if self._children[number] is not child:
                     continue
