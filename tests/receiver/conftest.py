@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,6 +17,7 @@ from tests.servers.fixtures import running
 from wafermonitor.receiver import server as receiver_server
 from wafermonitor.receiver.config import Config
 from wafermonitor.receiver.server import RunningReceiver
+from wafermonitor.receiver.transcode import native
 from wafermonitor.runs.records import Batch, DeadLetter
 from wafermonitor.storage import memory
 from wafermonitor.storage.protocol import SpanQuery
@@ -59,6 +62,17 @@ class Store:
     async def span_names(self) -> list[str]:
         page = await self.reader.spans(SpanQuery(limit=1000))
         return [span.name for span in page.items]
+
+
+@pytest.fixture(scope="session")
+def decode() -> native.Decode:
+    """The native lane's `decode`; without the wheel there is nothing to compare."""
+    loaded = native.load()
+    if loaded is None:
+        if os.environ.get("CI") and shutil.which("cargo"):
+            pytest.fail("receiver/native is not built although cargo is here: run `make setup`")
+        pytest.skip("receiver/native is not built here (no cargo)")
+    return loaded
 
 
 @pytest.fixture

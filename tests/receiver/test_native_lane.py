@@ -20,7 +20,7 @@ from wafermonitor.runs.records import Batch
 from wafermonitor.storage.errors import StorageRejected, StorageUnavailable
 from wafermonitor.storage.protocol import Part
 
-pytest.importorskip("wafermonitor.native", reason="the wheel wafermonitor-native is not installed")
+pytestmark = pytest.mark.usefixtures("decode")
 
 
 class Writer:
