@@ -131,7 +131,9 @@ def sink() -> Iterator[otlp_sink.Server]:
     server.stop()
 
 
-def test_a_round_is_a_run_of_a_job_where_telemetry_is_sent(monkeypatch, sink):
+def test_a_round_is_a_run_of_a_job_where_telemetry_is_sent(monkeypatch, sink, tmp_path):
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", sink.url)
+    monkeypatch.setenv("WAFER_INSTRUMENTATION_BLOCKING_S", "30")
+    monkeypatch.setenv("WAFER_SPOOL_DIR", str(tmp_path / "spool"))
     assert in_a_process("once")[0] == 0
     assert {"maintain", "maintain.statistics", "maintain.archive"} <= {span.name for span in sink.spans}

@@ -68,7 +68,7 @@ class Config(ServiceConfig, component="storage"):
     rollup_interval_s: float = Field(
         default=2.0,
         gt=0,
-        description="pause until what changed is added to the rollups; longer where that takes long, 4 s at most",
+        description="pause until what changed is added to the rollups; longer where that takes long, 3 s at most",
     )
 
     @field_validator("dsn")

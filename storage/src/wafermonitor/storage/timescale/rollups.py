@@ -22,7 +22,7 @@ from wafermonitor.storage.timescale.failures import border
 
 LOCK = 0x77616665_72000004
 """The advisory lock of the rollups: "wafer", 4."""
-LONGEST_PAUSE_S = 4.0
+LONGEST_PAUSE_S = 3.0
 """Readers are promised five seconds."""
 _REST = 20
 """A pass is followed by a pause of so many times its length, within the two bounds: a busy store is asked less often."""
