@@ -23,7 +23,8 @@ from wafermonitor.storage.archive.protocol import Signal
 from wafermonitor.storage.archive.shelf import reading
 from wafermonitor.storage.archive.tables import TABLES, Layout, layout_for, layout_of
 
-GROUP_ROWS = 65_536
+GROUP_ROWS = 32_768
+"""A trace is found by reading one group: half as many make that twice as fast, and a span two per cent larger."""
 ZSTD_LEVEL = 9
 _MODULUS = 2**128
 _SAMPLE_ROWS = 4_096
