@@ -154,6 +154,15 @@ async def test_json_goes_on_however_much_protobuf_there_is(begin, writer):
     assert decoded.rest == group[2:]
 
 
+def test_python_decodes_so_many_bytes_for_one_group(monkeypatch):
+    json = Request(Signal.TRACES, Encoding.JSON, as_json(spans()), 1)
+    group = [Waiting(json, "f1", lambda _: None) for _ in range(4)]
+    monkeypatch.setattr(lanes, "MOST_BYTES", len(json.body) + 1)
+    decoded = lanes.Lanes(LANES).decode(group, 1000)
+    assert [member.waiting for member in decoded.members] == group[:2]
+    assert decoded.rest == group[2:]
+
+
 async def test_rejected_items_are_told_as_the_python_lane_tells_them(begin, writer):
     request = spans(3)
     request.resource_spans[0].scope_spans[0].spans[1].trace_id = b"short"

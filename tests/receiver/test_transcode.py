@@ -10,8 +10,8 @@ import pytest
 
 from tests.receiver.otlp import SECOND_NS, START_NS, TRACE_ID, as_json, last_item, logs, metrics, resource, spans, text
 from wafermonitor.receiver.errors import RequestRejected
+from wafermonitor.receiver.transcode import assembly, policies
 from wafermonitor.receiver.transcode import json as json_lane
-from wafermonitor.receiver.transcode import policies
 from wafermonitor.receiver.transcode import python as protobuf_lane
 from wafermonitor.receiver.transcode.policies import MAX_ITEM_BYTES, MAX_SAMPLE_BYTES, Repair
 from wafermonitor.receiver.transcode.protocol import Encoding, Request, Signal, Transcoded
@@ -139,7 +139,7 @@ def test_a_span_with_a_job_name_is_a_run_and_its_events_are_heard():
     progress = span.events.add(time_unix_nano=START_NS + 9, name=events.WAFER_JOB_PROGRESS)
     progress.attributes.add(key=names.WAFER_JOB_PROGRESS_RATIO).value.double_value = 0.5
     span.events.add(time_unix_nano=START_NS, name="something else")
-    final, event = protobuf(Signal.TRACES, request).batch.runs
+    (final,) = protobuf(Signal.TRACES, request).batch.runs
     assert (final.key.site, final.trace_id, final.span_id, final.job, final.result) == (
         "f1",
         TRACE_ID,
@@ -148,8 +148,7 @@ def test_a_span_with_a_job_name_is_a_run_and_its_events_are_heard():
         "failure",
     )
     assert (final.end_rank, final.end_ns) == (2, START_NS + 1 + SECOND_NS)
-    assert event.key == final.key
-    assert event.progress.ratio == 0.5
+    assert final.progress.ratio == 0.5
 
 
 def lifecycle_log(name: str, **times: int):
@@ -423,6 +422,25 @@ def test_an_item_that_is_too_large_is_rejected_with_a_short_sample():
     result = protobuf(Signal.TRACES, request)
     assert (len(result.batch.spans), result.rejected) == (1, 1)
     assert len(result.batch.dead[0].sample) == MAX_SAMPLE_BYTES
+
+
+@pytest.mark.parametrize("encoding", [Encoding.PROTOBUF, Encoding.JSON])
+def test_a_request_has_so_many_parts_over_all_its_items(encoding, monkeypatch):
+    """Two bytes of an event become sixty: what is within bounds item by item need not be so as a whole."""
+    monkeypatch.setattr(assembly, "MAX_REQUEST_PARTS", 10)
+    spans_, points = spans(4), metrics()
+    for span, parts in zip(spans_.resource_spans[0].scope_spans[0].spans, (6, 5, 4, 0), strict=True):
+        for number in range(parts):
+            (span.links if number % 2 else span.events).add()
+    found = points.resource_metrics[0].scope_metrics[0].metrics
+    found.add().histogram.data_points.add(bucket_counts=[1] * 3, explicit_bounds=[1, 2])
+    found.add().summary.data_points.add().quantile_values.add(quantile=0.5)
+    found.add().exponential_histogram.data_points.add().positive.bucket_counts.append(1)
+    for signal, request, items in ((Signal.TRACES, spans_, 3), (Signal.METRICS, points, 3)):
+        body = request.SerializeToString() if encoding is Encoding.PROTOBUF else as_json(request)
+        result = protobuf(signal, body) if encoding is Encoding.PROTOBUF else from_json(signal, body)
+        assert (result.batch.items, result.rejected) == (items, 1)
+        assert "more than 10 parts of items; send smaller ones (1)" in result.message
 
 
 def test_a_long_value_is_kept_and_a_long_label_is_cut():

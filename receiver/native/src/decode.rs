@@ -10,7 +10,7 @@ use foldhash::fast::RandomState;
 use crate::encoder::RowEncoder;
 use crate::marks::Marks;
 use crate::records::{Block, DeadLetter, Ends, Outcome, Scope, Signal};
-use crate::reject::{MAX_ENTRIES, Reject};
+use crate::reject::{MAX_ENTRIES, MAX_REQUEST_PARTS, Reject};
 use crate::request::{Group, Refused, groups};
 use crate::sample::{Around, Frame, MAX_SAMPLE_BYTES, SAMPLES, sample};
 use crate::sender::{self, Sender, UNSET_SITE};
@@ -18,6 +18,8 @@ use crate::value::Attributes;
 
 /// One span, log record or metric point as it came.
 pub const MAX_ITEM_BYTES: usize = 16 * 1024 * 1024;
+/// Rows of a block, in bytes, beyond which no further request is begun.
+pub const BLOCK_BYTES: usize = 64 * 1024 * 1024;
 /// How many different reasons the sender is told.
 const MAX_REASONS: usize = 5;
 
@@ -33,7 +35,8 @@ pub struct Request<'a> {
 /// When items that say no time of their own arrived for the first time, by their digest, as far as that is known.
 pub type Arrivals = HashMap<[u8; 32], i64>;
 
-/// Decode requests to rows in `encoder`'s format: all of them, or the first ones when those have `MAX_ENTRIES` rows already.
+/// Decode requests to rows in `encoder`'s format: all of them, or the first ones when those have `MAX_ENTRIES` rows or
+/// `BLOCK_BYTES` already.
 pub fn decode<E: RowEncoder>(requests: &[Request<'_>], arrivals: &Arrivals, encoder: &E) -> Block {
     let mut decoder = Decoder::new(encoder, arrivals);
     decoder.block.ends.push(Ends::default());
@@ -41,7 +44,7 @@ pub fn decode<E: RowEncoder>(requests: &[Request<'_>], arrivals: &Arrivals, enco
     decoder.block.arena.reserve(requests.iter().map(|request| request.body.len()).sum::<usize>() * 2);
     for request in requests {
         decoder.request(*request);
-        if decoder.rows >= MAX_ENTRIES {
+        if decoder.rows >= MAX_ENTRIES || decoder.block.arena.len() >= BLOCK_BYTES {
             break;
         }
     }
@@ -102,6 +105,8 @@ pub struct Decoder<'a, 'e, E> {
     frame: Frame<'a>,
     /// For whole samples of this request, in bytes.
     room: usize,
+    /// Parts of items that this request may still have.
+    parts: usize,
 }
 
 impl<'a, 'e, E: RowEncoder> Decoder<'a, 'e, E> {
@@ -126,6 +131,7 @@ impl<'a, 'e, E: RowEncoder> Decoder<'a, 'e, E> {
             signal: Signal::Traces,
             frame: Frame::default(),
             room: 0,
+            parts: 0,
         }
     }
 
@@ -133,6 +139,7 @@ impl<'a, 'e, E: RowEncoder> Decoder<'a, 'e, E> {
         let before = self.block.end();
         self.signal = request.signal;
         self.room = SAMPLES * request.body.len() + MAX_SAMPLE_BYTES;
+        self.parts = MAX_REQUEST_PARTS;
         self.repaired = 0;
         self.reasons.clear();
         self.reason_of.clear();
@@ -221,6 +228,18 @@ impl<'a, 'e, E: RowEncoder> Decoder<'a, 'e, E> {
                 self.reject(&site, &reason, item, around, context.received_ns);
             }
         }
+    }
+
+    /// Count the parts of an item that is stored otherwise.
+    ///
+    /// # Errors
+    /// The request has too many of them.
+    pub(crate) fn take_parts(&mut self, number: usize) -> Result<(), Reject> {
+        let rest = self.parts.checked_sub(number);
+        self.parts = rest.ok_or_else(|| {
+            Reject::from(format!("the request has more than {MAX_REQUEST_PARTS} parts of items; send smaller ones"))
+        })?;
+        Ok(())
     }
 
     /// The time of an item that says none: when it arrived for the first time, as far as that is known.

@@ -61,6 +61,15 @@ pub struct Measured {
     pub quantile_values: Option<Vec<f64>>,
 }
 
+impl Measured {
+    /// How many numbers stand in its lists.
+    #[must_use]
+    pub fn parts(&self) -> usize {
+        let doubles = [&self.bounds, &self.quantile_values].into_iter().flatten().map(Vec::len).sum::<usize>();
+        doubles + self.buckets.as_ref().map_or(0, Vec::len)
+    }
+}
+
 /// One row of `metric_point` without its numbers.
 #[allow(missing_docs)] // named as its columns
 pub struct PointRow<'r> {

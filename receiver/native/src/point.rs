@@ -101,6 +101,8 @@ impl<'a, E: RowEncoder> Decoder<'a, '_, E> {
         let start_ns = verdict.note(TIMES, instant(common.start_ns)).unwrap_or_default();
         verdict.result()?;
         let measured = measured.unwrap_or_default();
+        self.take_parts(measured.parts())?;
+        let scratch = &mut self.scratch;
         scratch.item.arrange(&mut marks);
         scratch.attributes.clear();
         // Without marks: a point's attributes are its series, and a mended point belongs to the series of its neighbours.

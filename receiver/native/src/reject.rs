@@ -111,6 +111,9 @@ pub const MAX_PARTS: usize = 65_536;
 /// Resources, scopes, items and data points of one request: two bytes on the wire can become three hundred.
 pub const MAX_ENTRIES: usize = 262_144;
 
+/// Events, links, bounds, buckets and quantiles of one request that are stored: 64 MiB have as many of 32 bytes each.
+pub const MAX_REQUEST_PARTS: usize = 2_097_152;
+
 /// At most `MAX_PARTS` of something: two bytes on the wire can become sixty in a row.
 ///
 /// # Errors

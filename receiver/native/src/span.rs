@@ -63,13 +63,14 @@ impl<'a, E: RowEncoder> Decoder<'a, '_, E> {
         let timeless = self.timeless_span(&fields, context);
         let arrived_ns = timeless.map_or(context.received_ns, |own| self.arrived_ns(&own, context.received_ns));
         let (start_ns, end_ns) = times(&fields, arrived_ns, &mut marks, &mut verdict);
-        let scratch = &mut self.scratch;
-        write_lists(scratch, start_ns, &mut marks, &mut verdict).map_err(malformed)?;
+        write_lists(&mut self.scratch, start_ns, &mut marks, &mut verdict).map_err(malformed)?;
         let trace_id = verdict.note(IDS, id::<16>(fields.trace_id, "trace id")).unwrap_or_default();
         let span_id = verdict.note(IDS, id::<8>(fields.span_id, "span id")).unwrap_or_default();
         let parent_span_id = verdict.note(IDS, optional_id::<8>(fields.parent_span_id, "parent span id")).flatten();
         verdict.result()?;
+        self.take_parts(self.scratch.event_messages.len() + self.scratch.link_messages.len())?;
 
+        let scratch = &mut self.scratch;
         let name = repaired(fields.name, &mut marks);
         let status_message = repaired(fields.status_message, &mut marks);
         let trace_state = repaired(fields.trace_state, &mut marks);

@@ -3,6 +3,7 @@
 use native::copy::CopyBinary;
 use native::decode::{Arrivals, Request, decode};
 use native::records::{Block, Signal};
+use native::reject::{MAX_PARTS, MAX_REQUEST_PARTS};
 
 #[path = "../fuzz/drill.rs"]
 mod drill;
@@ -80,6 +81,20 @@ fn text_grows_by_what_json_needs() {
         let span = [ids(1, 2, 1), field(5, long.as_bytes()), attribute(9, "wafer.job.name", &long), events].concat();
         check(Signal::Traces, &request(b"", &[span]), 1);
     }
+}
+
+#[test]
+fn a_request_has_so_many_parts_and_a_block_so_many_bytes() {
+    let span = |number, events: usize| [ids(1, 2, number), field(11, b"").repeat(events)].concat();
+    let full = MAX_REQUEST_PARTS / MAX_PARTS;
+    let mut items: Vec<_> = (0..full).map(|number| span(number, MAX_PARTS)).collect();
+    items.extend([span(full, 1), span(full + 1, 0)]);
+    let body = request(b"", &items);
+    let block = check(Signal::Traces, &body, full + 1);
+    assert_eq!(block.dead.len(), 1);
+    assert!(block.dead[0].reason.starts_with("the request has more than 2097152 parts"), "{}", block.dead[0].reason);
+    let one = Request { signal: Signal::Traces, body: &body, received_ns: 1_789_000_000_000_000_000 };
+    assert_eq!(decode(&[one; 3], &Arrivals::default(), &CopyBinary).outcomes.len(), 1);
 }
 
 #[test]

@@ -17,7 +17,14 @@ from tests.receiver.native.compared import assert_agree, request, taken_apart
 from tests.receiver.native.generated import START_NS, Generator, double, fixed64, lengthy
 from tests.receiver.otlp import GOOD, REQUESTS, last_item, logs, metrics, spans, text
 from tests.receiver.test_lanes import log_requests, metric_requests, span_requests
-from wafermonitor.receiver.transcode.policies import MAX_DEPTH, MAX_ENTRIES, MAX_ITEM_BYTES, MAX_PARTS, MAX_SAMPLE_BYTES
+from wafermonitor.receiver.transcode.policies import (
+    MAX_DEPTH,
+    MAX_ENTRIES,
+    MAX_ITEM_BYTES,
+    MAX_PARTS,
+    MAX_REQUEST_PARTS,
+    MAX_SAMPLE_BYTES,
+)
 from wafermonitor.receiver.transcode.protocol import Signal
 from wafermonitor.semconv import attributes, events
 from wafermonitor.semconv import attributes as names
@@ -150,6 +157,20 @@ def test_on_as_many_parts_as_an_item_may_have_and_one_more(decode, over):
     ]:
         (batch,) = agree(decode, (signal, body.SerializeToString()))
         assert (batch.items, len(batch.dead)) == ((0, 1) if over else (1, 0))
+
+
+def test_on_as_many_parts_as_a_request_may_have_and_one_more(decode):
+    request_ = metrics()
+    found = request_.resource_metrics[0].scope_metrics[0].metrics
+    full, left = divmod(MAX_REQUEST_PARTS, 2 * MAX_PARTS - 1)
+    assert left == 16
+    for buckets in (*[MAX_PARTS] * full, 9, 8, 1):  # the last ones have 17 parts, 15 and one
+        found.add().histogram.data_points.add(bucket_counts=[1] * buckets, explicit_bounds=range(buckets - 1))
+    (batch,) = agree(decode, (Signal.METRICS, request_.SerializeToString()))
+    assert (batch.items, [dead.reason for dead in batch.dead]) == (
+        1 + full + 2,
+        [f"the request has more than {MAX_REQUEST_PARTS} parts of items; send smaller ones"],
+    )
 
 
 @pytest.mark.parametrize("signal", list(Signal))

@@ -36,7 +36,7 @@ def test_its_limits_are_those_of_the_policies(repository):
     found = dict(re.findall(r"pub const (MAX_[A-Z_]+): (?:usize|u32) = ([0-9_* ]+);", source))
     expected = {
         name: getattr(policies, name)
-        for name in ("MAX_DEPTH", "MAX_ENTRIES", "MAX_ITEM_BYTES", "MAX_PARTS", "MAX_SAMPLE_BYTES")
+        for name in ("MAX_DEPTH", "MAX_ENTRIES", "MAX_ITEM_BYTES", "MAX_PARTS", "MAX_REQUEST_PARTS", "MAX_SAMPLE_BYTES")
     }
     numbers = {}
     for name, product in found.items():

@@ -18,6 +18,8 @@ from wafermonitor.receiver.transcode.native import Decode
 from wafermonitor.receiver.transcode.protocol import Encoding, Lane
 
 LOG = logging.getLogger(__name__)
+MOST_BYTES = 8 * 1024 * 1024
+"""Of bodies that Python decodes for one group: their records are thirty times as large when somebody wants them to be."""
 FAULT_RETRY_S = 30.0
 """A fault of the receiver's own is mended by a newer receiver, not by the next second."""
 
@@ -53,11 +55,12 @@ class Lanes:
             protobuf = [waiting for waiting in group if waiting.request.encoding is Encoding.PROTOBUF]
             if protobuf and _decode_natively(self._compiled, protobuf, decoded):
                 others = [waiting for waiting in group if waiting.request.encoding is not Encoding.PROTOBUF]
-        items = 0
+        items = size = 0
         for index, waiting in enumerate(others):
-            if items >= limit_items:
+            if items >= limit_items or size >= MOST_BYTES:
                 decoded.rest.extend(others[index:])
                 break
+            size += waiting.size
             try:
                 decoded.members.append(self.decode_one(waiting))
             except ReceiverError as error:

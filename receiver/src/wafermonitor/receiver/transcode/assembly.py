@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from wafermonitor.receiver.errors import ItemRejected
 from wafermonitor.receiver.transcode.policies import (
     MAX_ITEM_BYTES,
+    MAX_REQUEST_PARTS,
     MAX_SAMPLE_BYTES,
     SAMPLES,
     Marks,
@@ -51,6 +52,7 @@ class Assembly:
         self._frames: Frames | None = None
         self._place = (0, 0)
         self._room_bytes = SAMPLES * len(request.body) + MAX_SAMPLE_BYTES
+        self._parts = MAX_REQUEST_PARTS
         self.signal = request.signal
         self.received_ns = request.received_ns
         self._arrivals = request.arrivals
@@ -96,6 +98,12 @@ class Assembly:
             self.reject(site, str(error), raw, metric)
             return
         self.repaired += bool(marks)
+
+    def take_parts(self, number: int) -> None:
+        """Count the parts of an item that is stored otherwise; ItemRejected when the request has too many of them."""
+        if number > self._parts:
+            raise ItemRejected(f"the request has more than {MAX_REQUEST_PARTS} parts of items; send smaller ones")
+        self._parts -= number
 
     def arrived_ns(self, digest: bytes) -> int:
         """The time of an item that says none: when it arrived for the first time, as far as that is known.

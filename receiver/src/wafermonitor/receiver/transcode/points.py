@@ -103,6 +103,7 @@ def _add_point(assembly: Assembly, raw: Any, marks: Marks, metric: _Metric) -> N
         flags=count(wire.integer(message.flags)),
         received_ns=assembly.received_ns,
     )
+    assembly.take_parts(sum(len(part) for part in (point.bounds, point.buckets, point.quantile_values) if part))
     assembly.batch.points.append(point)
     if timeless is not None:
         assembly.timeless.append(timeless)

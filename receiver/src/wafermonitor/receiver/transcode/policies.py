@@ -25,6 +25,8 @@ MAX_ITEM_BYTES = 16 * 1024 * 1024
 """One span, log record or metric point as it came. PostgreSQL's limit for one jsonb string is 256 MiB."""
 MAX_PARTS = 65_536
 """Events, links, buckets or quantiles of one item: two bytes on the wire can become sixty in a row."""
+MAX_REQUEST_PARTS = 2_097_152
+"""Events, links, bounds, buckets and quantiles of one request that are stored: 64 MiB have as many of 32 bytes each."""
 MAX_ENTRIES = 262_144
 """Resources, scopes, items and data points of one request: two bytes on the wire can become three hundred."""
 MAX_SAMPLE_BYTES = 64 * 1024

@@ -79,6 +79,7 @@ def add_span(assembly: Assembly, raw: Any, marks: Marks, sender: Sender, scope: 
     )
     assembly.mark(attributes, marks)
     row = row._replace(attributes=canonical(attributes))
+    assembly.take_parts(len(events) + len(links))
     assembly.batch.spans.append(row)
     if timeless is not None:
         assembly.timeless.append(timeless)
