@@ -22,7 +22,7 @@ from tests.storage.engines import Engine, on_postgres
 from wafermonitor.runs.records import Batch
 from wafermonitor.storage.errors import StorageRejected, StorageUnavailable
 from wafermonitor.storage.protocol import SpanQuery
-from wafermonitor.storage.timescale import convert, ddl, migrate
+from wafermonitor.storage.timescale import convert, ddl, inspection, migrate
 from wafermonitor.storage.timescale.session import open_session
 from wafermonitor.storage.timescale.writer import Writer
 
@@ -137,6 +137,23 @@ async def test_the_files_for_psql_make_what_migrate_makes(server: Databases) -> 
         assert await migrate.status(one) == await migrate.status(other)
     for dsn in (by_psql, by_migrate):
         server.drop(dsn)
+
+
+async def test_check_names_what_is_still_to_be_converted(server: Databases) -> None:
+    async with plain_store(server) as (dsn, store), open_session(dsn) as connection:
+
+        async def found() -> tuple[str, str]:
+            finding = {finding.name: finding for finding in await inspection.inspect(connection, None)}["hypertables"]
+            return finding.level, finding.text
+
+        await store.writer.write([batch_of(0)])
+        assert await found() == ("ok", "none is wanted")
+        server.psql("CREATE EXTENSION timescaledb", dsn)
+        assert await found() == ("warn", "span, metric_point, log_record could be hypertables: run `wafer storage convert`")
+        await migrate.make_hypertables(connection)
+        assert await found() == ("warn", "12 days are still to be moved: run `wafer storage convert` again")
+        await convert.convert(connection, lambda progress: None)
+        assert await found() == ("ok", "all days are in hypertables")
 
 
 async def test_what_a_killed_conversion_leaves_is_read_as_before_and_finished_by_the_next(server: Databases) -> None:
@@ -269,21 +286,18 @@ async def test_the_command_says_what_it_did(server: Databases) -> None:
         await store.writer.write([batch_of(0)])
         server.psql("CREATE EXTENSION timescaledb", dsn)
 
-        def run(*words: str) -> dict[str, object]:
-            done = subprocess.run(
-                [*COMMAND, *words], env=os.environ | {"WAFER_STORAGE_DSN": dsn}, capture_output=True, text=True, check=True
-            )
-            return json.loads(done.stdout)
+        def said(*words: str) -> str:
+            return subprocess.run(
+                words, env=os.environ | {"WAFER_STORAGE_DSN": dsn}, capture_output=True, text=True, check=True
+            ).stdout
 
-        stated = subprocess.run(
-            [*COMMAND[:4], "status"], env=os.environ | {"WAFER_STORAGE_DSN": dsn}, capture_output=True, text=True, check=True
-        ).stdout
+        stated = said(*COMMAND[:4], "status")
         assert "(apache, to be used: wafer storage convert)" in stated.replace("community", "apache")
-        planned = run("--dry-run")
+        planned = json.loads(said(*COMMAND, "--dry-run"))
         assert planned["tables"] == ["span", "metric_point", "log_record"]
         assert len(planned["days"]) == 12
-        assert run() == {"tables": ["span", "metric_point", "log_record"], "days": 12, "rows": 120}
-        assert run("--dry-run") == {"tables": [], "days": []}
+        assert json.loads(said(*COMMAND)) == {"tables": ["span", "metric_point", "log_record"], "days": 12, "rows": 120}
+        assert json.loads(said(*COMMAND, "--dry-run")) == {"tables": [], "days": []}
 
 
 async def test_an_upgrade_makes_an_index_of_a_hypertable_and_finishes_what_was_half_made(

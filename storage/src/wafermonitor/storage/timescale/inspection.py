@@ -80,7 +80,8 @@ async def _days(connection: asyncpg.Connection) -> Finding:
 async def _strays(connection: asyncpg.Connection) -> Finding:
     names = [row[0] for row in await connection.fetch("SELECT wafer_data.stray_partitions()")]
     if names:
-        return Finding("strays", Level.FAIL, f"rows outside every day in {', '.join(names)}: `wafer storage sweep` moves them")
+        text = f"rows of no day in {', '.join(names)}, where no writer of ours puts them: move them to the *_late table"
+        return Finding("strays", Level.FAIL, text)
     return Finding("strays", Level.OK, "the DEFAULT partitions are empty")
 
 
