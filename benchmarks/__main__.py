@@ -34,6 +34,7 @@ BENCHMARKS = {
     "p05": Benchmark("p05_small", "bench_p05_small", "p05_small"),
     "p06": Benchmark("p06_lag", "bench_p06_lag", "p06_lag"),
     "p07": Benchmark("p07_overload", "bench_p07_overload", "p07_overload"),
+    "p10": Benchmark("p10_rollups", "bench_p10_rollups", "p10_rollups"),
     "lanes": Benchmark("lanes", "bench_lanes", "lanes"),
     "visibility": Benchmark("visibility", "bench_visibility", "visibility"),
     "instrumentation": Benchmark("instrumentation", "bench_instrumentation", "instrumentation"),

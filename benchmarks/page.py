@@ -69,6 +69,9 @@ GOALS = [
     Goal("P7", "stored twice after overload, spans", "p07_overload", "doubled_spans", most=0),
     Goal("P7", "receiver's memory under overload, MiB", "p07_overload", "receiver_peak_mib", most=300),
     Goal("P7", "newest traces whole after kill -9, share", "p07_overload", "whole_after_kill_share", least=1),
+    Goal("P10", "a dashboard's question to the rollups, p99 ms", "p10_rollups", "dashboard_p99_ms", most=20),
+    Goal("P10", "rollups behind at most, s", "p10_rollups", "behind_most_s", most=5),
+    Goal("P10", "CPU of the rollups, share of what ingest takes", "p10_rollups", "rollup_cpu_share", most=0.05),
     Goal("lanes", "native ÷ Python lane, 512-span requests", "lanes", "native_to_python", least=10),
 ]
 
@@ -321,6 +324,28 @@ def _lag(result: Result) -> list[str]:
     ]
 
 
+def _rollups(result: Result) -> list[str]:
+    beside = f"Beside {number(result['acked_spans_per_s'])} spans/s they took {_share(result['rollup_cpu_share'])} of the CPU"
+    words = (
+        f"{result['runs']:,} runs of 60 days, rolled up from nothing in {number(result['built_s'])} s. "
+        f"{beside}, and were {number(result['behind_most_s'])} s behind at most."
+    )
+    return [
+        "## P10: dashboards from rollups",
+        "",
+        words,
+        "",
+        *_table(
+            ("question", "asked", "p50 / p99 ms"),
+            [
+                (f"{row['question']}, {case['case']}", str(row["asked"]), f"{number(row['p50_ms'])} / {number(row['p99_ms'])}")
+                for case in result["rows"]
+                for row in case["questions"]
+            ],
+        ),
+    ]
+
+
 def _overload_row(row: Result) -> tuple[str, ...]:
     """One transport; the memory is the receiver's peak."""
     refused = f"{row['refused_requests']:,} with a hint, {row['refused_without_hint_requests']:,} without"
@@ -464,6 +489,7 @@ SECTIONS: dict[str, Callable[[Result], list[str]]] = {
     "p05_small": _small,
     "p06_lag": _lag,
     "p07_overload": _overload,
+    "p10_rollups": _rollups,
     "lanes": _lanes,
     "visibility": _visibility,
     "instrumentation": _instrumentation,
