@@ -65,6 +65,11 @@ class Server:
         self.port = int(self._process.stdout.readline() or b"0")
         assert self.port, "chDB did not start"
 
+    @property
+    def pid(self) -> int:
+        """Of the process that runs the engine."""
+        return self._process.pid
+
     def database(self) -> str:
         """The address of a new database."""
         return self.dsn(f"test_{next(self._numbers)}")

@@ -29,6 +29,8 @@ class Handler(BaseHTTPRequestHandler):
     """One connection of a client, with a handle of its own to the engine."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
 
     def do_GET(self) -> None:
         self.answer(b"")
@@ -99,6 +101,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
+        self.wfile.flush()
 
     def log_message(self, *_: object) -> None:
         pass

@@ -107,25 +107,21 @@ class Client:
 
 
 def _driver(dsn: str, timeout_s: float) -> Driver:
-    address = urlsplit(dsn)
-    settings: dict[str, Any] = SETTINGS | dict(parse_qsl(address.query, strict_parsing=bool(address.query)))
+    try:
+        address = urlsplit(dsn)
+        port = address.port
+        settings: dict[str, Any] = SETTINGS | dict(parse_qsl(address.query, strict_parsing=bool(address.query)))
+    except ValueError:
+        raise StorageRejected(
+            "the address is none of ClickHouse: clickhouse://user:password@host:8123/database?name=value"
+        ) from None
     if address.scheme == "chdb":
-        if not address.path.strip("/"):
-            raise StorageRejected("chdb:// needs a folder: chdb:///folder")
-        try:
-            driver = clickhouse_connect.get_client(interface="chdb", path=unquote(address.path), settings=settings)
-        except ImportError:
-            raise StorageRejected(
-                'the engine in this process needs the extra "chdb": pip install "wafermonitor[chdb]"'
-            ) from None
-        driver.database = DATABASE
-        return driver
+        return _engine(unquote(address.path), settings)
     secure = address.scheme == "clickhouses"
-    database = unquote(address.path.strip("/")) or DATABASE
     driver = clickhouse_connect.get_client(
         interface="https" if secure else "http",
         host=address.hostname or "127.0.0.1",
-        port=address.port or (8443 if secure else 8123),
+        port=port or (8443 if secure else 8123),
         username=unquote(address.username or "default"),
         password=unquote(address.password or ""),
         settings=settings,
@@ -135,5 +131,16 @@ def _driver(dsn: str, timeout_s: float) -> Driver:
         compress=False,
         dedicated_pool=True,
     )
-    driver.database = database
+    driver.database = unquote(address.path.strip("/")) or DATABASE
+    return driver
+
+
+def _engine(folder: str, settings: dict[str, Any]) -> Driver:
+    if not folder.strip("/"):
+        raise StorageRejected("chdb:// needs a folder: chdb:///folder")
+    try:
+        driver = clickhouse_connect.get_client(interface="chdb", path=folder, settings=settings)
+    except ImportError:
+        raise StorageRejected('the engine in this process needs the extra "chdb": pip install "wafermonitor[chdb]"') from None
+    driver.database = DATABASE
     return driver

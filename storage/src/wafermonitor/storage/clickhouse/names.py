@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 from wafermonitor.storage.clickhouse.client import Client
 from wafermonitor.storage.clickhouse.records import Row
 from wafermonitor.storage.clickhouse.statements import statement
+from wafermonitor.storage.errors import StorageUnavailable
 
 T = TypeVar("T")
 MAX_KEPT = 20_000
@@ -37,4 +38,7 @@ class Names(Generic[T]):
                 self._kept.clear()
             self._kept |= fresh
             found |= fresh
+        if len(found) < len(wanted):
+            # Written before what refers to it, so only a replica that lags can lack it.
+            raise StorageUnavailable(f"cannot {doing} now: this replica has not got all of it yet")
         return found

@@ -28,7 +28,8 @@ async def status(config: Config) -> tuple[dict[str, Any], str]:
     client = await open_client(config)
     try:
         now = await schema.status(client)
-        ((version, size_bytes),) = await client.query("look at the store", statement("size"), {"database": client.database})
+        asked = {"database": client.database}
+        ((version, size_bytes),) = await client.query("look at the store", statement("size"), asked, in_database=False)
     finally:
         await client.close()
     facts = {

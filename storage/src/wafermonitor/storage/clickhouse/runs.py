@@ -3,8 +3,8 @@
 In: questions about runs. Out: `StoredRun`s in order. Called by: `reader`, `changes`.
 
 SQL finds and orders runs by what is stored, and may find too many; `runs.state` says what state each is in and
-`storage.matching` whether it is asked for. Newest first, a scan goes back in time by windows that grow, so that a page of the
-newest runs costs what those cost. Past the last window, which no page of recent runs reaches, it reads the whole table.
+`storage.matching` whether it is asked for. Newest first, a scan goes back by windows of 500, 4,000 and 32,000 runs, so that a
+page of the newest costs what those cost. Past the last window only what is rare is left, for which one column is read whole.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Sequence
 from typing import Any
 
 from wafermonitor.runs.records import Feed, ProcessBeat, Run, RunKey
@@ -31,16 +31,16 @@ LIMITS_AGE_S = 10.0
 """How old the known limits may be."""
 MAX_BATCH = 5000
 """Runs that one statement gives."""
-HOUR_NS = 3600 * 10**9
-FIRST_WINDOW_NS = 6 * HOUR_NS
-LAST_WINDOW_NS = 64 * FIRST_WINDOW_NS
-"""Sixteen days: a set of all the runs that began in it still fits in memory."""
+FIRST_WINDOW, LAST_WINDOW = 500, 32_000
+"""Runs in the first and at most in the last window: a set of their keys is small."""
 _GROWTH = 8
 _RANK_BAD, _RANK_RUNNING, _RANK_GOOD = 4, 5, 6
 _ANY_DURATION_S = 1e12
 _LISTS = ("site", "job", "result", "app", "equipment", "recipe", "product", "run_id", "lot", "substrate")
 _SELECTIVE = ("lot", "substrate", "run_id", "parent")
 """Filters that few runs pass, by an index of their own: no window narrows them further."""
+_RARE = ("equipment", "recipe", "product", "job", "app", "result")
+"""Filters that find their rows by reading one column."""
 
 
 class Runs:
@@ -75,7 +75,7 @@ class Runs:
         found: list[StoredRun] = []
         open_runs: list[StoredRun] = []
         if kind != "ended":
-            open_runs = sorted([stored async for stored in self._scan(query, None, "open")], key=failing_order)
+            open_runs = sorted([stored async for stored in self._scan(query, None, "open", MAX_BATCH)], key=failing_order)
         open_runs = [stored for stored in open_runs if after is None or failing_order(stored) > after]
         found += [stored for stored in open_runs if failing_rank(*stored) < _RANK_BAD]
         for rank, ends in ((_RANK_BAD, "bad"), (_RANK_RUNNING, None), (_RANK_GOOD, "good")):
@@ -91,7 +91,7 @@ class Runs:
 
     async def open(self) -> list[StoredRun]:
         """Every run that has not ended."""
-        return [stored async for stored in self._scan(RunQuery(), None, "open")]
+        return [stored async for stored in self._scan(RunQuery(), None, "open", MAX_BATCH)]
 
     async def of_trace(
         self, doing: str, trace_id: bytes, span_id: bytes | None, site: str | None, limit: int
@@ -156,29 +156,50 @@ class Runs:
             for key, beat_ns, interval_s in rows
         }
 
-    async def _scan(self, query: RunQuery, after: tuple[Any, ...] | None, kind: str) -> AsyncIterator[StoredRun]:
+    async def _scan(
+        self, query: RunQuery, after: tuple[Any, ...] | None, kind: str, batch: int | None = None
+    ) -> AsyncIterator[StoredRun]:
         """What `query` finds of one kind, newest first, behind `after` (order of `matching.newest_order`)."""
         asked = _asked(query)
-        candidates = [name for name in _SELECTIVE if name in asked] + (["open"] if kind == "open" else [])
         given = {name: value for values in asked.values() for name, value in values.items()}
         place = after
-        for least, most, narrowed in _windows(query, after, self._clock(), narrow=not candidates):
-            chosen = " AND ".join(
-                statement(f"candidates_{name}").strip() for name in candidates or (["window"] if narrowed else ["all"])
-            )
-            batch = min(max(query.limit, 1) + 1, MAX_BATCH)
+        size = batch or min(max(query.limit, 1) + 1, MAX_BATCH)
+        async for least, most, narrowing in self._windows(query, after, kind, asked):
+            chosen = " AND ".join(statement(f"candidates_{name}").strip() for name in narrowing)
             while True:
                 parts = {*asked, kind, *(["after"] if place else [])}
-                sql = with_parts(statement("runs").replace("-- candidates", chosen), parts)
-                bounds = {"least": least, "most": most, "limit": batch} | _place(place)
+                sql = with_parts(statement("runs").replace("-- candidates", f"PREWHERE {chosen}" if chosen else ""), parts)
+                bounds = {"least": least, "most": most, "limit": size} | _place(place)
                 stored = await self.judge(LISTING, await self._client.query(LISTING, sql, given | bounds))
                 for one in stored:
                     if matches(one, query):
                         yield one
-                if len(stored) < batch:
+                if len(stored) < size:
                     break
                 place = newest_order(stored[-1])
-                batch = min(batch * _GROWTH, MAX_BATCH)
+                size = min(size * _GROWTH, MAX_BATCH)
+
+    async def _windows(
+        self, query: RunQuery, after: tuple[Any, ...] | None, kind: str, asked: Container[str]
+    ) -> AsyncIterator[tuple[int, int, list[str]]]:
+        """(earliest start, latest start, what narrows it), from the newest on; the last has the runs of unknown start, too."""
+        first = start_or_least(query.from_ns)
+        last = LATEST if query.to_ns is None else query.to_ns - 1
+        if after is not None:
+            last = min(last, -after[0])
+        selective = [name for name in _SELECTIVE if name in asked] + (["open"] if kind == "open" else [])
+        count = FIRST_WINDOW
+        while not selective and count <= LAST_WINDOW and first <= last and last != NO_TIME:
+            given = {"least": first, "most": last, "count": count}
+            rows = await self._client.query(LISTING, statement("nth_start"), given)
+            low = rows[0][0] if rows else max(first, NO_TIME + 1)
+            yield low, last, ["window"]
+            last = low - 1
+            count *= _GROWTH
+        if first <= last:
+            # What the windows did not find is rare, and few rows say it.
+            rare = [name for name in _RARE if name in asked][:1] if last != NO_TIME else ["unknown"]
+            yield first, last, selective or rare
 
 
 def _kind(query: RunQuery) -> str:
@@ -186,28 +207,6 @@ def _kind(query: RunQuery) -> str:
     if query.state and State.ENDED not in query.state:
         return "open"
     return "ended" if query.state and set(query.state) == {State.ENDED} else "any"
-
-
-def _windows(query: RunQuery, after: tuple[Any, ...] | None, now_ns: int, *, narrow: bool) -> Iterable[tuple[int, int, bool]]:
-    """(earliest start, latest start, whether the index of starts narrows it), from the newest on.
-
-    The last one also has the runs whose start is not known, unless the question has a beginning.
-    """
-    first = start_or_least(query.from_ns)
-    last = LATEST if query.to_ns is None else query.to_ns - 1
-    if after is not None:
-        last = min(last, -after[0])
-    if not narrow:
-        yield first, last, False
-        return
-    size, end = FIRST_WINDOW_NS, min(last, now_ns)
-    while size <= LAST_WINDOW_NS and first <= last and last != NO_TIME:
-        low = max(first, end - size)
-        yield low, last, True
-        last = end = low - 1
-        size *= _GROWTH
-    if first <= last:
-        yield first, last, False
 
 
 def _asked(query: RunQuery) -> dict[str, dict[str, Any]]:

@@ -162,7 +162,8 @@ TTL seen + INTERVAL {raw_days} DAY + INTERVAL 30 DAY
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
 -- The twin of `runs.merge`, column by column: every message is a row, and rows with one key become one when they are merged or read
--- with FINAL. `r` of what is described is 0 not known, 1 announced, 2 of the final span, which counts more; then the larger value.
+-- with FINAL. They are read by key, a hundred from anywhere, so the granules are small. `r` of what is described is 0 not known,
+-- 1 announced, 2 of the final span, which counts more; then the larger value.
 CREATE TABLE IF NOT EXISTS run (
   trace_id FixedString(16) CODEC(ZSTD(1)),
   span_id FixedString(8) CODEC(NONE),
@@ -209,7 +210,7 @@ CREATE TABLE IF NOT EXISTS run (
 ENGINE = AggregatingMergeTree() -- shard: cityHash64(trace_id)
 ORDER BY (trace_id, span_id, site)
 TTL toDateTime(intDiv(ifNull(received_ns, 4102444800000000000), 1000000000), 'UTC') + INTERVAL {run_days} DAY
-SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, index_granularity = 512;
 
 -- Every start that a message claimed for a run; the earliest is the run's. A message does not know it, so it cannot order `run`.
 CREATE TABLE IF NOT EXISTS run_start (

@@ -1,7 +1,7 @@
 SELECT
   -- include run_columns
 FROM run FINAL
-WHERE (trace_id, span_id, site) IN (
+PREWHERE (trace_id, span_id, site) IN (
   SELECT toFixedString(unhex(key.1), 16), toFixedString(unhex(key.2), 8), key.3
   FROM (SELECT arrayJoin(arrayZip({traces:Array(String)}, {spans:Array(String)}, {sites:Array(String)})) AS key)
 )
