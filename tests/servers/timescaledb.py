@@ -226,7 +226,7 @@ class Server(Databases):
 
 
 class Given(Databases):
-    """A server that somebody else runs; its databases are ours to make and to drop."""
+    """A server that somebody else runs; its databases are ours to make and to drop, as the superuser who was given."""
 
     extension = True
 

@@ -318,7 +318,10 @@ async def test_an_upgrade_makes_an_index_of_a_hypertable_and_finishes_what_was_h
         await connection.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'wafer_data.span_name'::regclass")
         await connection.execute("DELETE FROM wafer_data.schema_migration WHERE name = $1", names.name)
         assert (await migrate.upgrade(connection)).applied == (names.name,)
-        valid = "SELECT count(*) FILTER (WHERE indisvalid) FROM pg_index i JOIN pg_class c ON c.oid = indexrelid WHERE relname ~ 'span_name'"
+        valid = (
+            "SELECT count(*) FILTER (WHERE indisvalid) FROM pg_index i JOIN pg_class c ON c.oid = indexrelid "
+            "WHERE relname ~ 'span_name'"
+        )
         assert await connection.fetchval(valid) == 5  # the table's, and that of each of its four chunks
     server.drop(made)
 

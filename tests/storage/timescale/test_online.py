@@ -173,6 +173,6 @@ async def test_who_may_not_give_that_right_is_told_who_may(postgres):
         f'REVOKE TEMPORARY ON DATABASE "{name}" FROM PUBLIC; DROP ROLE IF EXISTS mender; '
         "CREATE ROLE mender LOGIN PASSWORD 'mender'; GRANT wafer_owner, wafer_writer, wafer_reader TO mender"
     )
-    async with open_session(f"postgresql://mender:mender@127.0.0.1:{postgres.port}/{name}") as connection:
+    async with open_session(postgres.login(dsn, "mender", "mender")) as connection:
         with pytest.raises(StorageRejected, match=f"owner of the database say `GRANT TEMPORARY ON DATABASE {name} TO wafer"):
             await migrate.upgrade(connection)
