@@ -16,8 +16,8 @@ from wafermonitor.instrumentation.folders import data_home
 from wafermonitor.instrumentation.settings import ServiceConfig
 
 ARRIVALS_S = 120.0
-"""Longer than a Collector takes to send again what was stored while the answer was lost, a restart of the receiver included. Not
-much longer: a program that says the same line again without a time says something new."""
+"""Longer than a Collector takes to send again what was stored while the answer was lost, a restart of the receiver included.
+Not much longer: a program that says the same line again without a time says something new."""
 MEMORY = "memory://"
 """The address of a store that lives and dies with its process."""
 CLICKHOUSE = ("clickhouse", "clickhouses", "chdb")
