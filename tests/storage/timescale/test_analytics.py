@@ -251,14 +251,13 @@ async def test_anomalies_are_found_by_the_hour_of_the_week_on_both_sides(store):
     await roll_up(store)
     found = await rows(store, "SELECT bucket, metric, direction, value, expected FROM wafer.detect_anomalies() ORDER BY bucket")
     told = [(row["bucket"] * 1000, row["metric"], row["direction"], row["value"], row["expected"]) for row in found]
-    assert told == [
+    # An hour may have ended since the test began: it has no runs.
+    assert [row for row in told if row[0] < this_hour] == [
         (this_hour - 3 * HOUR, "runs", "high", 10, 2),
         (this_hour - 2 * HOUR, "duration_mean_s", "high", 600, 60),
     ]
-    assert [
-        row["metric"]
-        for row in await rows(store, "SELECT metric FROM wafer.detect_anomalies(threshold => 1) WHERE direction = 'low'")
-    ] == ["runs"]
+    low = await rows(store, "SELECT bucket, metric FROM wafer.detect_anomalies(threshold => 1) WHERE direction = 'low'")
+    assert [row["metric"] for row in low if row["bucket"] * 1000 < this_hour] == ["runs"]
 
 
 async def test_tables_and_chunks_are_listed_with_their_problems(store):
