@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from wafermonitor.storage.archive.config import Config as ArchiveConfig
 from wafermonitor.storage.maintain.config import Config
@@ -16,6 +16,9 @@ from wafermonitor.storage.maintain.steps import MINUTE_S, STEPS
 from wafermonitor.storage.timescale import maintenance
 from wafermonitor.storage.timescale.failures import border
 from wafermonitor.storage.timescale.store import Storage
+
+if TYPE_CHECKING:
+    from wafermonitor.storage.archive.archiver import Archiver
 
 AHEAD_DAYS = 90
 _LATE = 3
@@ -63,11 +66,12 @@ async def outlook(store: Storage, config: Config, archive: ArchiveConfig, now_ns
             parts = await maintenance.growth(connection)
             archive_daily = await maintenance.archived_daily_bytes(connection) if archive.enabled else 0.0
             oldest = await maintenance.oldest_day(connection)
-    stays_days = _stays_days(config, archive)
+    archiver = _archiver(store, archive, now_ns)
+    stays_days = await _stays_days(config, archive, archiver)
     today = datetime.fromtimestamp(now_ns / 1e9, UTC).date()
     stored_days = (today - oldest).days if oldest is not None else 0
     rooms = tuple(Room(*part, _later(part, stays_days, stored_days, AHEAD_DAYS)) for part in parts)
-    to_archive, to_drop = await _archiving(store, archive, now_ns)
+    plan = await archiver.plan() if archiver is not None else None
     free = shutil.disk_usage(store.server.folder.data).free if store.server is not None else None
     on_disk = archive_daily if archive.enabled and not archive.bucket else 0.0
     total = sum(part.bytes for part in parts)
@@ -78,8 +82,8 @@ async def outlook(store: Storage, config: Config, archive: ArchiveConfig, now_ns
                 full = day
                 break
     return Outlook(
-        to_archive,
-        to_drop,
+        plan.archive if plan is not None else (),
+        plan.drop if plan is not None else (),
         _keeps(config, archive, stays_days),
         rooms,
         total,
@@ -114,10 +118,10 @@ async def standings(store: Storage, archive: ArchiveConfig, now_ns: int) -> list
     return found
 
 
-def _stays_days(config: Config, archive: ArchiveConfig) -> float | None:
+async def _stays_days(config: Config, archive: ArchiveConfig, archiver: Archiver | None) -> float | None:
     """How long spans, log records and points stay in the store; None: for ever."""
     if archive.enabled:
-        return archive.hot_hours / 24 + 1
+        return (await archiver.hot_hours() if archiver is not None else archive.hot_hours) / 24 + 1
     return float(config.drop_unarchived_days) if config.drop_unarchived_days is not None else None
 
 
@@ -139,17 +143,15 @@ def _keeps(config: Config, archive: ArchiveConfig, stays_days: float | None) -> 
     )
 
 
-async def _archiving(
-    store: Storage, archive: ArchiveConfig, now_ns: int
-) -> tuple[tuple[tuple[str, int], ...], tuple[str, ...]]:
+def _archiver(store: Storage, archive: ArchiveConfig, now_ns: int) -> Archiver | None:
+    """None while archiving is off, or where its extra is not installed."""
     if not archive.enabled:
-        return (), ()
+        return None
     try:
         from wafermonitor.storage.archive.archiver import Archiver
         from wafermonitor.storage.archive.shelf import open_shelf
     except ModuleNotFoundError:
-        return (), ()
+        return None
     from wafermonitor.storage.timescale.days import Days
 
-    plan = await Archiver(Days(store.pool), open_shelf(archive), archive, now_ns).plan()
-    return plan.archive, plan.drop
+    return Archiver(Days(store.pool), open_shelf(archive), archive, now_ns)
