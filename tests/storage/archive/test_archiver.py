@@ -198,6 +198,19 @@ async def test_what_does_not_read_back_is_not_recorded_and_nothing_is_dropped(fi
     assert {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} == known
 
 
+async def test_a_day_whose_file_is_gone_stays_in_the_store(filled, folder):
+    first = await run_once(Days(filled), Folder(folder), history.settings(folder), now_ns=NOW, drop=False)
+    assert first is not None
+    assert first.failed == ()
+    lost = next(entry for entry in (await Days(filled).manifest()).entries if entry.place.signal is Signal.SPANS)
+    (folder / lost.path).unlink()
+    done = await archive(filled, folder)
+    assert f"spans {lost.place.day}" not in done.dropped
+    assert [failure for failure in done.failed if lost.path in failure]
+    assert f"logs {lost.place.day}" in done.dropped
+    assert await filled.fetchval("SELECT count(*) FROM wafer_data.span WHERE start_time::date = $1", lost.place.day) > 0
+
+
 async def test_verifying_finds_a_changed_byte(filled, folder):
     await archive(filled, folder)
     steps = archiver(filled, folder)

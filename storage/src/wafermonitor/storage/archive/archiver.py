@@ -152,12 +152,19 @@ class Archiver:
         return written
 
     async def drop_day(self, signal: Signal, day: date) -> bool:
-        """Take a day (of runs: a month) out of the store, if the archive has all of it; False when it changed meanwhile."""
+        """Take a day (of runs: a month) out of the store, if the archive has all of it; False when it changed meanwhile.
+
+        Its files are read back first: ArchiveDamaged or StorageUnavailable when one is gone or changed, and nothing is dropped.
+        """
         fingerprint = await self._days.fingerprint(signal, day)
         if fingerprint is None:
             return False
         for one in await self._days_of(signal, day):
             await self.archive_day(signal, one)
+            # Days may have passed since the files were written: whoever moved the archive would lose the day here.
+            for entries in (await self._entries(signal, one)).values():
+                for entry in entries:
+                    await self.verify(entry)
         self._step("complete", _named(signal, day), 0)
         dropped = await self._days.drop(signal, day, fingerprint)
         self._step("dropped" if dropped else "changed", _named(signal, day), 0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -99,7 +99,7 @@ class Bucket:
 
     def remove(self, path: str) -> None:
         """As the protocol says; what an object lock holds stays."""
-        with _border("delete from the archive"):
+        with _border("delete from the archive"), suppress(FileNotFoundError):
             self._system.delete_file(f"{self._root}/{path}")
 
     def names(self, folder: str) -> list[str]:

@@ -165,7 +165,7 @@ class Days:
         """The partition, and in the same transaction the note that the archive answers."""
         last = _month_end(day) if signal is Signal.RUNS else day
         with border("drop a day"):
-            async with self._pool.acquire() as connection, connection.transaction():
+            async with self._pool.acquire() as connection, connection.transaction(isolation="read_committed"):
                 await connection.execute("SELECT set_config('lock_timeout', $1, true)", _LOCK_TIMEOUT)
                 dropped = await connection.fetchval(
                     "SELECT wafer_data.drop_archived($1, $2::date, $3)",
@@ -232,7 +232,7 @@ class Days:
     ) -> int:
         """As the protocol says."""
         with border("record archived files"):
-            async with self._pool.acquire() as connection, connection.transaction():
+            async with self._pool.acquire() as connection, connection.transaction(isolation="read_committed"):
                 version = await _next_version(connection)
                 if entries:
                     await connection.execute(statement("archive_record"), *columns(map(_entry_row, entries)), version)
@@ -277,7 +277,7 @@ class Days:
                         table, schema_name="wafer_data", columns=source.columns, records=rows, timeout=_SLOW_S
                     )
                 restored += len(records)
-            async with self._pool.acquire() as connection, connection.transaction():
+            async with self._pool.acquire() as connection, connection.transaction(isolation="read_committed"):
                 await connection.execute("SELECT set_config('lock_timeout', $1, true)", _LOCK_TIMEOUT)
                 await connection.execute("SELECT wafer_data.finish_restore($1, $2::date)", source.parent, day, timeout=_SLOW_S)
                 await connection.execute(statement("archive_restored"), signal.value, day, until)
