@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 
 from tests.servers import postgres as server
+from tests.storage.tables import TABLES
 from wafermonitor.storage.config import Config
 from wafermonitor.storage.connect import connect
 from wafermonitor.storage.errors import SchemaTooNew, SchemaTooOld, StorageRejected, StorageUnavailable
@@ -22,39 +23,6 @@ from wafermonitor.storage.timescale.session import open_session
 pytestmark = pytest.mark.postgres
 
 CATALOG = (Path(__file__).parent / "catalog.sql").read_text()
-TABLES = [
-    "app",
-    "archive_day",
-    "archive_manifest",
-    "arrival",
-    "dead_letter",
-    "feed",
-    "hot_day",
-    "job_daily",
-    "job_hourly",
-    "job_monthly",
-    "job_weekly",
-    "log_late",
-    "log_record",
-    "maintenance_log",
-    "metric_late",
-    "metric_point",
-    "metric_series",
-    "process",
-    "resource",
-    "rollup_state",
-    "run",
-    "run_far",
-    "run_open",
-    "run_replaced",
-    "schema_migration",
-    "scope",
-    "setting",
-    "site",
-    "span",
-    "span_late",
-]
-"""The whole list of this release, without partitions."""
 
 
 @pytest.fixture

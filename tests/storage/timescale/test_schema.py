@@ -4,41 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.storage.tables import TABLES
 from wafermonitor.storage.timescale.rows import DELTA_COLUMNS
 
 pytestmark = pytest.mark.postgres
-TABLES = {
-    "app",
-    "archive_day",
-    "archive_manifest",
-    "arrival",
-    "dead_letter",
-    "feed",
-    "hot_day",
-    "job_daily",
-    "job_hourly",
-    "job_monthly",
-    "job_weekly",
-    "log_late",
-    "log_record",
-    "maintenance_log",
-    "metric_late",
-    "metric_point",
-    "metric_series",
-    "process",
-    "resource",
-    "rollup_state",
-    "run",
-    "run_far",
-    "run_open",
-    "run_replaced",
-    "schema_migration",
-    "scope",
-    "setting",
-    "site",
-    "span",
-    "span_late",
-}
 
 
 async def test_the_tables_are_those_of_the_design(store):
@@ -46,7 +15,7 @@ async def test_the_tables_are_those_of_the_design(store):
         "SELECT relname FROM pg_class "
         "WHERE relnamespace = 'wafer_data'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition"
     )
-    assert {row["relname"] for row in rows} == TABLES
+    assert {row["relname"] for row in rows} == set(TABLES)
 
 
 @pytest.mark.parametrize(("hot", "late"), [("span", "span_late"), ("log_record", "log_late"), ("metric_point", "metric_late")])
