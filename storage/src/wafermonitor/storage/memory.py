@@ -28,7 +28,6 @@ from wafermonitor.storage.cursors import DEAD_LETTER, FAILING_RUN, LOG, NEWEST_R
 from wafermonitor.storage.errors import CursorRejected, StorageRejected
 from wafermonitor.storage.matching import failing_order, matches, newest_order, start_or_least, with_process
 from wafermonitor.storage.protocol import (
-    MAX_PAGE,
     Changes,
     DeadLetterQuery,
     LogQuery,
@@ -42,6 +41,7 @@ from wafermonitor.storage.protocol import (
     StoredDeadLetter,
     StoredRun,
     StoreHealth,
+    page_limit,
 )
 
 T = TypeVar("T")
@@ -344,7 +344,7 @@ def _page(
     items: list[T], order: Callable[[T], tuple[Any, ...]], shape: tuple[type, ...], cursor: str | None, limit: int
 ) -> Page[T]:
     """Keyset paging: the cursor is the order of the last item given, so rows that arrive meanwhile change nothing behind it."""
-    limit = max(1, min(limit, MAX_PAGE))
+    limit = page_limit(limit)
     items.sort(key=order)
     if cursor is not None:
         after = read_cursor(cursor, shape)

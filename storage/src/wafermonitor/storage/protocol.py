@@ -20,6 +20,11 @@ MAX_PAGE = 1000
 """The largest page a reader gives; a larger wish is cut to it."""
 
 
+def page_limit(wish: int) -> int:
+    """How many items a page has at most, of which `wish` are wanted: 1 to MAX_PAGE."""
+    return max(1, min(wish, MAX_PAGE))
+
+
 class Page(NamedTuple, Generic[T]):
     """Some items and the opaque cursor of the next page, None on the last."""
 

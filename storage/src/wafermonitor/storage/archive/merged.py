@@ -38,6 +38,7 @@ from wafermonitor.storage.protocol import (
     StoredDeadLetter,
     StoredRun,
     StoreHealth,
+    page_limit,
 )
 
 T = TypeVar("T")
@@ -57,7 +58,7 @@ class MergedReader:
 
     async def runs(self, query: RunQuery) -> Page[StoredRun]:
         """A page of runs, from both."""
-        limit = max(1, min(query.limit, MAX_PAGE))
+        limit = page_limit(query.limit)
         failing = query.order == "failing"
         version, inner, place = _split(query.cursor, FAILING_RUN if failing else NEWEST_RUN)
         hot = await self._hot.runs(replace(query, cursor=inner, limit=limit))
@@ -101,7 +102,7 @@ class MergedReader:
 
     async def spans(self, query: SpanQuery) -> Page[Span]:
         """Spans of a trace, or root spans, from both."""
-        limit = max(1, min(query.limit, MAX_PAGE))
+        limit = page_limit(query.limit)
         of_trace = query.trace_id is not None
         version, inner, place = _split(query.cursor, SPAN if of_trace else NEWEST_SPAN)
         hot = await self._hot.spans(replace(query, cursor=inner, limit=limit))
@@ -141,7 +142,7 @@ class MergedReader:
 
     async def logs(self, query: LogQuery) -> Page[LogRecord]:
         """Log records of a run or a trace, from both."""
-        limit = max(1, min(query.limit, MAX_PAGE))
+        limit = page_limit(query.limit)
         version, inner, place = _split(query.cursor, LOG)
         hot = await self._hot.logs(replace(query, cursor=inner, limit=limit))
         choice = Choice(Signal.LOGS, _sites(query.site))

@@ -48,6 +48,7 @@ from wafermonitor.storage.protocol import (
     StoredDeadLetter,
     StoredRun,
     StoreHealth,
+    page_limit,
 )
 
 
@@ -62,7 +63,7 @@ class Reader:
 
     async def runs(self, query: RunQuery) -> Page[StoredRun]:
         """A page of runs."""
-        limit = _limit(query.limit)
+        limit = page_limit(query.limit)
         failing = query.order == "failing"
         after = None if query.cursor is None else read_cursor(query.cursor, FAILING_RUN if failing else NEWEST_RUN)
         found = await (self._runs.failing if failing else self._runs.newest)(query, after, limit + 1)
@@ -82,7 +83,7 @@ class Reader:
 
     async def spans(self, query: SpanQuery) -> Page[Span]:
         """A trace's spans, oldest first; or root spans, newest first."""
-        limit = _limit(query.limit)
+        limit = page_limit(query.limit)
         given = {
             "site": query.site or "",
             "app": query.app or "",
@@ -111,7 +112,7 @@ class Reader:
     async def logs(self, query: LogQuery) -> Page[LogRecord]:
         """A run's or a trace's records, oldest first."""
         doing = "list log records"
-        limit = _limit(query.limit)
+        limit = page_limit(query.limit)
         given = {
             "trace": query.trace_id.hex(),
             "span": "" if query.span_id is None else query.span_id.hex(),
@@ -173,7 +174,7 @@ class Reader:
 
     async def dead_letters(self, query: DeadLetterQuery) -> Page[StoredDeadLetter]:
         """Dead letters, newest first."""
-        limit = _limit(query.limit)
+        limit = page_limit(query.limit)
         given = {"site": list(query.site), "signal": list(query.signal), "text": query.text or "", "limit": limit + 1}
         rows = await self._client.query("list dead letters", statement("dead_letters"), given | _letter_place(query.cursor))
         letters = [letter_of(row) for row in rows]
@@ -212,10 +213,6 @@ class Reader:
         resources = await self._resources.of(doing, (row[12] for row in rows))
         scopes = await self._scopes.of(doing, (row[13] for row in rows))
         return [span_of(row, resources, scopes) for row in rows]
-
-
-def _limit(wish: int) -> int:
-    return max(1, min(wish, MAX_PAGE))
 
 
 def _span_place(cursor: str | None) -> dict[str, Any]:

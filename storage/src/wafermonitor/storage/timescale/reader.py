@@ -41,6 +41,7 @@ from wafermonitor.storage.protocol import (
     StoredDeadLetter,
     StoredRun,
     StoreHealth,
+    page_limit,
 )
 from wafermonitor.storage.timescale.codecs import MINUS_INFINITY, Connection
 from wafermonitor.storage.timescale.failures import border
@@ -66,7 +67,7 @@ class Reader:
 
     async def runs(self, query: RunQuery) -> Page[StoredRun]:
         """A page of runs; `failing` is put together from open runs, bad ends and good ends, each of which has an index."""
-        limit = max(1, min(query.limit, MAX_PAGE))
+        limit = page_limit(query.limit)
         failing = query.order == "failing"
         after = None
         if query.cursor is not None:
@@ -91,7 +92,7 @@ class Reader:
 
     async def spans(self, query: SpanQuery) -> Page[Span]:
         """A trace's spans, oldest first; or root spans, newest first."""
-        limit = max(1, min(query.limit, MAX_PAGE))
+        limit = page_limit(query.limit)
         times = (*_split(query.from_ns), *_split(query.to_ns))
         if query.trace_id is not None:
             place = _span_place(query.cursor)
@@ -113,7 +114,7 @@ class Reader:
 
     async def logs(self, query: LogQuery) -> Page[LogRecord]:
         """A run's or a trace's records, oldest first."""
-        limit = max(1, min(query.limit, MAX_PAGE))
+        limit = page_limit(query.limit)
         span = None if query.span_id is None else _number(query.span_id)
         filters = (query.trace_id, span, query.site, query.min_severity, _wanted(query.event_names))
         rows = await self._fetch("list log records", "logs", *filters, *_log_place(query.cursor), limit + 1)
@@ -151,7 +152,7 @@ class Reader:
 
     async def dead_letters(self, query: DeadLetterQuery) -> Page[StoredDeadLetter]:
         """Dead letters, newest first."""
-        limit = max(1, min(query.limit, MAX_PAGE))
+        limit = page_limit(query.limit)
         text = query.text.lower() if query.text else None
         filters = (_wanted(query.site), _wanted(query.signal), text)
         rows = await self._fetch("list dead letters", "dead_letters", *filters, *_letter_place(query.cursor), limit + 1)
