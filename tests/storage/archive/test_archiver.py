@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -15,7 +16,7 @@ from wafermonitor.runs.merge import merge
 from wafermonitor.runs.records import Batch
 from wafermonitor.storage.archive import archiver as archiving
 from wafermonitor.storage.archive import files
-from wafermonitor.storage.archive.archiver import run_once
+from wafermonitor.storage.archive.archiver import Archiver, Done, Plan, compact_once, run_once
 from wafermonitor.storage.archive.config import Config
 from wafermonitor.storage.archive.protocol import Place, Signal, day_of
 from wafermonitor.storage.errors import ArchiveDamaged, StorageUnavailable
@@ -75,9 +76,43 @@ async def test_archived_days_stay_in_the_store_as_long_as_they_are_hot(filled, f
     assert len((await history.in_archive(filled, Folder(folder), dropped=False))[Signal.SPANS]) == 4 * history.ROWS
 
 
-async def test_with_archiving_switched_off_nothing_is_dropped(filled, folder):
-    await archive(filled, folder, enabled=False)
+async def test_with_archiving_switched_off_nothing_is_archived_or_dropped_and_the_plan_says_so(filled, folder):
+    assert await archive(filled, folder, enabled=False) == Done()
     assert (await counts(filled))["span"] == 4 * history.ROWS
+    assert not list(folder.rglob("*.parquet"))
+    off = Archiver(Days(filled), Folder(folder), history.settings(folder, enabled=False), NOW)
+    assert await off.plan() == Plan((), (), ())
+
+
+async def test_days_with_many_files_are_merged_a_few_rows_at_a_time_and_the_others_when_they_are_quiet(filled, folder):
+    await archive(filled, folder)
+    for number in range(5):
+        late = [history.batch(SITES[0], OLD[0], 5_000 + 10 * number, 2)]
+        late += [history.batch(SITES[1], OLD[0], 5_000, 2)] if number == 0 else []
+        await Writer(filled).write(late)
+        await archive(filled, folder)
+    steps = archiver(filled, folder)
+    worth = await steps.worth_merging()
+    assert [(place, rows) for place, rows in worth if place.signal is Signal.SPANS] == [
+        (Place(Signal.SPANS, SITES[0], FIRST), history.ROWS + 10)
+    ]
+    before = await everything(filled, Folder(folder))
+    days, shelf, config = Days(filled), Folder(folder), history.settings(folder)
+    first = await compact_once(days, shelf, config, now_ns=NOW, most_rows=1)
+    assert first is not None
+    assert (len(first.merged), first.rows, first.failed) == (1, history.ROWS + 10, ())
+    rest = await compact_once(days, shelf, config, now_ns=NOW)
+    assert len(rest.merged) == len(worth) - 1
+    assert await steps.worth_merging() == []
+    a_week_on = time.time_ns() + 8 * DAY  # when files were recorded is told by the server's clock
+    quiet = await compact_once(days, shelf, config, now_ns=a_week_on)
+    assert len(quiet.merged) == len(BY_DAY)
+    after = await everything(filled, Folder(folder))
+    assert {signal: sorted(map(repr, rows)) for signal, rows in before.items()} == {
+        signal: sorted(map(repr, rows)) for signal, rows in after.items()
+    }
+    async with days.leading():
+        assert await compact_once(Days(filled), shelf, config, now_ns=NOW) is None
 
 
 async def test_redelivery_after_archiving_stores_nothing_twice(filled, folder):
@@ -301,6 +336,7 @@ async def test_a_plan_names_what_a_round_then_does(filled, folder):
     plan = await steps.plan()
     done = await archive(filled, folder)
     assert tuple(name for name, _ in plan.archive) == done.archived
+    assert plan.drop == done.dropped
     assert sum(rows for _, rows in plan.archive) == done.rows == 16 * history.ROWS
     assert not list((await steps.plan()).archive)
 

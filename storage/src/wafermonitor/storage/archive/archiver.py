@@ -39,6 +39,12 @@ LATE_ROWS = 20_000
 _BATCH_ROWS = 4_096
 _HOUR_NS = 3_600_000_000_000
 _DAYS_A_YEAR = 365.25
+_MANY_FILES = 4
+"""A day is merged at once when it has so many files more than it needs: sooner would write it anew for each handful of rows."""
+_QUIET_DAYS = 7
+"""With fewer it is merged when nothing has come for so long."""
+COMPACTED_ROWS = 20_000_000
+"""Rows that one round of merging reads and writes at most: half an hour or so; the next round goes on."""
 
 
 class Done(NamedTuple):
@@ -60,6 +66,14 @@ class Plan(NamedTuple):
     expire: tuple[str, ...]
 
 
+class Compacted(NamedTuple):
+    """What a round of merging did: the new files, the rows in them, what failed and why."""
+
+    merged: tuple[str, ...] = ()
+    rows: int = 0
+    failed: tuple[str, ...] = ()
+
+
 def quiet(step: str, where: str, rows: int) -> None:
     """Tell nobody."""
 
@@ -69,14 +83,30 @@ async def run_once(
 ) -> Done | None:
     """One round: archive what has been over for `after_hours`, take late rows, drop what has been over for `hot_hours`.
 
-    None when another process is at it. `drop=False` leaves every day in the store. A day that fails is told of in `failed` and
-    tried again in the next round; the others go on. Files that are too old, or were compacted away, are removed.
+    None when another process is at it; nothing is done while `config.enabled` is False. `drop=False` leaves every day in the
+    store. A day that fails is told of in `failed` and tried again in the next round; the others go on. Files that are too old,
+    or were compacted away, are removed. Raises StorageUnavailable when the store does not answer.
+    """
+    if not config.enabled:
+        return Done()
+    async with days.leading() as leading:
+        if not leading:
+            return None
+        return await Archiver(days, shelf, config, now_ns, on_step).round(drop=drop)
+
+
+async def compact_once(
+    days: Days, shelf: Shelf, config: Config, *, now_ns: int, most_rows: int = COMPACTED_ROWS, on_step: Step = quiet
+) -> Compacted | None:
+    """Merge the files of days that have left the store and have more than they need, `most_rows` at most, or one day.
+
+    The files that were merged stay for `grace_hours`; the next `run_once` deletes them. None when another process is at it.
     Raises StorageUnavailable when the store does not answer.
     """
     async with days.leading() as leading:
         if not leading:
             return None
-        return await Archiver(days, shelf, config, now_ns, on_step).round(drop=drop and config.enabled)
+        return await Archiver(days, shelf, config, now_ns, on_step).compact_due(most_rows)
 
 
 class Archiver:
@@ -91,13 +121,15 @@ class Archiver:
         self._failed: list[str] = []
 
     async def plan(self) -> Plan:
-        """What `round` would do now."""
+        """What `round` would do now: nothing while archiving is switched off."""
         archive: list[tuple[str, int]] = []
         drop: list[str] = []
+        if not self._config.enabled:
+            return Plan((), (), ())
         for signal in Signal:
             pending = await self._pending(signal, self._over(self._config.after_hours))
             archive += [(_named(signal, day), sum((await self._days.counts(signal, day)).values())) for day in pending]
-            drop += [_named(signal, day) for day in await self._droppable(signal)]
+            drop += [_named(signal, day) for day in await self._droppable(signal, pending)]
         return Plan(tuple(archive), tuple(drop), tuple(entry.path for entry in await self._expired()))
 
     async def round(self, *, drop: bool) -> Done:
@@ -216,6 +248,35 @@ class Archiver:
         await self._days.record(place.signal, made, retire=[entry.path for entry in entries])
         self._step("compacted", made[0].path, made[0].rows)
         return made[0]
+
+    async def compact_due(self, most_rows: int = COMPACTED_ROWS) -> Compacted:
+        """Merge where it is worth it, those with the most files first, until `most_rows` were read."""
+        merged: list[str] = []
+        rows = 0
+        for place, count in await self.worth_merging():
+            if merged and rows + count > most_rows:
+                continue
+            entry = await self._guarded(f"{place.signal} {place.day} of {place.site}", self.compact(place))
+            if entry is not None:
+                merged.append(entry.path)
+                rows += entry.rows
+        return Compacted(tuple(merged), rows, tuple(self._failed))
+
+    async def worth_merging(self) -> list[tuple[Place, int]]:
+        """Places that have left the store whose files should become one, the most files first, with their rows."""
+        places: dict[Place, list[Entry]] = {}
+        for entry in (await self._days.manifest()).entries:
+            if entry.dropped:
+                places.setdefault(entry.place, []).append(entry)
+        today = day_of(self._now_ns)
+        found = []
+        for place, entries in places.items():
+            rows = sum(entry.rows for entry in entries)
+            surplus = len(entries) - max(1, -(-rows // FILE_ROWS))
+            newest = max(entry.recorded or place.day for entry in entries)
+            if surplus >= _MANY_FILES or (surplus > 0 and (today - newest).days >= _QUIET_DAYS):
+                found.append((surplus, place, rows))
+        return [(place, rows) for surplus, place, rows in sorted(found, key=lambda one: (-one[0], one[1]))]
 
     async def verify(self, entry: Entry) -> None:
         """Read a file and compare it with its entry; ArchiveDamaged says what differs."""
@@ -371,8 +432,8 @@ class Archiver:
         archived = await self._days.archived(signal)
         return [day for day in await self._days.stored(signal, before) if day not in archived]
 
-    async def _droppable(self, signal: Signal) -> list[date]:
-        """Days (of runs: the first of months) that are archived and have been over for long enough."""
+    async def _droppable(self, signal: Signal, pending: Sequence[date] = ()) -> list[date]:
+        """Days (of runs: the first of months) that are archived, or `pending`, and have been over for long enough."""
         today = day_of(self._now_ns)
         runs = signal is Signal.RUNS
         before = today - timedelta(days=self._config.hot_run_days) if runs else self._over(await self.hot_hours())
@@ -380,7 +441,9 @@ class Archiver:
         days = []
         for day in await self._days.stored(signal, before.replace(day=1) if runs else before):
             state = archived.get(day)
-            if state is not None and (state.kept_until is None or state.kept_until <= today):
+            if (state is not None or day in pending) and (
+                state is None or state.kept_until is None or state.kept_until <= today
+            ):
                 days.append(day.replace(day=1) if runs else day)
         return sorted(set(days))
 
