@@ -18,8 +18,8 @@ from wafermonitor.instrumentation.cli import main
 from wafermonitor.runs.records import Batch
 from wafermonitor.storage.command import storage
 from wafermonitor.storage.config import Config
-from wafermonitor.storage.errors import StorageRejected
-from wafermonitor.storage.timescale import inspection, migrate, tuning
+from wafermonitor.storage.errors import CursorRejected, StorageRejected
+from wafermonitor.storage.timescale import inspection, migrate, rollups, tuning
 from wafermonitor.storage.timescale.session import open_session
 
 pytestmark = pytest.mark.postgres
@@ -173,6 +173,48 @@ def test_the_configuration_for_psql_is_accepted(tmp_path: Path) -> None:
         assert own.psql("SHOW max_locks_per_transaction; SHOW autovacuum_naptime") == "256\n15s"
     finally:
         own.stop()
+
+
+def _move(old: server.Server, dsn: str, new: server.Server, target: str, folder: Path) -> None:
+    """Roles, then one database. That the account which both servers were made with is there already is no fault."""
+    for program, options, source, place, stop in (
+        ("pg_dumpall", ["--roles-only", "--no-role-passwords"], old.dsn, new.dsn, 0),
+        ("pg_dump", [], dsn, target, 1),
+    ):
+        with (folder / program).open("w") as file:
+            subprocess.run([old.program(program), *options, "-d", source], check=True, stdout=file)
+        words = [new.program("psql"), "-Xq", "-v", f"ON_ERROR_STOP={stop}", "-d", place, "-f", str(folder / program)]
+        subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+async def test_a_store_moved_to_a_new_server_by_pg_dump_tells_and_counts_each_run_once(tmp_path: Path) -> None:
+    old, new = server.start(), server.start()
+    try:
+        # Far ahead of the other server's transactions.
+        old.psql("DO $$ BEGIN FOR i IN 1..3000 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$")
+        dsn = old.migrated()
+        async with on_postgres(dsn) as store:
+            await store.writer.write(builders.runs(builders.run(1), builders.ended(2), builders.ended(3)))
+            await rollups.run_once(store.pool)
+            await store.writer.write(builders.runs(builders.ended(4)))
+            old_token = (await store.reader.changes(None)).token
+        moved = new.database()
+        _move(old, dsn, new, moved, tmp_path)
+        async with on_postgres(moved) as store:
+            with pytest.raises(CursorRejected):
+                await store.reader.changes(old_token)
+            token = (await store.reader.changes(None)).token
+            await store.writer.write(builders.runs(builders.ended(1), builders.ended(5)))
+            changes = await store.reader.changes(token)
+            assert sorted(stored.run.run_id for stored in changes.runs if stored.run.run_id) == ["run-1", "run-5"]
+            for _ in range(2):
+                await rollups.run_once(store.pool)
+                assert (await store.reader.changes(changes.token)).runs == []
+                ended = "SELECT sum(ended)::int FROM wafer_data.job_monthly WHERE dimension = 0"
+                assert await store.pool.fetchval(ended) == 5
+    finally:
+        old.stop()
+        new.stop()
 
 
 def test_a_backup_is_taken_while_the_server_runs_and_restored_beside_it(home: Path, tmp_path: Path) -> None:

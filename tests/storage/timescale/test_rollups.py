@@ -13,6 +13,7 @@ import pytest
 from tests.storage.contract import builders
 from wafermonitor.runs.records import Batch, Run
 from wafermonitor.storage.timescale import rollups
+from wafermonitor.storage.timescale.session import open_session
 
 pytestmark = pytest.mark.postgres
 
@@ -214,6 +215,24 @@ async def test_a_store_that_was_restored_elsewhere_is_made_anew(store):
     assert await differences(store) == []
     assert await roll_up(store) == rollups.Passed(0, 0, building=False)
     assert await differences(store) == []
+
+
+async def test_a_run_that_came_with_the_number_of_a_transaction_under_way_is_counted_once(store, dsn):
+    await roll_up(store)
+    await store.writer.write(builders.runs(ended(1)))
+    async with open_session(dsn) as other, store.pool.acquire() as connection:
+        transaction = other.transaction()
+        await transaction.start()
+        under_way = await other.fetchval("SELECT pg_current_xact_id()::text")
+        # As pg_dump brings it, by chance with the number of one that is neither over nor still to come.
+        await connection.execute(f"UPDATE wafer_data.run SET changed_xid = '{under_way}'")
+        await connection.execute("UPDATE wafer_data.rollup_state SET system_identifier = 7")
+        await rollups.one_pass(connection)
+        await rollups.one_pass(connection)
+        await transaction.commit()
+        await rollups.one_pass(connection)
+    assert await differences(store) == []
+    assert await buckets(store, "job_monthly") != {}
 
 
 async def test_only_one_of_many_leads(store):

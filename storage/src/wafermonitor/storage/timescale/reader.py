@@ -55,7 +55,7 @@ _RANK_BAD, _RANK_GOOD = 4, 6
 _NEWEST_PARTS = (("runs_open", "newest", None), ("runs_ended", "all", None))
 _FAILING_PARTS = (("runs_open", "failing", None), ("runs_ended", "bad", _RANK_BAD), ("runs_ended", "good", _RANK_GOOD))
 """Statement, what of it, and the rank that all its runs have."""
-_TOKEN = re.compile(r"\d{1,20}:\d{1,20}:(\d{1,20}(,\d{1,20})*)?\Z")
+_TOKEN = re.compile(r"(?P<origin>-?[\d.]{1,50})/(?P<snapshot>\d{1,20}:\d{1,20}:(\d{1,20}(,\d{1,20})*)?)\Z")
 
 
 class Reader:
@@ -168,21 +168,25 @@ class Reader:
         return letter_of(rows[0]) if rows else None
 
     async def changes(self, token: str | None, limit: int = 500) -> Changes:
-        """Runs of transactions that `token`, a snapshot of the database, does not show.
+        """Runs of transactions that `token`, a snapshot of this database, does not show.
 
         A page that is full ends with a whole transaction, and its token is this moment's snapshot cut behind that one: what was
         still under way, and what came later, is in the next.
         """
-        if token is not None and not _TOKEN.match(token):
+        given = _TOKEN.match(token) if token is not None else None
+        if token is not None and given is None:
             raise CursorRejected(f"{token[:40]!r} is no change token: start again without one")
         async with self._reading("read what changed") as connection:
-            now = await connection.fetchval(statement("snapshot"))
-            if token is None:
-                return Changes([], now)
-            if _bounds(token)[1] > _bounds(now)[1] or _bounds(token)[0] > _bounds(token)[1]:
+            (row,) = await connection.fetch(statement("snapshot"))
+            origin, now = row["origin"], row["snapshot"]
+            if given is None:
+                return Changes([], f"{origin}/{now}")
+            since = given["snapshot"]
+            if given["origin"] != origin or _bounds(since)[1] > _bounds(now)[1] or _bounds(since)[0] > _bounds(since)[1]:
                 raise CursorRejected("this change token is from another database: start again without one")
-            rows = await connection.fetch(statement("changes"), self._clock(), token, max(1, limit))
-        return Changes([run_of(row) for row in rows], _cut(now, rows[-1]["changed_xid"]) if len(rows) >= limit else now)
+            rows = await connection.fetch(statement("changes"), self._clock(), since, max(1, limit))
+        upto = _cut(now, rows[-1]["changed_xid"]) if len(rows) >= limit else now
+        return Changes([run_of(row) for row in rows], f"{origin}/{upto}")
 
     async def limits(self) -> Limits:
         """The rows of `setting` by which states are judged."""

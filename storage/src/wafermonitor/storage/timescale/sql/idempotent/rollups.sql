@@ -505,8 +505,9 @@ BEGIN
   PERFORM wafer_data.stage_rollups();
 
   IF anew THEN
-    -- Rows that came with a backup of another server bear numbers of transactions that here are still to come; 3 is long past.
-    UPDATE wafer_data.run SET changed_xid = '3' WHERE changed_xid >= pg_snapshot_xmax(seen);
+    -- Rows that came with a dump of another server bear numbers of transactions that here are still to come, or under way: `seen` shows
+    -- them all the same, so they are built below, and must not count as new afterwards. 3 is long past.
+    UPDATE wafer_data.run SET changed_xid = '3' WHERE changed_xid >= pg_snapshot_xmin(seen) AND NOT pg_visible_in_snapshot(changed_xid, seen);
     state.built_from := 'infinity';
   ELSIF state.time_zone <> zone THEN
     DELETE FROM wafer_data.job_daily;
