@@ -20,6 +20,7 @@ import chdb
 FOLDER = sys.argv[1]
 OURS = {"database", "query", "query_id", "session_id", "default_format", "client_protocol_version", "wait_end_of_query"}
 INSERT = re.compile(rb"\s*(insert\s.*?)\sformat\s+(\w+)[ \t]*(?:\n|\Z)", re.IGNORECASE | re.DOTALL)
+LONGEST_FIELD = 128 * 1024  # http_max_field_value_size of a server that nobody changed
 FORMAT = re.compile(r"\sformat\s+(\w+)\s*\Z", re.IGNORECASE)
 here = threading.local()
 first = chdb.connect(FOLDER)
@@ -51,6 +52,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.say(200, b"Ok.\n")
         if self.headers.get_content_type() == "multipart/form-data":  # parameters that are too long for an address
             given, body = given | self.fields(body), b""
+        if any(len(value.encode()) > LONGEST_FIELD for name, value in given.items() if name != "query"):
+            return self.say(400, b"Code: 1000. Field value too long", ("X-ClickHouse-Exception-Code", "1000"))
         try:
             return self.say(200, self.run(given, body))
         except Exception as error:  # noqa: BLE001 - as a server: whatever it is, the client is told

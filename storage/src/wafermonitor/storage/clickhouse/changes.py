@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from wafermonitor.runs.records import RunKey
 from wafermonitor.storage.clickhouse.client import Client
+from wafermonitor.storage.clickhouse.lists import slices
 from wafermonitor.storage.clickhouse.runs import Runs
 from wafermonitor.storage.clickhouse.statements import statement
 from wafermonitor.storage.errors import CursorRejected
@@ -65,9 +66,12 @@ async def _runs_of(client: Client, runs: Runs, calls: Sequence[_Call]) -> list[S
     """Runs in the order in which they were first announced."""
     if not calls:
         return []
-    given = {"least": calls[0].stamp_us, "most": calls[-1].stamp_us, "calls": [call.name for call in calls]}
-    rows = await client.query(DOING, statement("changed"), given)
-    keys = [RunKey(site, bytes.fromhex(trace), bytes.fromhex(span)) for trace, span, site in rows]
+    found: dict[RunKey, None] = {}
+    for part in slices(calls):
+        given = {"least": part[0].stamp_us, "most": part[-1].stamp_us, "calls": [call.name for call in part]}
+        rows = await client.query(DOING, statement("changed"), given)
+        found |= {RunKey(site, bytes.fromhex(trace), bytes.fromhex(span)): None for trace, span, site in rows}
+    keys = list(found)
     stored = {one.run.key: one for one in await runs.of_keys(DOING, keys)}
     return [stored[key] for key in keys if key in stored]
 

@@ -21,6 +21,7 @@ import clickhouse_connect
 from clickhouse_connect.driver.client import Client as Driver
 
 from wafermonitor.storage.clickhouse.failures import border
+from wafermonitor.storage.clickhouse.lists import MAX_PARAMETER_BYTES
 from wafermonitor.storage.clickhouse.rows import Table
 from wafermonitor.storage.errors import StorageRejected
 
@@ -74,6 +75,7 @@ class Client:
         """The answer's rows: strings, ints, None, lists; 64-bit floats as text."""
         given = dict(parameters or {})
         with border(doing):
+            _fitting(doing, given)
             answer = await self._run(
                 lambda: self._driver.raw_query(sql, given, fmt="JSONCompactEachRow", use_database=in_database)
             )
@@ -104,6 +106,13 @@ class Client:
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def _fitting(doing: str, given: Mapping[str, Any]) -> None:
+    """StorageRejected for what no server takes as a parameter: asked again it would fail again."""
+    for name, value in given.items():
+        if isinstance(value, str | list) and len(str(value).encode()) > MAX_PARAMETER_BYTES:
+            raise StorageRejected(f"cannot {doing}: {name} is too long for one question: ask for less at a time")
 
 
 def _driver(dsn: str, timeout_s: float) -> Driver:

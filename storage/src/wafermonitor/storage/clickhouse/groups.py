@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from wafermonitor.runs.records import Batch, DeadLetter, LogRecord, Resource, Span
 from wafermonitor.storage.clickhouse import rows
@@ -15,6 +16,14 @@ from wafermonitor.storage.clickhouse.rows import Table
 
 Names = dict[tuple[Table, bytes], bytes]
 """(table, key) of what rows share → its row."""
+
+
+class Generation(NamedTuple):
+    """Which time a dead letter came that was forgotten before, whether it is forgotten again, and when it was received."""
+
+    number: int
+    forgotten: int
+    received_ns: int
 
 
 @dataclass(slots=True)
@@ -65,12 +74,12 @@ def gather(batches: Sequence[Batch], precedence: int, seen_s: int, call: bytes) 
     return group
 
 
-def letter_rows(letters: Iterable[DeadLetter], generations: Mapping[bytes, tuple[int, bool]]) -> list[bytes]:
-    """Rows of the letters; `generations` are the newest of those that are known, and whether it was forgotten."""
+def letter_rows(letters: Iterable[DeadLetter], generations: Mapping[bytes, Generation]) -> list[bytes]:
+    """Rows of the letters; `generations` are the newest of those that are known."""
     made = []
     for letter in letters:
-        generation, forgotten = generations.get(letter.key, (0, False))
-        made.append(rows.letter_row(letter, generation + forgotten))
+        newest = generations.get(letter.key)
+        made.append(rows.letter_row(letter, 0 if newest is None else newest.number + newest.forgotten))
     return made
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 from wafermonitor.storage.clickhouse.client import Client
+from wafermonitor.storage.clickhouse.lists import slices
 from wafermonitor.storage.clickhouse.records import Row
 from wafermonitor.storage.clickhouse.statements import statement
 from wafermonitor.storage.errors import StorageUnavailable
@@ -32,8 +33,10 @@ class Names(Generic[T]):
         found = {key: self._kept[key] for key in wanted & self._kept.keys()}
         missing = sorted(wanted - found.keys())
         if missing:
-            rows = await self._client.query(doing, statement(self._query), {"keys": missing})
-            fresh = {row[0]: self._record_of(row) for row in rows}
+            fresh: dict[str, T] = {}
+            for part in slices(missing):
+                rows = await self._client.query(doing, statement(self._query), {"keys": part})
+                fresh |= {row[0]: self._record_of(row) for row in rows}
             if len(self._kept) + len(fresh) > MAX_KEPT:
                 self._kept.clear()
             self._kept |= fresh

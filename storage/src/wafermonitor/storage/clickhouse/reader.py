@@ -16,6 +16,7 @@ from wafermonitor.runs.records import Feed, LogRecord, MetricPoint, Span
 from wafermonitor.runs.state import Limits, State
 from wafermonitor.storage.clickhouse.changes import changes
 from wafermonitor.storage.clickhouse.client import Client
+from wafermonitor.storage.clickhouse.lists import slices
 from wafermonitor.storage.clickhouse.names import Names
 from wafermonitor.storage.clickhouse.records import Row, letter_of, log_of, point_of, resource_of, scope_of, series_of, span_of
 from wafermonitor.storage.clickhouse.rows import KEY, NO_TIME, SPAN, TRACE
@@ -147,8 +148,12 @@ class Reader:
         resources = await self._resources.of(doing, (row[1] for row in rows))
         scopes = await self._scopes.of(doing, (row[2] for row in rows))
         series = {row[0]: series_of(row, resources, scopes) for row in rows}
-        given = {"keys": list(series), "least": query.from_ns, "most": query.to_ns, "limit": query.limit}
-        return [point_of(row, series) for row in await self._client.query(doing, statement("points"), given)]
+        points: list[Row] = []
+        for part in slices(series):
+            if len(points) < query.limit:
+                given = {"keys": part, "least": query.from_ns, "most": query.to_ns, "limit": query.limit - len(points)}
+                points += await self._client.query(doing, statement("points"), given)
+        return [point_of(row, series) for row in points]
 
     async def sites(self) -> list[SiteStatus]:
         """Sites by name, with their feeds and open runs."""

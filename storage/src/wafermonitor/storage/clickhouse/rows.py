@@ -43,7 +43,6 @@ from wafermonitor.storage.clickhouse.rowbinary import (
 TRACE, SPAN, KEY, PROCESS = 16, 8, 32, 16
 """Bytes of an id or key."""
 NO_TIME = -(2**63)
-LATER_THAN_ALL = 2**63 - 1
 
 
 class Table(NamedTuple):
@@ -84,7 +83,7 @@ RUNS = _table(
     *DESCRIPTIVE,
 )
 CHANGES = _table("run_change", "call trace_id span_id site")
-ARRIVALS = _table("first_arrival", "digest call arrived_ns")
+ARRIVALS = _table("first_arrival", "digest call arrived_ns state")
 PROCESSES = _table("process", "key pid beat_ns interval_s seen site host instance_id")
 FEEDS = _table("feed", "watermark_ns received_ns skew_ns site feed")
 APPS = _table("app", "site service newest")
@@ -253,9 +252,13 @@ def change_row(run: Run, call: bytes) -> bytes:
     return call + run.trace_id + run.span_id + text(run.site)
 
 
-def arrival_row(digest: bytes, call: bytes, arrived_ns: int) -> bytes:
+CLAIMED, CONFIRMED, WITHDRAWN = 0, 1, 2
+"""States of a claim."""
+
+
+def arrival_row(digest: bytes, call: bytes, arrived_ns: int, state: int) -> bytes:
     """One row of ARRIVALS."""
-    return fixed(digest, KEY) + call + int64(arrived_ns)
+    return fixed(digest, KEY) + call + int64(arrived_ns) + bytes([state])
 
 
 def process_row(beat: ProcessBeat, seen_s: int) -> bytes:
@@ -293,9 +296,11 @@ def letter_row(letter: DeadLetter, generation: int) -> bytes:
     return head + words + uint64(0) + int64(0) + text("") + b"\0"
 
 
-def mark_row(key: bytes, generation: int, *, retried_ns: int = 0, answer: str = "", forgotten: bool = False) -> bytes:
-    """One row of LETTERS: what became of it. It says nothing about the letter itself."""
-    head = fixed(key, KEY) + uint32(generation) + int64(LATER_THAN_ALL) + b"\0\0\0\0"
+def mark_row(
+    key: bytes, generation: int, received_ns: int, *, retried_ns: int = 0, answer: str = "", forgotten: bool = False
+) -> bytes:
+    """One row of LETTERS: what became of the letter, of which it says when it was received, for both go on the same day."""
+    head = fixed(key, KEY) + uint32(generation) + int64(received_ns) + b"\0\0\0\0"
     return head + uint64(0 if forgotten else 1) + int64(retried_ns) + text(answer) + (b"\1" if forgotten else b"\0")
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from wafermonitor.runs.records import Feed, ProcessBeat, Run, RunKey
 from wafermonitor.runs.state import Limits, State, close_due, failing_rank, overdue, run_state
 from wafermonitor.storage.clickhouse.client import Client
+from wafermonitor.storage.clickhouse.lists import slices
 from wafermonitor.storage.clickhouse.records import Row, feed_of, run_of
 from wafermonitor.storage.clickhouse.statements import statement, with_parts
 from wafermonitor.storage.cursors import id_of
@@ -107,14 +108,15 @@ class Runs:
 
     async def of_keys(self, doing: str, keys: Sequence[RunKey]) -> list[StoredRun]:
         """The runs with these keys, in any order."""
-        if not keys:
-            return []
-        given = {
-            "traces": [key.trace_id.hex() for key in keys],
-            "spans": [key.span_id.hex() for key in keys],
-            "sites": [key.site for key in keys],
-        }
-        return await self.judge(doing, await self._client.query(doing, statement("runs_of_keys"), given))
+        rows: list[Row] = []
+        for part in slices(keys, lambda key: key.site):
+            given = {
+                "traces": [key.trace_id.hex() for key in part],
+                "spans": [key.span_id.hex() for key in part],
+                "sites": [key.site for key in part],
+            }
+            rows += await self._client.query(doing, statement("runs_of_keys"), given)
+        return await self.judge(doing, rows)
 
     async def judge(self, doing: str, rows: Iterable[Row]) -> list[StoredRun]:
         """Join what their processes and feeds say, and decide on their states at this moment."""
@@ -134,8 +136,8 @@ class Runs:
         return stored
 
     async def feeds(self, doing: str, sites: Iterable[str] = (), names: Iterable[str] = ()) -> list[Feed]:
-        """Feeds of these sites with these names, of all where none is given."""
-        given = {"sites": sorted(set(sites)), "feeds": sorted(set(names))}
+        """Feeds of these sites with these names; of all where none is given, or so many that most are wanted."""
+        given = {"sites": _few(sites), "feeds": _few(names)}
         return [feed_of(row) for row in await self._client.query(doing, statement("feeds"), given)]
 
     async def _feeds(self, doing: str, runs: Sequence[Run]) -> dict[tuple[str, str], Feed]:
@@ -146,9 +148,9 @@ class Runs:
 
     async def _processes(self, doing: str, runs: Sequence[Run]) -> dict[bytes, ProcessBeat]:
         keys = sorted({run.process_key.hex() for run in runs if run.process_key is not None})
-        if not keys:
-            return {}
-        rows = await self._client.query(doing, statement("processes"), {"keys": keys})
+        rows: list[Row] = []
+        for part in slices(keys):
+            rows += await self._client.query(doing, statement("processes"), {"keys": part})
         return {
             bytes.fromhex(key): ProcessBeat(
                 bytes.fromhex(key), "", "", 0, "", beat_ns, None if interval_s is None else float(interval_s)
@@ -200,6 +202,12 @@ class Runs:
             # What the windows did not find is rare, and few rows say it.
             rare = [name for name in _RARE if name in asked][:1] if last != NO_TIME else ["unknown"]
             yield first, last, selective or rare
+
+
+def _few(names: Iterable[str]) -> list[str]:
+    """The names, or none where they are too many for one question."""
+    parts = list(slices(sorted(set(names)), str))
+    return parts[0] if len(parts) == 1 else []
 
 
 def _kind(query: RunQuery) -> str:

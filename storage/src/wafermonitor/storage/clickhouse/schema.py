@@ -33,11 +33,12 @@ _APPLIED = Table("schema_migration", ("name",))
 
 
 class Keep(NamedTuple):
-    """How long rows are kept after they were received: spans, records and points; runs; first arrivals."""
+    """How long rows are kept after they were received: spans, records and points; runs; first arrivals; dead letters."""
 
     raw_days: int
     run_days: int
     arrival_seconds: int
+    letter_days: int = 90
 
 
 class Status(NamedTuple):

@@ -5,11 +5,14 @@ In: an address. Out: `Storage`. Called by: `storage.connect`.
 
 from __future__ import annotations
 
+import math
+
 from wafermonitor.storage.clickhouse import schema
 from wafermonitor.storage.clickhouse.client import Client
 from wafermonitor.storage.clickhouse.reader import Reader
 from wafermonitor.storage.clickhouse.writer import Writer
 from wafermonitor.storage.config import Config
+from wafermonitor.storage.maintain.config import Config as Maintenance
 
 
 class Storage:
@@ -40,7 +43,8 @@ class Storage:
 def keep_of(config: Config) -> schema.Keep:
     """How long rows are kept, as the operator says."""
     arrival_seconds = max(1, int(config.remember_arrivals_s))
-    return schema.Keep(config.clickhouse_raw_days, config.clickhouse_run_days, arrival_seconds)
+    letter_days = max(1, math.ceil(Maintenance.load().dead_letter_days))
+    return schema.Keep(config.clickhouse_raw_days, config.clickhouse_run_days, arrival_seconds, letter_days)
 
 
 async def open_client(config: Config) -> Client:

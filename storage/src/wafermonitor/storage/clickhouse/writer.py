@@ -23,7 +23,8 @@ from wafermonitor.runs.records import Batch, DeadLetter
 from wafermonitor.storage.clickhouse import rows
 from wafermonitor.storage.clickhouse.client import Client
 from wafermonitor.storage.clickhouse.failures import border
-from wafermonitor.storage.clickhouse.groups import Names, gather, letter_rows
+from wafermonitor.storage.clickhouse.groups import Generation, Names, gather, letter_rows
+from wafermonitor.storage.clickhouse.lists import slices
 from wafermonitor.storage.clickhouse.rows import Table
 from wafermonitor.storage.clickhouse.statements import statement
 from wafermonitor.storage.errors import StorageRejected, StorageUnavailable
@@ -35,7 +36,9 @@ MAX_KNOWN = 200_000
 ANNOUNCE_WITHIN_S = 2.0
 """An announcement that took longer is made again: a reader looks back no further than `changes.OVERLAP_US`."""
 CLAIM_WITHIN_S = 0.5
-"""A claim to a first arrival that took longer is made again; so long after its own a writer looks whose was the first."""
+"""A claim to a first arrival that took longer is withdrawn; so long after a claim an earlier one would be seen."""
+LOST_AFTER_S = 120
+"""A claim that was not confirmed for so long, which is longer than two answers may take, has been given up."""
 ATTEMPTS = 5
 _DAY_S = 86_400
 _LARGEST = 2**64 - 1
@@ -77,18 +80,25 @@ class Writer:
             await self._announce(group.changes)
 
     async def first_arrivals(self, arrivals: Mapping[bytes, int]) -> dict[bytes, int]:
-        """The time that the first claim names. Two that claim at once agree, because each looks when the other's is there."""
+        """The time that the first claim names. Two that claim at once agree, because each looks when the other's is there.
+
+        A claim counts when its writer has confirmed that it was answered in time, and is so old that an earlier one would be
+        seen. One that is neither confirmed nor given up yet is waited for, with StorageUnavailable in the end.
+        """
         doing = "note first arrivals"
-        known = await self._arrivals(doing, arrivals)
-        fresh = [digest for digest in arrivals if digest not in known]
-        if not fresh:
-            return known
-        call = os.urandom(6)
-        with border(doing):
-            encoded = [rows.arrival_row(digest, call, arrivals[digest]) for digest in fresh]
-        await self._insert_quickly(doing, rows.ARRIVALS, encoded, CLAIM_WITHIN_S)
-        await asyncio.sleep(CLAIM_WITHIN_S)
-        return known | await self._arrivals(doing, fresh)
+        claimed, known = await self._arrivals(doing, arrivals)
+        fresh = {digest: arrived_ns for digest, arrived_ns in arrivals.items() if digest not in claimed}
+        if fresh:
+            await self._claim(doing, fresh)
+        for _ in range(ATTEMPTS):
+            missing = [digest for digest in arrivals if digest not in known]
+            if not missing:
+                return known
+            await asyncio.sleep(CLAIM_WITHIN_S)
+            known |= (await self._arrivals(doing, missing))[1]
+        if len(known) < len(arrivals):
+            raise StorageUnavailable(f"cannot {doing} now: it is not sure yet whether another receiver was first")
+        return known
 
     async def forget_dead_letter(self, key: str) -> bool:
         """Delete it."""
@@ -122,10 +132,33 @@ class Writer:
             if isinstance(outcome, BaseException):
                 raise outcome
 
-    async def _arrivals(self, doing: str, digests: Iterable[bytes]) -> dict[bytes, int]:
-        wanted = {"digests": [digest.hex() for digest in digests]}
-        found = await self._client.query(doing, statement("first_arrivals"), wanted) if wanted["digests"] else []
-        return {bytes.fromhex(digest): arrived_ns for digest, arrived_ns in found}
+    async def _claim(self, doing: str, arrivals: Mapping[bytes, int]) -> None:
+        """Claim these arrivals. One that was not answered in time is withdrawn: others may have looked before it was seen."""
+        for _ in range(ATTEMPTS):
+            call = os.urandom(6)
+            with border(doing):
+                forms = [
+                    [rows.arrival_row(digest, call, arrived_ns, state) for digest, arrived_ns in arrivals.items()]
+                    for state in (rows.CLAIMED, rows.CONFIRMED, rows.WITHDRAWN)
+                ]
+            in_time = await self._client.insert(doing, rows.ARRIVALS, forms[0]) <= CLAIM_WITHIN_S
+            await self._client.insert(doing, rows.ARRIVALS, forms[1 if in_time else 2])
+            if in_time:
+                return
+        raise StorageUnavailable(f"cannot {doing} now: the database is too slow")
+
+    async def _arrivals(self, doing: str, digests: Iterable[bytes]) -> tuple[set[bytes], dict[bytes, int]]:
+        """What is claimed, and what the first claim says where it is sure that it is the first and stays."""
+        claimed: set[bytes] = set()
+        known: dict[bytes, int] = {}
+        for part in slices(digest.hex() for digest in digests):
+            given = {"digests": part, "lost_us": LOST_AFTER_S * 1_000_000}
+            for text, (arrived_ns, confirmed, age_us) in await self._client.query(doing, statement("first_arrivals"), given):
+                digest = bytes.fromhex(text)
+                claimed.add(digest)
+                if confirmed and age_us > CLAIM_WITHIN_S * 1e6:
+                    known[digest] = arrived_ns
+        return claimed, known
 
     async def _announce(self, changes: list[bytes]) -> None:
         """Say which runs have news, when they are stored. The server stamps it when it begins, so it has to be quick."""
@@ -149,15 +182,19 @@ class Writer:
         except ValueError:
             return False
         found = (await self._generations(doing, [name])).get(name)
-        if found is None or found[1]:
+        if found is None or found.forgotten:
             return False
         with border(doing):
-            row = rows.mark_row(name, found[0], retried_ns=retried_ns, answer=answer, forgotten=forgotten)
+            row = rows.mark_row(
+                name, found.number, found.received_ns, retried_ns=retried_ns, answer=answer, forgotten=forgotten
+            )
         await self._client.insert(doing, rows.LETTERS, [row])
         return True
 
-    async def _generations(self, doing: str, keys: Iterable[bytes]) -> dict[bytes, tuple[int, bool]]:
-        """Of the letters that are there: the newest generation, and whether it was forgotten."""
-        wanted = {"keys": sorted({key.hex() for key in keys})}
-        found = await self._client.query(doing, statement("letter_generations"), wanted)
-        return {bytes.fromhex(key): (generation, bool(forgotten)) for key, generation, forgotten in found}
+    async def _generations(self, doing: str, keys: Iterable[bytes]) -> dict[bytes, Generation]:
+        """The newest of each letter that is there."""
+        known: dict[bytes, Generation] = {}
+        for part in slices(sorted({key.hex() for key in keys})):
+            for key, *newest in await self._client.query(doing, statement("letter_generations"), {"keys": part}):
+                known[bytes.fromhex(key)] = Generation(*newest)
+        return known

@@ -303,14 +303,17 @@ CREATE TABLE IF NOT EXISTS dead_letter (
 )
 ENGINE = AggregatingMergeTree() -- shard: cityHash64(key)
 ORDER BY (key, generation)
+TTL toDateTime(least(intDiv(received_ns, 1000000000), 4102444800), 'UTC') + INTERVAL {letter_days} DAY
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
--- When an item that says no time of its own arrived: what each call claimed, of which the first stamp of a server counts.
+-- When an item that says no time of its own arrived: what each call claimed. Of the claims that stand the one with the first stamp of
+-- a server counts. `state`: 0 claimed, 1 confirmed, 2 withdrawn.
 CREATE TABLE IF NOT EXISTS first_arrival (
   digest FixedString(32) CODEC(NONE),
   call FixedString(6) CODEC(ZSTD(1)),
   arrived_ns Int64 CODEC(Delta(8), ZSTD(1)),
-  claimed_us SimpleAggregateFunction(max, UInt64) DEFAULT toUInt64(toUnixTimestamp64Micro(now64(6))) CODEC(Delta(8), ZSTD(1))
+  state SimpleAggregateFunction(max, UInt8),
+  claimed_us SimpleAggregateFunction(min, UInt64) DEFAULT toUInt64(toUnixTimestamp64Micro(now64(6))) CODEC(Delta(8), ZSTD(1))
 )
 ENGINE = AggregatingMergeTree() -- shard: cityHash64(digest)
 ORDER BY (digest, call, arrived_ns)

@@ -3,7 +3,7 @@ SELECT * EXCEPT (forgotten) FROM (
     -- include letter_columns
     , forgotten
   FROM dead_letter FINAL
-  WHERE key = toFixedString(unhex({key:String}), 32)
+  WHERE key = toFixedString(unhex({key:String}), 32) AND signal != ''
   ORDER BY generation DESC
   LIMIT 1
 )

@@ -6,6 +6,7 @@ WHERE (key, generation) IN (
   FROM (
     SELECT key, generation, forgotten, received_ns, site, signal, reason
     FROM dead_letter FINAL
+    WHERE signal != ''
     ORDER BY key, generation DESC
     LIMIT 1 BY key
   )
