@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use crate::encoder::{LogRow, PointRow, RowEncoder, RowNumbers, SpanRow};
-use crate::records::Place;
+use crate::encoder::{LogRow, PointRow, RowEncoder, SpanRow, Unnumbered};
+use crate::records::{Block, LogMark, Place, PointMark, SpanMark};
 use crate::run::{Progress, Run};
 
 const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
@@ -25,7 +25,39 @@ const POINT_SERIES: usize = 9;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CopyBinary;
 
+/// The database's numbers of a block's names, each list as long as its twin in the block (`apps` as `resources`).
+#[derive(Debug, Default)]
+#[allow(missing_docs)] // named as what they number
+pub struct Numbers {
+    pub sites: Vec<i16>,
+    pub apps: Vec<i32>,
+    pub resources: Vec<i32>,
+    pub scopes: Vec<i32>,
+    pub series: Vec<i32>,
+}
+
+/// The numbers of what a span or log row belongs to.
+struct RowNumbers {
+    site: i16,
+    app: i32,
+    resource: i32,
+    scope: i32,
+}
+
+impl Numbers {
+    fn of(&self, block: &Block, resource: u32, scope: u32) -> Result<RowNumbers, Unnumbered> {
+        let site = block.resources.get(resource as usize).ok_or(Unnumbered)?.site;
+        Ok(RowNumbers {
+            site: *self.sites.get(site as usize).ok_or(Unnumbered)?,
+            app: *self.apps.get(resource as usize).ok_or(Unnumbered)?,
+            resource: *self.resources.get(resource as usize).ok_or(Unnumbered)?,
+            scope: *self.scopes.get(scope as usize).ok_or(Unnumbered)?,
+        })
+    }
+}
+
 impl RowEncoder for CopyBinary {
+    type Given = Numbers;
     const HEADER: &'static [u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
     const TRAILER: &'static [u8] = b"\xff\xff";
 
@@ -103,29 +135,36 @@ impl RowEncoder for CopyBinary {
         optional(out, quantiles, |out, items| array(out, DOUBLE, items, f64::to_be_bytes));
     }
 
-    fn number_span(&self, row: &mut [u8], numbers: RowNumbers) {
+    fn complete_span(&self, row: &mut [u8], mark: &SpanMark, block: &Block, given: &Numbers) -> Result<(), Unnumbered> {
+        let numbers = given.of(block, mark.resource, mark.scope)?;
         let mut at = column(row, SPAN_APP);
         for number in [numbers.app, numbers.scope, numbers.resource] {
             at = put(row, at, &number.to_be_bytes());
         }
         at += 3 * 12; // what was dropped
         put(row, at, &numbers.site.to_be_bytes());
+        Ok(())
     }
 
-    fn number_log(&self, row: &mut [u8], numbers: RowNumbers) {
+    fn complete_log(&self, row: &mut [u8], mark: &LogMark, block: &Block, given: &Numbers) -> Result<(), Unnumbered> {
+        let numbers = given.of(block, mark.resource, mark.scope)?;
         let mut at = column(row, LOG_RESOURCE);
         for number in [numbers.resource, numbers.scope] {
             at = put(row, at, &number.to_be_bytes());
         }
         put(row, at, &numbers.site.to_be_bytes());
+        Ok(())
     }
 
-    fn number_point(&self, row: &mut [u8], series: i32) {
-        let at = column(row, POINT_SERIES);
-        put(row, at, &series.to_be_bytes());
+    fn complete_point(&self, row: &mut [u8], mark: &PointMark, _: &Block, given: &Numbers) -> Result<(), Unnumbered> {
+        let series = given.series.get(mark.series as usize).ok_or(Unnumbered)?;
+        put(row, column(row, POINT_SERIES), &series.to_be_bytes());
+        Ok(())
     }
 
-    fn run(&self, run: &Run, site: i16, arena: &[u8], out: &mut Vec<u8>) {
+    fn run(&self, run: &Run, block: &Block, given: &Numbers, out: &mut Vec<u8>) -> Result<(), Unnumbered> {
+        let site = *given.sites.get(run.site as usize).ok_or(Unnumbered)?;
+        let arena = &block.arena;
         out.extend_from_slice(&DELTA_COLUMNS.to_be_bytes());
         field(out, run.trace_id);
         field(out, run.span_id);
@@ -174,6 +213,7 @@ impl RowEncoder for CopyBinary {
         text(out, run.ending.error_type);
         progress(out, run.progress.as_ref(), arena);
         text(out, known.attributes);
+        Ok(())
     }
 }
 

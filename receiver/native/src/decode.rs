@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
-use crate::encoder::RowEncoder;
+use crate::encoder::{Owner, RowEncoder};
 use crate::marks::Marks;
 use crate::records::{Block, DeadLetter, Ends, Outcome, Scope, Signal};
 use crate::reject::{MAX_ENTRIES, MAX_REQUEST_PARTS, Reject};
@@ -355,6 +355,18 @@ impl<'a, 'e, E: RowEncoder> Decoder<'a, 'e, E> {
                 self.reasons.iter().take(MAX_REASONS).map(|(reason, number)| format!("{reason} ({number})")).collect();
             outcome.message = format!("{} {} rejected for good: {}", outcome.rejected, self.signal.noun(), told.join("; "));
         }
+    }
+}
+
+/// What a span or log record belongs to.
+#[inline]
+pub(crate) fn owner<'r>(senders: &'r [Sender], scopes: &'r [KnownScope], context: Context) -> Owner<'r> {
+    let sender = &senders[context.sender];
+    Owner {
+        resource_key: &sender.key,
+        scope_key: &scopes[context.scope].key,
+        site: &sender.site,
+        service: &sender.shown_service,
     }
 }
 

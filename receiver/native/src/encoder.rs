@@ -1,14 +1,27 @@
-//! What an engine's wire format has to do: write rows as they are decoded, and put the database's numbers in when they are known.
+//! What an engine's wire format has to do: write rows as they are decoded, and put in what only the writer knows when it is known.
 //!
-//! Implemented by `copy::CopyBinary` (PostgreSQL). Called by `span`, `log`, `point` (rows) and `part` (numbers, run deltas).
+//! Implemented by `copy::CopyBinary` (PostgreSQL) and `rowbinary::RowBinary` (ClickHouse). Called by `span`, `log`, `point` (rows)
+//! and `part` (what the writer knows, runs).
 
 use std::ops::Range;
 
+use crate::records::{Block, LogMark, PointMark, SpanMark};
 use crate::run::Run;
 
-/// One row of `span` without its numbers.
+/// What a span or log record belongs to, for formats that name it in each row.
+#[derive(Clone, Copy)]
+#[allow(missing_docs)] // named as their columns
+pub struct Owner<'r> {
+    pub resource_key: &'r [u8; 32],
+    pub scope_key: &'r [u8; 32],
+    pub site: &'r str,
+    pub service: &'r str,
+}
+
+/// One row of `span`.
 #[allow(missing_docs)] // named as its columns
 pub struct SpanRow<'r> {
+    pub owner: Owner<'r>,
     pub trace_id: [u8; 16],
     pub span_id: [u8; 8],
     pub parent_span_id: Option<[u8; 8]>,
@@ -29,9 +42,10 @@ pub struct SpanRow<'r> {
     pub links: Option<&'r [u8]>,
 }
 
-/// One row of `log_record` without its numbers.
+/// One row of `log_record`.
 #[allow(missing_docs)] // named as its columns
 pub struct LogRow<'r> {
+    pub owner: Owner<'r>,
     pub time_ns: i64,
     pub observed_ns: i64,
     pub received_ns: i64,
@@ -70,9 +84,10 @@ impl Measured {
     }
 }
 
-/// One row of `metric_point` without its numbers.
+/// One row of `metric_point`.
 #[allow(missing_docs)] // named as its columns
 pub struct PointRow<'r> {
+    pub series_key: &'r [u8; 32],
     pub time_ns: i64,
     pub start_ns: Option<i64>,
     pub received_ns: i64,
@@ -80,18 +95,14 @@ pub struct PointRow<'r> {
     pub flags: u32,
 }
 
-/// The database's numbers of what a span or log row belongs to.
-#[derive(Debug, Clone, Copy)]
-#[allow(missing_docs)] // named as their columns
-pub struct RowNumbers {
-    pub site: i16,
-    pub app: i32,
-    pub resource: i32,
-    pub scope: i32,
-}
+/// What the writer gave says nothing about a name of the block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unnumbered;
 
-/// One engine's format. Rows are appended to `out` with room for their numbers.
+/// One engine's format. Rows are appended to `out`, with room for what only the writer knows.
 pub trait RowEncoder {
+    /// What only the writer knows: the database's numbers of names, or which call writes the rows.
+    type Given;
     /// What comes before the rows.
     const HEADER: &'static [u8];
     /// What comes after the rows.
@@ -103,12 +114,25 @@ pub trait RowEncoder {
     fn log(&self, row: &LogRow<'_>, out: &mut Vec<u8>) -> Range<usize>;
     /// Append a point.
     fn point(&self, row: &PointRow<'_>, out: &mut Vec<u8>);
-    /// Put numbers into a row that `span` made.
-    fn number_span(&self, row: &mut [u8], numbers: RowNumbers);
-    /// Put numbers into a row that `log` made.
-    fn number_log(&self, row: &mut [u8], numbers: RowNumbers);
-    /// Put the series' number into a row that `point` made.
-    fn number_point(&self, row: &mut [u8], series: i32);
-    /// Append what is known of a run, in the columns of the table of deltas. Its text stands in `arena`.
-    fn run(&self, run: &Run, site: i16, arena: &[u8], out: &mut Vec<u8>);
+
+    /// Complete a row that `span` made.
+    ///
+    /// # Errors
+    /// A name has no number.
+    fn complete_span(&self, row: &mut [u8], mark: &SpanMark, block: &Block, given: &Self::Given) -> Result<(), Unnumbered>;
+    /// Complete a row that `log` made.
+    ///
+    /// # Errors
+    /// A name has no number.
+    fn complete_log(&self, row: &mut [u8], mark: &LogMark, block: &Block, given: &Self::Given) -> Result<(), Unnumbered>;
+    /// Complete a row that `point` made.
+    ///
+    /// # Errors
+    /// A name has no number.
+    fn complete_point(&self, row: &mut [u8], mark: &PointMark, block: &Block, given: &Self::Given) -> Result<(), Unnumbered>;
+    /// Append what is known of a run, in the columns of the table that runs are sent to.
+    ///
+    /// # Errors
+    /// Its site has no number.
+    fn run(&self, run: &Run, block: &Block, given: &Self::Given, out: &mut Vec<u8>) -> Result<(), Unnumbered>;
 }

@@ -19,6 +19,7 @@ pub mod point;
 pub mod records;
 pub mod reject;
 pub mod request;
+pub mod rowbinary;
 pub mod run;
 pub mod sample;
 pub mod sender;

@@ -1,6 +1,6 @@
 //! One OTLP log record → one row, and what a lifecycle event says about its run, process or feed.
 
-use crate::decode::{Context, Decoder, Scratch};
+use crate::decode::{Context, Decoder, Scratch, owner};
 use crate::digest::digest;
 use crate::encoder::{LogRow, RowEncoder};
 use crate::lifecycle::{About, RunEvent, positive, run_of_event};
@@ -76,6 +76,7 @@ impl<'a, E: RowEncoder> Decoder<'a, '_, E> {
         let observed_ns = known_ns(observed_ns, arrived_ns);
         let time_ns = known_ns(sent_ns, observed_ns);
         let row = LogRow {
+            owner: owner(&self.senders, &self.scopes, context),
             time_ns,
             observed_ns,
             received_ns: context.received_ns,

@@ -1,4 +1,4 @@
-//! The streams of some requests of a block: rows chosen, doubles dropped, the database's numbers put in.
+//! The streams of some requests of a block: rows chosen, doubles dropped, what only the writer knows put in.
 
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -6,24 +6,9 @@ use std::ops::Range;
 
 use foldhash::fast::RandomState;
 
-use crate::encoder::{RowEncoder, RowNumbers};
+use crate::encoder::{RowEncoder, Unnumbered};
 use crate::records::{Block, LogMark, Place, PointMark, SpanMark};
 use crate::run::Run;
-
-/// The database's numbers of a block's names, each list as long as its twin in the block (`apps` as `resources`).
-#[derive(Debug, Default)]
-#[allow(missing_docs)] // named as what they number
-pub struct Numbers {
-    pub sites: Vec<i16>,
-    pub apps: Vec<i32>,
-    pub resources: Vec<i32>,
-    pub scopes: Vec<i32>,
-    pub series: Vec<i32>,
-}
-
-/// A name of the block has no number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unnumbered;
 
 /// One kind of row.
 pub trait Mark {
@@ -35,11 +20,11 @@ pub trait Mark {
     fn time_ns(&self) -> i64;
     /// Where the row stands.
     fn row(&self) -> Place;
-    /// Put the numbers into a copy of the row.
+    /// Put what the writer knows into a copy of the row.
     ///
     /// # Errors
     /// A name has no number.
-    fn number<E: RowEncoder>(&self, encoder: &E, block: &Block, numbers: &Numbers, row: &mut [u8]) -> Result<(), Unnumbered>;
+    fn complete<E: RowEncoder>(&self, encoder: &E, block: &Block, given: &E::Given, row: &mut [u8]) -> Result<(), Unnumbered>;
 }
 
 impl Mark for SpanMark {
@@ -62,9 +47,8 @@ impl Mark for SpanMark {
         self.row
     }
 
-    fn number<E: RowEncoder>(&self, encoder: &E, block: &Block, numbers: &Numbers, row: &mut [u8]) -> Result<(), Unnumbered> {
-        encoder.number_span(row, numbers.of(block, self.resource, self.scope)?);
-        Ok(())
+    fn complete<E: RowEncoder>(&self, encoder: &E, block: &Block, given: &E::Given, row: &mut [u8]) -> Result<(), Unnumbered> {
+        encoder.complete_span(row, self, block, given)
     }
 }
 
@@ -83,9 +67,8 @@ impl Mark for LogMark {
         self.row
     }
 
-    fn number<E: RowEncoder>(&self, encoder: &E, block: &Block, numbers: &Numbers, row: &mut [u8]) -> Result<(), Unnumbered> {
-        encoder.number_log(row, numbers.of(block, self.resource, self.scope)?);
-        Ok(())
+    fn complete<E: RowEncoder>(&self, encoder: &E, block: &Block, given: &E::Given, row: &mut [u8]) -> Result<(), Unnumbered> {
+        encoder.complete_log(row, self, block, given)
     }
 }
 
@@ -104,21 +87,8 @@ impl Mark for PointMark {
         self.row
     }
 
-    fn number<E: RowEncoder>(&self, encoder: &E, _: &Block, numbers: &Numbers, row: &mut [u8]) -> Result<(), Unnumbered> {
-        encoder.number_point(row, *numbers.series.get(self.series as usize).ok_or(Unnumbered)?);
-        Ok(())
-    }
-}
-
-impl Numbers {
-    fn of(&self, block: &Block, resource: u32, scope: u32) -> Result<RowNumbers, Unnumbered> {
-        let site = block.resources.get(resource as usize).ok_or(Unnumbered)?.site;
-        Ok(RowNumbers {
-            site: *self.sites.get(site as usize).ok_or(Unnumbered)?,
-            app: *self.apps.get(resource as usize).ok_or(Unnumbered)?,
-            resource: *self.resources.get(resource as usize).ok_or(Unnumbered)?,
-            scope: *self.scopes.get(scope as usize).ok_or(Unnumbered)?,
-        })
+    fn complete<E: RowEncoder>(&self, encoder: &E, block: &Block, given: &E::Given, row: &mut [u8]) -> Result<(), Unnumbered> {
+        encoder.complete_point(row, self, block, given)
     }
 }
 
@@ -164,6 +134,13 @@ pub fn choose<M: Mark>(marks: &[M], range: Range<usize>, block: &Block, hot_us: 
     (hot, late)
 }
 
+/// All rows in `range`, for a database that drops doubles itself.
+pub fn all<M: Mark>(marks: &[M], range: Range<usize>, block: &Block) -> Chosen {
+    let rows: Vec<_> = range.collect();
+    let bytes = rows.iter().filter_map(|&index| marks.get(index)?.row().of(&block.arena)).map(<[u8]>::len).sum();
+    Chosen { rows, bytes }
+}
+
 /// Write a stream into `out`, which has `stream_len` bytes.
 ///
 /// # Errors
@@ -172,7 +149,7 @@ pub fn write<M: Mark, E: RowEncoder>(
     chosen: &Chosen,
     marks: &[M],
     block: &Block,
-    numbers: &Numbers,
+    given: &E::Given,
     encoder: &E,
     out: &mut [u8],
 ) -> Result<(), Unnumbered> {
@@ -186,7 +163,7 @@ pub fn write<M: Mark, E: RowEncoder>(
         let row = mark.row().of(&block.arena).ok_or(Unnumbered)?;
         let (copy, behind) = rest.split_at_mut_checked(row.len()).ok_or(Unnumbered)?;
         copy.copy_from_slice(row);
-        mark.number(encoder, block, numbers, copy)?;
+        mark.complete(encoder, block, given, copy)?;
         rest = behind;
     }
     if rest.len() == E::TRAILER.len() {
@@ -195,20 +172,10 @@ pub fn write<M: Mark, E: RowEncoder>(
     Ok(())
 }
 
-/// One stream of the run deltas in `range`: one for each run, in the order of site name, trace id and span id.
-///
-/// # Errors
-/// A site has no number.
-pub fn runs<E: RowEncoder>(
-    block: &Block,
-    range: Range<usize>,
-    sites: &[i16],
-    encoder: &E,
-) -> Result<(Vec<u8>, usize), Unnumbered> {
-    let deltas = block.runs.get(range).ok_or(Unnumbered)?;
-    if deltas.is_empty() {
-        return Ok((Vec::new(), 0));
-    }
+/// What is known of the runs in `range`: one for each run, in the order of site name, trace id and span id.
+#[must_use]
+pub fn merged(block: &Block, range: Range<usize>) -> Vec<Run> {
+    let Some(deltas) = block.runs.get(range).filter(|deltas| !deltas.is_empty()) else { return Vec::new() };
     let mut rank: Vec<usize> = vec![0; block.sites.len()];
     let mut by_name: Vec<usize> = (0..block.sites.len()).collect();
     by_name.sort_unstable_by_key(|&site| &block.sites[site]);
@@ -223,20 +190,32 @@ pub fn runs<E: RowEncoder>(
         })
         .collect();
     order.sort_unstable();
-    let texts: usize = deltas.iter().map(|run| run.known.attributes.len()).sum();
-    let mut out = Vec::with_capacity(texts + deltas.len() * 700);
-    out.extend_from_slice(E::HEADER);
-    let mut number = 0;
+    let mut runs = Vec::with_capacity(order.len());
     for same in order.chunk_by(|a, b| (a.0, a.1, a.2) == (b.0, b.1, b.2)) {
         let Some((first, others)) = same.split_first() else { continue };
         let mut run: Run = deltas[first.3];
         for other in others {
             run.merge(&deltas[other.3], &block.arena);
         }
-        let site = *sites.get(run.site as usize).ok_or(Unnumbered)?;
-        encoder.run(&run, site, &block.arena, &mut out);
-        number += 1;
+        runs.push(run);
+    }
+    runs
+}
+
+/// One stream of `runs`; empty without any.
+///
+/// # Errors
+/// A site has no number.
+pub fn write_runs<E: RowEncoder>(block: &Block, runs: &[Run], given: &E::Given, encoder: &E) -> Result<Vec<u8>, Unnumbered> {
+    if runs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let texts: usize = runs.iter().map(|run| run.known.attributes.len()).sum();
+    let mut out = Vec::with_capacity(texts + runs.len() * 700);
+    out.extend_from_slice(E::HEADER);
+    for run in runs {
+        encoder.run(run, block, given, &mut out)?;
     }
     out.extend_from_slice(E::TRAILER);
-    Ok((out, number))
+    Ok(out)
 }

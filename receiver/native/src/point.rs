@@ -108,9 +108,11 @@ impl<'a, E: RowEncoder> Decoder<'a, '_, E> {
         // Without marks: a point's attributes are its series, and a mended point belongs to the series of its neighbours.
         scratch.item.write(Marks::default(), &mut scratch.attributes);
         let series = self.series(context, metric);
-        let timeless = (time_ns == 0).then(|| digest(&[&self.block.series[series as usize].key, raw]));
+        let series_key = self.block.series[series as usize].key;
+        let timeless = (time_ns == 0).then(|| digest(&[&series_key, raw]));
         let time_ns = timeless.map_or(time_ns, |own| self.arrived_ns(&own, context.received_ns));
         let row = PointRow {
+            series_key: &series_key,
             time_ns,
             start_ns: Some(start_ns).filter(|&ns| ns != 0),
             received_ns: context.received_ns,

@@ -6,25 +6,50 @@ use pyo3::exceptions::{PyIndexError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 
-use crate::copy::CopyBinary;
+use crate::copy::{CopyBinary, Numbers};
 use crate::decode::{Request, decode as decode_requests};
-use crate::part::{self, Chosen, Mark, Numbers, Unnumbered};
+use crate::encoder::{RowEncoder, Unnumbered};
+use crate::part::{self, Chosen, Mark};
 use crate::records::{self, Ends, Place, Signal};
+use crate::rowbinary::{self, Precedence, RowBinary};
 
-const ENCODER: CopyBinary = CopyBinary;
+/// How a block's rows are written: `storage.protocol.RowFormat`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    CopyBinary,
+    RowBinary,
+}
 
-/// What a list of requests became; the rows are written when their numbers are known.
+impl Format {
+    fn named(name: &str) -> PyResult<Self> {
+        let found = [Self::CopyBinary, Self::RowBinary].into_iter().find(|format| format.name() == name);
+        found.ok_or_else(|| PyValueError::new_err(format!("{name:?} is no format of rows")))
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::CopyBinary => "copy_binary",
+            Self::RowBinary => "row_binary",
+        }
+    }
+}
+
+/// What a list of requests became; the rows are written when the writer says what they lack.
 #[pyclass(frozen, module = "wafermonitor.native")]
-struct Block(records::Block);
+struct Block(records::Block, Format);
 
-/// Decode requests: (signal, body, when it was received in ns). `arrivals`: as in `decode::Arrivals`. Never fails for a body, however broken.
+/// Decode requests: (signal, body, when it was received in ns) to rows of `row_format`. `arrivals`: as in `decode::Arrivals`.
+/// Never fails for a body, however broken.
 #[pyfunction]
+#[pyo3(signature = (requests, arrivals, row_format = "copy_binary", /))]
 #[allow(clippy::needless_pass_by_value)] // what Python hands over is taken
 fn decode(
     py: Python<'_>,
     requests: Vec<(String, Bound<'_, PyBytes>, i64)>,
     arrivals: HashMap<[u8; 32], i64>,
+    row_format: &str,
 ) -> PyResult<Block> {
+    let format = Format::named(row_format)?;
     let requests = requests
         .iter()
         .map(|(signal, body, received_ns)| {
@@ -33,8 +58,15 @@ fn decode(
         })
         .collect::<PyResult<Vec<_>>>()?;
     // A panic would be a fault of ours; as a BaseException it would end more than the group it came from.
-    let decoded = py.detach(|| std::panic::catch_unwind(|| decode_requests(&requests, &arrivals, &ENCODER)));
-    decoded.map(Block).map_err(|_| PyRuntimeError::new_err("the native lane failed in an unexpected way"))
+    let decoded = py.detach(|| {
+        std::panic::catch_unwind(|| match format {
+            Format::CopyBinary => decode_requests(&requests, &arrivals, &CopyBinary),
+            Format::RowBinary => decode_requests(&requests, &arrivals, &RowBinary),
+        })
+    });
+    decoded
+        .map(|block| Block(block, format))
+        .map_err(|_| PyRuntimeError::new_err("the native lane failed in an unexpected way"))
 }
 
 type NumbersArgument = (Vec<i16>, Vec<i32>, Vec<i32>, Vec<i32>, Vec<i32>);
@@ -49,6 +81,19 @@ fn unnumbered(_: Unnumbered) -> PyErr {
 }
 
 impl Block {
+    /// The ends around the requests [first, last) of a block whose rows have this format.
+    fn formatted(&self, format: Format, first: usize, last: usize) -> PyResult<(Ends, Ends)> {
+        self.needs(format)?;
+        self.between(first, last)
+    }
+
+    fn needs(&self, format: Format) -> PyResult<()> {
+        if self.1 == format {
+            return Ok(());
+        }
+        Err(PyValueError::new_err(format!("the rows of the block are {}, not {}", self.1.name(), format.name())))
+    }
+
     fn between(&self, first: usize, last: usize) -> PyResult<(Ends, Ends)> {
         let found = self.0.between(first, last);
         found.ok_or_else(|| {
@@ -73,12 +118,32 @@ impl Block {
         hot_us: std::ops::Range<i64>,
     ) -> PyResult<Streams<'py>> {
         let (hot, late) = py.detach(|| part::choose(marks, range, &self.0, hot_us));
-        let stream = |chosen: &Chosen| {
-            PyBytes::new_with(py, chosen.stream_len::<CopyBinary>(), |out| {
-                py.detach(|| part::write(chosen, marks, &self.0, numbers, &ENCODER, out)).map_err(unnumbered)
-            })
-        };
+        let stream = |chosen: &Chosen| self.stream(py, marks, chosen, numbers, &CopyBinary);
         Ok((stream(&hot)?, hot.len(), stream(&late)?, late.len()))
+    }
+
+    fn stream<'py, M: Mark + Sync, E: RowEncoder<Given: Sync> + Sync>(
+        &self,
+        py: Python<'py>,
+        marks: &[M],
+        chosen: &Chosen,
+        given: &E::Given,
+        encoder: &E,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        PyBytes::new_with(py, chosen.stream_len::<E>(), |out| {
+            py.detach(|| part::write(chosen, marks, &self.0, given, encoder, out)).map_err(unnumbered)
+        })
+    }
+
+    fn every<'py, M: Mark + Sync>(
+        &self,
+        py: Python<'py>,
+        marks: &[M],
+        range: std::ops::Range<usize>,
+        given: Precedence,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let chosen = part::all(marks, range, &self.0);
+        self.stream(py, marks, &chosen, &given, &RowBinary)
     }
 }
 
@@ -145,7 +210,7 @@ impl Block {
         oldest_us: i64,
         newest_us: i64,
     ) -> PyResult<Streams<'py>> {
-        let (from, to) = self.between(first, last)?;
+        let (from, to) = self.formatted(Format::CopyBinary, first, last)?;
         let (numbers, hot_us) = (numbers_of(numbers), oldest_us..newest_us);
         match table {
             "span" => self.streams(py, &self.0.spans, from.spans..to.spans, &numbers, hot_us),
@@ -163,10 +228,69 @@ impl Block {
         last: usize,
         numbers: NumbersArgument,
     ) -> PyResult<(Bound<'py, PyBytes>, usize)> {
-        let (from, to) = self.between(first, last)?;
-        let sites = numbers.0;
-        let (stream, rows) = py.detach(|| part::runs(&self.0, from.runs..to.runs, &sites, &ENCODER)).map_err(unnumbered)?;
+        let (from, to) = self.formatted(Format::CopyBinary, first, last)?;
+        let numbers = numbers_of(numbers);
+        let written = py.detach(|| {
+            let runs = part::merged(&self.0, from.runs..to.runs);
+            part::write_runs(&self.0, &runs, &numbers, &CopyBinary).map(|stream| (stream, runs.len()))
+        });
+        let (stream, rows) = written.map_err(unnumbered)?;
         Ok((PyBytes::new(py, &stream), rows))
+    }
+
+    #[pyo3(signature = (table, first, last, precedence))]
+    fn row_binary<'py>(
+        &self,
+        py: Python<'py>,
+        table: &str,
+        first: usize,
+        last: usize,
+        precedence: u64,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let (from, to) = self.formatted(Format::RowBinary, first, last)?;
+        let given = Precedence(precedence);
+        match table {
+            "span" => self.every(py, &self.0.spans, from.spans..to.spans, given),
+            "log_record" => self.every(py, &self.0.logs, from.logs..to.logs, given),
+            "metric_point" => self.every(py, &self.0.points, from.points..to.points, given),
+            _ => Err(PyValueError::new_err(format!("{table:?} is no table of rows"))),
+        }
+    }
+
+    #[pyo3(signature = (first, last, call))]
+    fn run_rows<'py>(
+        &self,
+        py: Python<'py>,
+        first: usize,
+        last: usize,
+        call: [u8; 6],
+    ) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
+        let (from, to) = self.formatted(Format::RowBinary, first, last)?;
+        let written = py.detach(|| {
+            let runs = part::merged(&self.0, from.runs..to.runs);
+            let mut changes = Vec::with_capacity(runs.len() * 50);
+            for run in &runs {
+                rowbinary::change(run, &self.0, call, &mut changes)?;
+            }
+            Ok((part::write_runs(&self.0, &runs, &Precedence(0), &RowBinary)?, changes))
+        });
+        let (rows, changes) = written.map_err(unnumbered)?;
+        Ok((PyBytes::new(py, &rows), PyBytes::new(py, &changes)))
+    }
+
+    #[pyo3(signature = (table, seen_s))]
+    fn name_rows<'py>(&self, py: Python<'py>, table: &str, seen_s: u32) -> PyResult<Bound<'py, PyList>> {
+        self.needs(Format::RowBinary)?;
+        let block = &self.0;
+        let pair = |key: &[u8; 32], row: Result<Vec<u8>, Unnumbered>| {
+            (PyBytes::new(py, key), PyBytes::new(py, &row.map_err(unnumbered)?)).into_pyobject(py)
+        };
+        match table {
+            "resource" => list(py, &block.resources, |one| pair(&one.key, rowbinary::resource(one, block, seen_s))),
+            "scope" => list(py, &block.scopes, |one| pair(&one.key, Ok(rowbinary::scope(one, seen_s)))),
+            "metric_series" => list(py, &block.series, |one| pair(&one.key, rowbinary::series(one, block, seen_s))),
+            _ => Err(PyValueError::new_err(format!("{table:?} is no table of names"))),
+        }
     }
 
     #[pyo3(signature = (first, last))]

@@ -21,6 +21,8 @@ pub struct Sender {
     pub site: String,
     pub feed: Place,
     pub service: Place,
+    /// As rows have it: never without a name.
+    pub shown_service: String,
     pub service_version: Place,
     pub host: Place,
     pub pid: i64,
@@ -57,6 +59,7 @@ pub fn sender(message: &[u8], arena: &mut Vec<u8>) -> Result<Sender, Reject> {
     let service_version = label(names::SERVICE_VERSION);
     let json = object(&attributes, marks);
     let key = digest(&[site.as_bytes(), json.as_bytes()]);
+    let shown_service = service.clone().unwrap_or_else(|| UNNAMED_SERVICE.to_owned());
     let mut place = |text: &Option<String>| text.as_ref().map_or(Place::NONE, |text| keep(text.as_bytes(), arena));
     Ok(Sender {
         feed: place(&feed),
@@ -71,12 +74,13 @@ pub fn sender(message: &[u8], arena: &mut Vec<u8>) -> Result<Sender, Reject> {
             key,
             site: 0, // known when it gets a number
             feed,
-            service: service.unwrap_or_else(|| UNNAMED_SERVICE.to_owned()),
+            service: shown_service.clone(),
             service_version,
             process_key,
             attributes: json,
         }),
         site,
+        shown_service,
         number: None,
     })
 }

@@ -1,6 +1,6 @@
 //! One OTLP span → one row, and what it and its events say about runs.
 
-use crate::decode::{Context, Decoder, Scratch};
+use crate::decode::{Context, Decoder, Scratch, owner};
 use crate::digest::digest;
 use crate::encoder::{RowEncoder, SpanRow};
 use crate::json::{push_hex, push_integer, push_string, push_text};
@@ -54,8 +54,7 @@ impl<'a, E: RowEncoder> Decoder<'a, '_, E> {
     /// The reason why it cannot be stored; nothing was added then.
     pub(crate) fn add_span(&mut self, raw: &'a [u8], context: Context) -> Result<Marks, Reject> {
         let malformed = |_| Reject::malformed("span");
-        let mut marks = Marks::default();
-        let mut verdict = Verdict::default();
+        let (mut marks, mut verdict) = (Marks::default(), Verdict::default());
         let scratch = &mut self.scratch;
         scratch.event_messages.clear();
         scratch.link_messages.clear();
@@ -80,6 +79,7 @@ impl<'a, E: RowEncoder> Decoder<'a, '_, E> {
         scratch.attributes.clear();
         scratch.item.write(marks, &mut scratch.attributes);
         let row = SpanRow {
+            owner: owner(&self.senders, &self.scopes, context),
             trace_id,
             span_id,
             parent_span_id,
