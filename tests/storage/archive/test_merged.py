@@ -8,12 +8,12 @@ import itertools
 import pytest
 
 from tests.storage.archive import history
-from tests.storage.archive.history import NOW, OLD, SITES, TODAY, Folder, archive, archiver
+from tests.storage.archive.history import NOW, OLD, SITES, TODAY, Folder, archive
 from tests.storage.contract.builders import DAY, HOUR, PROCESS, SECOND, ended, resource, span, trace_id
 from tests.storage.engines import Clock
 from wafermonitor.runs.records import Batch
 from wafermonitor.storage.archive.merged import MergedReader
-from wafermonitor.storage.archive.protocol import Place, Signal, day_of
+from wafermonitor.storage.archive.protocol import day_of
 from wafermonitor.storage.archive.reader import Files
 from wafermonitor.storage.errors import CursorRejected, StorageRejected
 from wafermonitor.storage.protocol import LogQuery, MetricQuery, RunQuery, SpanQuery
@@ -186,34 +186,21 @@ async def test_late_rows_of_a_dropped_day_are_shown_once_before_and_after_they_a
     assert await walk(reader.spans, query, 3) == before
 
 
-async def test_a_walk_keeps_the_state_of_the_archive_with_which_it_began(filled, folder):
-    await archive(filled, folder)
-    await Writer(filled).write([history.batch(SITES[0], OLD[0], 5_000, 5)])
-    await archive(filled, folder)
-    reader = merged(filled, folder)
-    query = SpanQuery(site="f1")
-    wanted = await walk(reader.spans, query, 4)
-    first = await reader.spans(dataclasses.replace(query, limit=4))
-    later = history.batch(SITES[0], OLD[0], 6_000, 5)
-    await Writer(filled).write([later])
-    await archive(filled, folder)
-    await archiver(filled, folder).compact(Place(Signal.SPANS, "f1", day_of(OLD[0])))
-    rest = await walk(reader.spans, dataclasses.replace(query, cursor=first.cursor), 4)
-    assert [*first.items, *rest] == wanted
-    assert len(await walk(reader.spans, query, 4)) == len(wanted) + 5
-
-
 async def test_a_question_over_too_many_files_is_refused_with_what_to_do(filled, folder):
     await archive(filled, folder)
     with pytest.raises(StorageRejected, match="narrow the time"):
         await merged(filled, folder, max_files=1).spans(SpanQuery())
 
 
-async def test_a_foreign_cursor_is_refused(filled, folder):
-    reader = merged(filled, folder)
-    cursor = (await hot_reader(filled).runs(RunQuery(limit=1))).cursor
+async def test_a_cursor_means_the_same_with_and_without_the_archive(filled, folder):
+    for reader, other in ((hot_reader(filled), merged(filled, folder)), (merged(filled, folder), hot_reader(filled))):
+        first = await reader.runs(RunQuery(limit=7))
+        (following,) = {
+            tuple(map(repr, (await one.runs(RunQuery(limit=7, cursor=first.cursor))).items)) for one in (reader, other)
+        }
+        assert len(following) == 7
     with pytest.raises(CursorRejected):
-        await reader.runs(RunQuery(cursor=cursor))
+        await merged(filled, folder).spans(SpanQuery(cursor=first.cursor, trace_id=trace_id(0)))
 
 
 async def test_what_is_not_archived_is_the_stores_to_answer(filled, folder):

@@ -3,16 +3,17 @@
 In: the store's Reader, the files of dropped days. Out: the same answers as if no day had ever left. Called by:
 `query.sources.archive`.
 
-The store is asked first, then the manifest, then the files: a day that is dropped in between is found in both, and shown once.
-A cursor holds the place of the last item in the store's own words, and the state of the archive with which the walk began:
-files that are compacted meanwhile stay for it. Runs that the store still has, or has again, are merged with what the archive
-says of them. Rows of a trace are looked for within a day of what the store knows of it; everywhere when it knows nothing.
+The store is asked first, then the manifest, then the files: a day that is dropped in between is found in both, and shown once;
+when one comes back in between, all is asked again. A cursor is the place of the last item, in the store's own words, and the
+newest manifest is right for every page: partition, late table and files hand rows to each other, but no row ever changes its
+place. Runs that the store still has, or has again, are merged with what the archive says of them, and stand where both together
+belong. Rows of a trace are looked for within a day of what the store knows of it; everywhere when it knows nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -23,6 +24,7 @@ from wafermonitor.storage.archive.protocol import DAY_NS, Choice, Days, Entry, S
 from wafermonitor.storage.archive.reader import Files
 from wafermonitor.storage.cursors import FAILING_RUN, LOG, NEWEST_RUN, NEWEST_SPAN, SPAN, read_cursor, write_cursor
 from wafermonitor.storage.errors import ArchiveDamaged, StorageUnavailable
+from wafermonitor.storage.matching import matches
 from wafermonitor.storage.protocol import (
     MAX_PAGE,
     Changes,
@@ -46,6 +48,9 @@ _NO_TIME = -(2**63)
 _BAD, _GOOD = 4, 6
 _AROUND_NS = DAY_NS
 """How far from what is known of a trace its other rows are looked for."""
+_ATTEMPTS = 5
+_LATE_RUNS = 20_000
+"""Runs of dropped months that came again since the last round."""
 
 
 class MergedReader:
@@ -58,113 +63,31 @@ class MergedReader:
 
     async def runs(self, query: RunQuery) -> Page[StoredRun]:
         """A page of runs, from both."""
-        limit = page_limit(query.limit)
-        failing = query.order == "failing"
-        version, inner, place = _split(query.cursor, FAILING_RUN if failing else NEWEST_RUN)
-        hot = await self._hot.runs(replace(query, cursor=inner, limit=limit))
-        found = {stored.run.key: stored for stored in await self._completed(hot.items)}
-        last = _run_place(hot.items[-1], failing=failing) if hot.cursor is not None else None
-
-        def wanted(run: Run) -> bool:
-            here = _run_order(_run_place(_ended(run), failing=failing), failing=failing)
-            after = place is None or here > _run_order(place, failing=failing)
-            return after and (last is None or here < _run_order(last, failing=failing))
-
-        for bad, newest_ns, oldest_ns in _run_parts(place, last, failing=failing) if _asks_for_ended(query) else ():
-            choice = _narrowed(Choice(Signal.RUNS, query.site, query.from_ns, query.to_ns), newest_ns, oldest_ns)
-            version, entries = await self._chosen(choice, version)
-            archived = await _ask(self._files.runs, entries, query, before=wanted, limit=limit + 1, bad=bad)
-            found |= {run.key: _joined(found.get(run.key), run) for run in archived}
-        items = sorted(found.values(), key=lambda one: _run_order(_run_place(one, failing=failing), failing=failing))
-        more = len(items) > limit or hot.cursor is not None
-        return _page(items[:limit], version, more=more, place=lambda one: _run_place(one, failing=failing))
+        return await self._settled(self._runs, query)
 
     async def run(self, trace_id: bytes, span_id: bytes, site: str | None = None) -> StoredRun | None:
         """From the store, and completed by the archive when its month was dropped."""
-        found = await self._hot.run(trace_id, span_id, site)
-        if found is not None:
-            return (await self._completed([found]))[0]
-        _, entries = await self._chosen(Choice(Signal.RUNS, _sites(site)), None)
-        archived = await _ask(self._files.runs_of_trace, entries, trace_id, site)
-        same = sorted((run for run in archived if run.span_id == span_id), key=lambda run: run.site)
-        return _ended(same[0]) if same else None
+        return await self._settled(self._run, trace_id, span_id, site)
 
     async def tree(self, trace_id: bytes, site: str | None = None, limit: int = 10_000) -> list[StoredRun]:
         """Every run of a trace, from both."""
-        hot = await self._hot.tree(trace_id, site, limit)
-        around = _around(Choice(Signal.RUNS, _sites(site)), [stored.run.start_ns for stored in hot])
-        _, entries = await self._chosen(around, None)
-        found = {stored.run.key: stored for stored in hot}
-        for run in await _ask(self._files.runs_of_trace, entries, trace_id, site):
-            found[run.key] = _joined(found.get(run.key), run)
-        order = sorted(found.values(), key=lambda one: (_start(one.run), one.run.span_id, one.run.site))
-        return order[:limit]
+        return await self._settled(self._tree, trace_id, site, limit)
 
     async def spans(self, query: SpanQuery) -> Page[Span]:
         """Spans of a trace, or root spans, from both."""
-        limit = page_limit(query.limit)
-        of_trace = query.trace_id is not None
-        version, inner, place = _split(query.cursor, SPAN if of_trace else NEWEST_SPAN)
-        hot = await self._hot.spans(replace(query, cursor=inner, limit=limit))
-        order, name = (_span_order, _span_place) if of_trace else (_newest_span_order, _newest_span_place)
-        last = order(name(hot.items[-1])) if hot.cursor is not None else None
-
-        def wanted(span: Span) -> bool:
-            here = order(name(span))
-            return (place is None or here > order(place)) and (last is None or here < last)
-
-        if of_trace:
-            assert query.trace_id is not None
-            choice = Choice(Signal.SPANS, _sites(query.site), query.from_ns, query.to_ns)
-            around = await self._around_trace(choice, query.trace_id, [one.start_ns for one in hot.items])
-            version, entries = await self._chosen(around, version)
-            archived = await _ask(self._files.spans_of_trace, entries, query)
-        else:
-            choice = Choice(Signal.SPANS, _sites(query.site), query.from_ns, query.to_ns)
-            oldest_ns = hot.items[-1].start_ns if last is not None else None
-            version, entries = await self._chosen(_narrowed(choice, _first(place), oldest_ns), version)
-            archived = await _ask(self._files.newest_spans, entries, query, limit + 1, wanted)
-        items = list({_span_key(one): one for one in [*filter(wanted, archived), *hot.items]}.values())
-        items.sort(key=lambda one: order(name(one)))
-        more = len(items) > limit or hot.cursor is not None
-        return _page(items[:limit], version, more=more, place=name)
+        return await self._settled(self._spans, query)
 
     async def span(self, trace_id: bytes, span_id: bytes, site: str | None = None) -> Span | None:
         """From the store, else from the archive."""
-        found = await self._hot.span(trace_id, span_id, site)
-        if found is not None:
-            return found
-        around = await self._around_trace(Choice(Signal.SPANS, _sites(site)), trace_id, [])
-        _, entries = await self._chosen(around, None)
-        query = SpanQuery(site=site, trace_id=trace_id)
-        archived = await _ask(self._files.spans_of_trace, entries, query)
-        return next((one for one in archived if one.span_id == span_id), None)
+        return await self._settled(self._span, trace_id, span_id, site)
 
     async def logs(self, query: LogQuery) -> Page[LogRecord]:
         """Log records of a run or a trace, from both."""
-        limit = page_limit(query.limit)
-        version, inner, place = _split(query.cursor, LOG)
-        hot = await self._hot.logs(replace(query, cursor=inner, limit=limit))
-        choice = Choice(Signal.LOGS, _sites(query.site))
-        around = await self._around_trace(choice, query.trace_id, [one.time_ns for one in hot.items])
-        version, entries = await self._chosen(around, version)
-        last = _log_place(hot.items[-1]) if hot.cursor is not None else None
-        archived = [
-            one
-            for one in await _ask(self._files.logs, entries, query)
-            if (place is None or _log_place(one) > place) and (last is None or _log_place(one) < last)
-        ]
-        items = sorted({_log_place(one): one for one in [*archived, *hot.items]}.values(), key=_log_place)
-        more = len(items) > limit or hot.cursor is not None
-        return _page(items[:limit], version, more=more, place=_log_place)
+        return await self._settled(self._logs, query)
 
     async def metrics(self, query: MetricQuery) -> list[MetricPoint]:
         """Points, from both."""
-        hot = await self._hot.metrics(query)
-        _, entries = await self._chosen(Choice(Signal.METRICS, (query.site,), query.from_ns, query.to_ns), None)
-        archived = await _ask(self._files.points, entries, query)
-        found = {(one.series.key, one.time_ns): one for one in [*archived, *hot]}
-        return sorted(found.values(), key=lambda one: (one.series.name, one.series.key, one.time_ns))[: query.limit]
+        return await self._settled(self._metrics, query)
 
     async def sites(self) -> list[SiteStatus]:
         """The store's: it keeps every name."""
@@ -198,45 +121,171 @@ class MergedReader:
         """Closes the store's reader; files are closed after each answer."""
         await self._hot.close()
 
-    async def _chosen(self, choice: Choice, version: int | None) -> tuple[int, tuple[Entry, ...]]:
-        """The state of the archive, and the files of it that can hold an answer."""
-        manifest = await self._days.files(choice, version, self._files.max_files + 1)
-        return manifest.version, manifest.entries
+    async def _settled(self, question: Callable[..., Awaitable[T]], *asked: Any) -> T:
+        """Its answer, asked anew when a day came back to the store, or a file went, while it was being made."""
+        for attempt in range(_ATTEMPTS):
+            restores = await self._days.restores()
+            try:
+                return await question(restores, *asked)
+            except _Moved:
+                continue
+            except ArchiveDamaged as error:
+                # A file that was merged into another one is in no newer manifest. Others may still have their answers.
+                if attempt:
+                    raise StorageUnavailable(f"{error}: `wafer archive verify` names it") from None
+        raise StorageUnavailable("days are just being brought back from the archive: ask again")
 
-    async def _completed(self, items: Sequence[StoredRun]) -> list[StoredRun]:
+    async def _runs(self, restores: int, query: RunQuery) -> Page[StoredRun]:
+        limit = page_limit(query.limit)
+        failing = query.order == "failing"
+        place = _place(query.cursor, FAILING_RUN if failing else NEWEST_RUN)
+        hot = await self._hot.runs(replace(query, limit=limit))
+        last = _run_place(hot.items[-1], failing=failing) if hot.cursor is not None else None
+
+        def wanted(stored: StoredRun) -> bool:
+            here = _run_order(_run_place(stored, failing=failing), failing=failing)
+            after = place is None or here > _run_order(place, failing=failing)
+            return after and (last is None or here <= _run_order(last, failing=failing)) and matches(stored, query)
+
+        found = {}
+        for stored, completed in zip(hot.items, await self._completed(restores, hot.items), strict=True):
+            if completed is stored or wanted(completed):
+                found[stored.run.key] = completed
+        again = {one.record.key: one.record for one in await self._days.late(Signal.RUNS, _LATE_RUNS)}
+
+        def complete(run: Run) -> Run | None:
+            """What the archive and the store say together, where a page shows that."""
+            stored = _ended(merge(run, again[run.key]) if run.key in again else run)
+            return stored.run if wanted(stored) else None
+
+        for bad, newest_ns, oldest_ns in _run_parts(place, last, failing=failing) if _asks_for_ended(query) else ():
+            choice = _narrowed(Choice(Signal.RUNS, query.site, query.from_ns, query.to_ns), newest_ns, oldest_ns)
+            entries = await self._chosen(restores, choice)
+            archived = await asyncio.to_thread(self._files.runs, entries, query, complete, limit=limit + 1, bad=bad)
+            found |= {run.key: _joined(found.get(run.key), run) for run in archived}
+        items = sorted(found.values(), key=lambda one: _run_order(_run_place(one, failing=failing), failing=failing))
+        more = len(items) > limit or hot.cursor is not None
+        # A page of nothing but runs that stand elsewhere: on from where the store is.
+        return _page(items[:limit], hot.cursor, more=more, place=lambda one: _run_place(one, failing=failing))
+
+    async def _run(self, restores: int, trace_id: bytes, span_id: bytes, site: str | None) -> StoredRun | None:
+        found = await self._hot.run(trace_id, span_id, site)
+        if found is not None:
+            return (await self._completed(restores, [found]))[0]
+        entries = await self._chosen(restores, Choice(Signal.RUNS, _sites(site)))
+        archived = await asyncio.to_thread(self._files.runs_of_trace, entries, trace_id, site)
+        same = sorted((run for run in archived if run.span_id == span_id), key=lambda run: run.site)
+        return _ended(same[0]) if same else None
+
+    async def _tree(self, restores: int, trace_id: bytes, site: str | None, limit: int) -> list[StoredRun]:
+        hot = await self._hot.tree(trace_id, site, limit)
+        around = _around(Choice(Signal.RUNS, _sites(site)), [stored.run.start_ns for stored in hot])
+        entries = await self._chosen(restores, around)
+        found = {stored.run.key: stored for stored in hot}
+        for run in await asyncio.to_thread(self._files.runs_of_trace, entries, trace_id, site):
+            found[run.key] = _joined(found.get(run.key), run)
+        order = sorted(found.values(), key=lambda one: (_start(one.run), one.run.span_id, one.run.site))
+        return order[:limit]
+
+    async def _spans(self, restores: int, query: SpanQuery) -> Page[Span]:
+        limit = page_limit(query.limit)
+        of_trace = query.trace_id is not None
+        place = _place(query.cursor, SPAN if of_trace else NEWEST_SPAN)
+        hot = await self._hot.spans(replace(query, limit=limit))
+        order, name = (_span_order, _span_place) if of_trace else (_newest_span_order, _newest_span_place)
+        last = order(name(hot.items[-1])) if hot.cursor is not None else None
+
+        def wanted(span: Span) -> bool:
+            here = order(name(span))
+            return (place is None or here > order(place)) and (last is None or here < last)
+
+        choice = Choice(Signal.SPANS, _sites(query.site), query.from_ns, query.to_ns)
+        if of_trace:
+            assert query.trace_id is not None
+            around = await self._around_trace(restores, choice, query.trace_id, [one.start_ns for one in hot.items])
+            entries = await self._chosen(restores, around)
+            archived = await asyncio.to_thread(self._files.spans_of_trace, entries, query)
+        else:
+            oldest_ns = hot.items[-1].start_ns if last is not None else None
+            entries = await self._chosen(restores, _narrowed(choice, _first(place), oldest_ns))
+            archived = await asyncio.to_thread(self._files.newest_spans, entries, query, limit + 1, wanted)
+        items = list({_span_key(one): one for one in [*filter(wanted, archived), *hot.items]}.values())
+        items.sort(key=lambda one: order(name(one)))
+        more = len(items) > limit or hot.cursor is not None
+        return _page(items[:limit], None, more=more, place=name)
+
+    async def _span(self, restores: int, trace_id: bytes, span_id: bytes, site: str | None) -> Span | None:
+        found = await self._hot.span(trace_id, span_id, site)
+        if found is not None:
+            return found
+        around = await self._around_trace(restores, Choice(Signal.SPANS, _sites(site)), trace_id, [])
+        entries = await self._chosen(restores, around)
+        query = SpanQuery(site=site, trace_id=trace_id)
+        archived = await asyncio.to_thread(self._files.spans_of_trace, entries, query)
+        return next((one for one in archived if one.span_id == span_id), None)
+
+    async def _logs(self, restores: int, query: LogQuery) -> Page[LogRecord]:
+        limit = page_limit(query.limit)
+        place = _place(query.cursor, LOG)
+        hot = await self._hot.logs(replace(query, limit=limit))
+        choice = Choice(Signal.LOGS, _sites(query.site))
+        around = await self._around_trace(restores, choice, query.trace_id, [one.time_ns for one in hot.items])
+        entries = await self._chosen(restores, around)
+        last = _log_place(hot.items[-1]) if hot.cursor is not None else None
+        archived = [
+            one
+            for one in await asyncio.to_thread(self._files.logs, entries, query)
+            if (place is None or _log_place(one) > place) and (last is None or _log_place(one) < last)
+        ]
+        items = sorted({_log_place(one): one for one in [*archived, *hot.items]}.values(), key=_log_place)
+        more = len(items) > limit or hot.cursor is not None
+        return _page(items[:limit], None, more=more, place=_log_place)
+
+    async def _metrics(self, restores: int, query: MetricQuery) -> list[MetricPoint]:
+        hot = await self._hot.metrics(query)
+        entries = await self._chosen(restores, Choice(Signal.METRICS, (query.site,), query.from_ns, query.to_ns))
+        archived = await asyncio.to_thread(self._files.points, entries, query)
+        found = {(one.series.key, one.time_ns): one for one in [*archived, *hot]}
+        return sorted(found.values(), key=lambda one: (one.series.name, one.series.key, one.time_ns))[: query.limit]
+
+    async def _chosen(self, restores: int, choice: Choice) -> tuple[Entry, ...]:
+        """The files that can hold an answer. _Moved: what the store has said does not belong to them."""
+        manifest = await self._days.files(choice, self._files.max_files + 1)
+        if manifest.restores != restores:
+            raise _Moved
+        return manifest.entries
+
+    async def _completed(self, restores: int, items: Sequence[StoredRun]) -> list[StoredRun]:
         """Runs that came again after their month was dropped say less than the archive does: both are merged."""
         starts = [stored.run.start_ns for stored in items if stored.run.start_ns is not None]
         if not starts:
             return list(items)
-        _, entries = await self._chosen(Choice(Signal.RUNS, (), min(starts), max(starts)), None)
+        entries = await self._chosen(restores, Choice(Signal.RUNS, (), min(starts), max(starts)))
         made = []
         for stored in items:
             near = [
                 one for one in entries if stored.run.start_ns is not None and one.from_ns <= stored.run.start_ns <= one.to_ns
             ]
-            archived = await _ask(self._files.runs_of_trace, near, stored.run.trace_id, stored.run.site) if near else []
-            same = [run for run in archived if run.key == stored.run.key]
+            run = stored.run
+            archived = await asyncio.to_thread(self._files.runs_of_trace, near, run.trace_id, run.site) if near else []
+            same = [one for one in archived if one.key == run.key]
             made.append(_joined(stored, same[0]) if same else stored)
         return made
 
-    async def _around_trace(self, choice: Choice, trace_id: bytes, times_ns: Sequence[int]) -> Choice:
+    async def _around_trace(self, restores: int, choice: Choice, trace_id: bytes, times_ns: Sequence[int]) -> Choice:
         """The days around what is known of a trace; as it was when nothing is."""
         site = choice.sites[0] if choice.sites else None
         known: list[int | None] = [*times_ns]
         runs = await self._hot.tree(trace_id, site, MAX_PAGE)
         if not runs and not known:
-            runs = await self.tree(trace_id, site, MAX_PAGE)
+            runs = await self._tree(restores, trace_id, site, MAX_PAGE)
         for stored in runs:
             known += [stored.run.start_ns, stored.run.end_ns]
         return _around(choice, known)
 
 
-async def _ask(question: Callable[..., T], *arguments: Any, **named: Any) -> T:
-    """In a thread. A file that is missing or damaged is nobody's fault who asks: others may still have their answers."""
-    try:
-        return await asyncio.to_thread(question, *arguments, **named)
-    except ArchiveDamaged as error:
-        raise StorageUnavailable(f"{error}: `wafer archive verify` names it") from None
+class _Moved(Exception):  # noqa: N818 - nobody sees it
+    """A day came back to the store between the store's answer and the manifest's."""
 
 
 def _narrowed(choice: Choice, newest_ns: int | None, oldest_ns: int | None) -> Choice:
@@ -275,16 +324,15 @@ def _sites(site: str | None) -> tuple[str, ...]:
     return () if site is None else (site,)
 
 
-def _page(items: list[T], version: int | None, *, more: bool, place: Callable[[T], tuple[Any, ...]]) -> Page[T]:
-    return Page(items, write_cursor(version or 0, *place(items[-1])) if more and items else None)
+def _page(items: list[T], otherwise: str | None, *, more: bool, place: Callable[[T], tuple[Any, ...]]) -> Page[T]:
+    if not more:
+        return Page(items, None)
+    return Page(items, write_cursor(*place(items[-1])) if items else otherwise)
 
 
-def _split(cursor: str | None, shape: tuple[type, ...]) -> tuple[int | None, str | None, tuple[Any, ...] | None]:
-    """A cursor of ours as the state of the archive, the store's own cursor, and the place."""
-    if cursor is None:
-        return None, None, None
-    version, *place = read_cursor(cursor, (int, *shape))
-    return version, write_cursor(*place), tuple(place)
+def _place(cursor: str | None, shape: tuple[type, ...]) -> tuple[Any, ...] | None:
+    """Where the page before ended."""
+    return None if cursor is None else read_cursor(cursor, shape)
 
 
 def _asks_for_ended(query: RunQuery) -> bool:

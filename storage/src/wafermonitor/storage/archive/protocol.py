@@ -67,9 +67,9 @@ class Entry:
 
 
 class Manifest(NamedTuple):
-    """A state of the archive: its number, and the files that it has."""
+    """The files that the archive has now, and how often days have come back from it."""
 
-    version: int
+    restores: int
     entries: tuple[Entry, ...]
 
 
@@ -132,11 +132,14 @@ class Days(Protocol):
     async def entries(self, signal: Signal, day: date) -> list[Entry]:
         """The files of a day, of every site."""
 
-    async def files(self, choice: Choice, version: int | None, limit: int) -> Manifest:
-        """Files of dropped days, the newest first, as a reader uses them that began at `version`; None begins now."""
+    async def restores(self) -> int:
+        """How often days have come back: whoever asks the store and then the manifest sees whether one did in between."""
 
-    async def manifest(self, version: int | None = None) -> Manifest:
-        """The newest state, or an older one; an older one whose files are gone already is answered by the newest."""
+    async def files(self, choice: Choice, limit: int) -> Manifest:
+        """Files of dropped days, the newest first."""
+
+    async def manifest(self) -> Manifest:
+        """Every file."""
 
     async def record(
         self,

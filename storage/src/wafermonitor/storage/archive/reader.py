@@ -8,6 +8,7 @@ before whole rows are read. Of a run that several files have, the last file says
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
@@ -40,11 +41,18 @@ class Files:
         self._shelf = shelf
         self.max_files = max_files
         self._footers: OrderedDict[str, Any] = OrderedDict()
+        self._lock = threading.Lock()
 
     def runs(
-        self, entries: Iterable[Entry], query: RunQuery, *, before: Callable[[Run], bool], limit: int, bad: bool | None = None
+        self,
+        entries: Iterable[Entry],
+        query: RunQuery,
+        complete: Callable[[Run], Run | None],
+        *,
+        limit: int,
+        bad: bool | None = None,
     ) -> list[Run]:
-        """Ended runs that match and that `before` lets through, newest first.
+        """Ended runs that match, as `complete` makes them, newest first; those of which it makes None are left out.
 
         `bad`: True only those that ended badly, False only the others. Days are read from the newest on until there are
         `limit`.
@@ -54,7 +62,8 @@ class Files:
         for _, day in groupby(self._bounded(sorted(chosen, key=_newest_day)), key=lambda one: one.place.day):
             for _, place in groupby(sorted(day, key=_by_place), key=lambda one: one.place):
                 versions = self._newest(list(place), lambda opened: _run_mask(opened, query))
-                found += [run for run in versions if before(run) and _wanted(run, query, bad=bad)]
+                made = (complete(run) for run in versions if _wanted(run, query))
+                found += [run for run in made if run is not None and (bad is None or bad == (run.result in BAD_RESULTS))]
             if len(found) >= limit:
                 break
         found.sort(key=lambda run: (-(run.start_ns or 0), run.trace_id, run.span_id, run.site))
@@ -143,12 +152,14 @@ class Files:
             return opened.made(table) if table.num_rows else []
 
     def _open(self, entry: Entry) -> Opened:
-        known = self._footers.get(entry.path)
+        with self._lock:
+            known = self._footers.get(entry.path)
         opened = Opened(self._shelf.open(entry.path), entry.place.signal, entry.place.site, footer=known)
-        self._footers[entry.path] = opened.footer
-        self._footers.move_to_end(entry.path)
-        if len(self._footers) > _FOOTERS:
-            self._footers.popitem(last=False)
+        with self._lock:
+            self._footers[entry.path] = opened.footer
+            self._footers.move_to_end(entry.path)
+            if len(self._footers) > _FOOTERS:
+                self._footers.popitem(last=False)
         return opened
 
 
@@ -225,9 +236,7 @@ def _point_mask(opened: Opened, query: MetricQuery) -> Any:
     return _filtered(opened, range(opened.groups), ["process_key", "service", "name"], mask)
 
 
-def _wanted(run: Run, query: RunQuery, *, bad: bool | None) -> bool:
-    if bad is not None and bad != (run.result in BAD_RESULTS):
-        return False
+def _wanted(run: Run, query: RunQuery) -> bool:
     return matches(StoredRun(run, State.ENDED, overdue=False), query)
 
 

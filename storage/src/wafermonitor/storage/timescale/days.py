@@ -192,34 +192,29 @@ class Days:
             rows = await self._pool.fetch(statement("archive_entries"), signal.value, day)
         return [_entry(row) for row in rows]
 
-    async def files(self, choice: Choice, version: int | None, limit: int) -> Manifest:
-        """As the protocol says; of a state whose files are gone already those of the newest."""
-        signal, sites, from_ns, to_ns = choice
-        wanted = (
-            signal.value,
-            list(sites) or None,
-            None if from_ns is None else _day_within(from_ns),
-            None if to_ns is None else _day_within(to_ns),
-            from_ns,
-            to_ns,
-            limit,
-        )
-        return await self._state(version, "archive_files", *wanted)
-
-    async def manifest(self, version: int | None = None) -> Manifest:
+    async def restores(self) -> int:
         """As the protocol says."""
-        return await self._state(version, "archive_manifest")
+        with border("read the archive's manifest"):
+            found: int = await self._pool.fetchval(statement("archive_restores"))
+        return found
 
-    async def _state(self, version: int | None, name: str, *arguments: Any) -> Manifest:
+    async def files(self, choice: Choice, limit: int) -> Manifest:
+        """As the protocol says."""
+        signal, sites, from_ns, to_ns = choice
+        first, last = (None if at_ns is None else _day_within(at_ns) for at_ns in (from_ns, to_ns))
+        return await self._state("archive_files", signal.value, list(sites) or None, first, last, from_ns, to_ns, limit)
+
+    async def manifest(self) -> Manifest:
+        """As the protocol says."""
+        return await self._state("archive_manifest")
+
+    async def _state(self, name: str, *arguments: Any) -> Manifest:
         """In one snapshot."""
         with border("read the archive's manifest"):
             async with self._pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
-                newest: int = await connection.fetchval(statement("archive_version"))
-                asked = newest if version is None else min(version, newest)
-                rows = await connection.fetch(statement(name), asked, *arguments)
-                if any(row["removed_at"] is not None for row in rows):
-                    asked, rows = newest, await connection.fetch(statement(name), newest, *arguments)
-        return Manifest(asked, tuple(_entry(row) for row in rows))
+                restores: int = await connection.fetchval(statement("archive_restores"))
+                rows = await connection.fetch(statement(name), *arguments)
+        return Manifest(restores, tuple(_entry(row) for row in rows))
 
     async def record(
         self,

@@ -168,6 +168,9 @@ DECLARE
   made constant text := 'restored_' || parent || to_char(day, '_YYYYMMDD');
   partition constant text := parent || to_char(day, '_YYYYMMDD');
 BEGIN
+  -- Whoever asked the store before this and asks the manifest after it must ask both again.
+  INSERT INTO wafer_data.setting AS s (name, value, description) VALUES ('archive_restores', '1', 'how often a day came back from the archive')
+  ON CONFLICT (name) DO UPDATE SET value = (s.value::bigint + 1)::text;
   IF EXISTS (SELECT FROM wafer_data.day_table t WHERE t.name = parent AND t.is_hypertable) THEN
     EXECUTE format('INSERT INTO wafer_data.%I SELECT * FROM wafer_data.%I', parent, made);
     EXECUTE format('DROP TABLE wafer_data.%I', made);
