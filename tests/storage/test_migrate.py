@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from importlib import resources
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -219,6 +219,36 @@ async def test_account_that_may_not_create_is_told_so(postgres: server.Server) -
     parts = urlsplit(dsn)
     async with open_session(f"postgresql://visitor:visitor@127.0.0.1:{parts.port}{parts.path}") as connection:
         with pytest.raises(StorageRejected, match="may not upgrade the schema"):
+            await migrate.upgrade(connection)
+
+
+@pytest.fixture
+def bare() -> Iterator[server.Server]:
+    """A server of its own, that has none of the roles yet."""
+    own = server.start()
+    yield own
+    own.stop()
+
+
+async def test_account_that_may_make_roles_and_schemas_upgrades_without_being_superuser(bare: server.Server) -> None:
+    """From PostgreSQL 16 on whoever makes a role may give it away, but is at first not allowed to act as it."""
+    dsn = bare.database()
+    bare.psql("CREATE ROLE deployer LOGIN CREATEROLE PASSWORD 'deployer'; CREATE ROLE member LOGIN PASSWORD 'member'")
+    bare.psql(f'GRANT CREATE ON DATABASE "{urlsplit(dsn).path[1:]}" TO deployer')
+    async with open_session(bare.login(dsn, "deployer", "deployer")) as connection:
+        assert (await migrate.upgrade(connection)).idempotent
+        assert await migrate.upgrade(connection) == migrate.Done((), idempotent=False)
+        await connection.execute("GRANT wafer_owner TO member")
+    bare.psql("DELETE FROM wafer_data.schema_migration WHERE name = 'idempotent'", dsn)
+    async with open_session(bare.login(dsn, "member", "member")) as connection:
+        assert await migrate.upgrade(connection) == migrate.Done((), idempotent=True)
+
+
+async def test_account_that_may_not_act_as_the_owner_is_told_what_to_ask_for(bare: server.Server) -> None:
+    dsn = bare.migrated()
+    bare.psql("CREATE ROLE stranger LOGIN CREATEROLE PASSWORD 'stranger'")
+    async with open_session(bare.login(dsn, "stranger", "stranger")) as connection:
+        with pytest.raises(StorageRejected, match="GRANT wafer_owner TO"):
             await migrate.upgrade(connection)
 
 

@@ -152,7 +152,8 @@ async def upgrade(connection: asyncpg.Connection, hot_days: int = 3) -> Done:
         return Done(now.pending, again)
     except asyncpg.InsufficientPrivilegeError as error:
         raise StorageRejected(
-            "the account may not upgrade the schema: it must be able to create roles and schemas, or be a member of wafer_owner"
+            "the account may not upgrade the schema: it must be able to create roles and schemas, or be a member of "
+            "wafer_owner (let an administrator say `GRANT wafer_owner TO` it)"
         ) from error
     except asyncpg.InvalidGrantorError as error:
         raise StorageRejected(f"writers may not make temporary tables: let the owner of the database say `{error}`") from None

@@ -4,6 +4,8 @@
 DO $$
 DECLARE
   role text;
+  -- From 16 on whoever makes a role is a member of it that may give it away, but may not act as it before it is granted.
+  able constant text := CASE WHEN pg_catalog.current_setting('server_version_num')::integer < 160000 THEN 'MEMBER' ELSE 'SET' END;
 BEGIN
   FOREACH role IN ARRAY ARRAY['wafer_owner', 'wafer_writer', 'wafer_reader'] LOOP
     IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = role) THEN
@@ -13,11 +15,11 @@ BEGIN
         NULL;
       END;
     END IF;
-    -- Whoever upgrades must be able to act as the owner; a superuser is it already.
-    IF NOT pg_catalog.pg_has_role(current_user, role, 'MEMBER') THEN
-      EXECUTE format('GRANT %I TO CURRENT_USER', role);
-    END IF;
   END LOOP;
+  -- Whoever upgrades must be able to act as the owner; a superuser is it already.
+  IF NOT pg_catalog.pg_has_role(current_user, 'wafer_owner', able) THEN
+    GRANT wafer_owner TO CURRENT_USER;
+  END IF;
 END
 $$;
 
