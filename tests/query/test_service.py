@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -44,3 +47,15 @@ async def test_each_answer_is_a_span_by_route(api, monkeypatch):
     assert span.name == "GET /v1/jobs/{run}"
     assert span.attributes["http.response.status_code"] == 422
     provider.shutdown()
+
+
+async def test_the_body_of_an_answer_does_not_wait_for_the_acknowledgement_of_its_head(running):
+    """40 ms for each answer on a kept connection, as long as the kernel gathers small writes."""
+    host, port = running.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET /v1/healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+    await reader.readuntil(b"\r\n\r\n")
+    (connection,) = running.server.server_state.connections
+    assert connection.transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    writer.close()
+    await writer.wait_closed()
