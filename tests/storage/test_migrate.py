@@ -246,7 +246,7 @@ async def test_account_that_may_make_roles_and_schemas_upgrades_without_being_su
 
 async def test_account_that_may_not_act_as_the_owner_is_told_what_to_ask_for(bare: server.Server) -> None:
     dsn = bare.migrated()
-    bare.psql("CREATE ROLE stranger LOGIN CREATEROLE PASSWORD 'stranger'")
+    bare.psql("CREATE ROLE stranger LOGIN PASSWORD 'stranger'")
     async with open_session(bare.login(dsn, "stranger", "stranger")) as connection:
         with pytest.raises(StorageRejected, match="GRANT wafer_owner TO"):
             await migrate.upgrade(connection)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -24,6 +25,8 @@ from wafermonitor.storage.timescale.session import open_session
 
 pytestmark = pytest.mark.postgres
 GIB = 1024**3
+PG_BIN = Path(os.environ["WAFER_STORAGE_PG_BIN"]) if os.environ.get("WAFER_STORAGE_PG_BIN") else None
+"""Another version's programs; tests that start a store see no such setting."""
 CATALOG = (Path(__file__).parent / "catalog.sql").read_text()
 
 
@@ -162,15 +165,19 @@ def _apply(on: server.Server, dsn: str, text: str, file: Path) -> None:
     subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
 
 
-def test_the_configuration_for_psql_is_accepted(tmp_path: Path) -> None:
-    own = server.start()
+@pytest.mark.parametrize("database", ["postgres", "wafer"])
+def test_every_file_for_psql_applies_as_it_stands(tmp_path: Path, database: str) -> None:
+    """On a plain PostgreSQL too, where nobody knows the settings of the extension: 15 and 16 refuse such names."""
+    own = server.start(PG_BIN)
     try:
-        # Settings of an extension that is not loaded are not known here.
-        text = "\n".join(line for line in _run("ddl", "configuration")[1].splitlines() if "timescaledb." not in line)
-        _apply(own, own.dsn, text, tmp_path / "configuration.sql")
+        if database != "postgres":
+            own.psql(f"CREATE DATABASE {database}")
+        for part in ("schema", "enhancements", "configuration"):
+            _apply(own, own.dsn_of(database), _run("ddl", part)[1], tmp_path / f"{part}.sql")
         own.end()
         own.restart()
         assert own.psql("SHOW max_locks_per_transaction; SHOW autovacuum_naptime") == "256\n15s"
+        assert own.psql("SELECT count(*) FROM wafer.job_hourly_stats", own.dsn_of(database)) == "0"
     finally:
         own.stop()
 

@@ -144,12 +144,21 @@ def conf(lines: list[Setting]) -> str:
 
 
 def statements(lines: list[Setting]) -> str:
-    """For psql, as a superuser. What other libraries are loaded is kept: that line stays a comment."""
+    """For psql, as a superuser. What other libraries are loaded is kept: that line stays a comment.
+
+    A setting of an extension is given where it is known, that is in a database that has the extension.
+    """
     made = []
     for line in lines:
         quiet = "-- " if line.name == "shared_preload_libraries" else ""
         value = line.value if line.value.startswith("'") else f"'{line.value}'"
-        made.append(f"-- {line.reason}{' (restart)' if line.restart else ''}\n{quiet}ALTER SYSTEM SET {line.name} = {value};\n")
+        text = f"{quiet}ALTER SYSTEM SET {line.name} = {value}"
+        if "." in line.name:
+            known = f"SELECT FROM pg_settings WHERE name = '{line.name}'"
+            text = f"SELECT $set${text}$set$ WHERE EXISTS ({known})\n\\gexec\n"
+        else:
+            text += ";\n"
+        made.append(f"-- {line.reason}{' (restart)' if line.restart else ''}\n{text}")
     return "".join(made) + "SELECT pg_reload_conf();\n"
 
 
