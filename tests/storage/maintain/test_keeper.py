@@ -13,11 +13,14 @@ from tests.servers import postgres as server
 from tests.storage.contract import builders
 from wafermonitor.runs.records import Batch
 from wafermonitor.storage import memory
+from wafermonitor.storage.archive.config import Config as ArchiveConfig
 from wafermonitor.storage.config import Config as StorageConfig
 from wafermonitor.storage.connect import connect
 from wafermonitor.storage.errors import StorageUnavailable
 from wafermonitor.storage.maintain import keeper
+from wafermonitor.storage.maintain.config import Config
 from wafermonitor.storage.maintain.keeper import Outcome
+from wafermonitor.storage.maintain.outlook import outlook
 from wafermonitor.storage.maintain.steps import STEPS, Step
 from wafermonitor.storage.timescale import maintenance
 
@@ -98,6 +101,30 @@ async def test_a_step_that_takes_too_long_is_cut_off(store):
     assert [row[0] for row in await _log(store)] == ["slow"]
 
 
+async def test_a_step_that_waits_for_a_lock_gives_up_and_the_others_are_done(store):
+    """As when somebody left a session open that has locked a table."""
+    by_name = {step.name: step for step in STEPS}
+    steps = [by_name["leftovers"]._replace(box_s=0.2), by_name["runs"]]
+    async with store.pool.acquire() as other, other.transaction():
+        await other.execute("LOCK TABLE wafer_data.dead_letter IN ACCESS EXCLUSIVE MODE")
+        stuck, fine = await keeper.run_round(store, steps, now_ns=NOW)
+        assert stuck == Outcome("leftovers", "failed", "not done within 0.2 s; it goes on in the next round")
+        assert fine.outcome == "nothing"
+        assert await other.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted") == 0
+    assert [row[:2] for row in await _log(store)] == [("leftovers", "failed"), ("runs", "nothing")]
+    (again,) = await keeper.run_round(store, steps[:1], now_ns=NOW)
+    assert again.outcome == "nothing"
+
+
+async def test_a_day_that_cannot_be_made_for_a_lock_holds_up_no_other_step(store):
+    async with store.pool.acquire() as other, other.transaction():
+        await other.execute("LOCK TABLE wafer_data.span_default IN ROW EXCLUSIVE MODE")
+        made, runs = await keeper.run_round(store, SHORT[:2], now_ns=NOW + 9 * DAY)
+        assert (made.step, made.outcome, runs.outcome) == ("partitions", "failed", "nothing")
+    (made,) = await keeper.run_round(store, SHORT[:1], now_ns=NOW + 9 * DAY)
+    assert made.outcome == "done"
+
+
 async def test_rounds_that_find_nothing_are_one_entry(store):
     for _ in range(3):
         await keeper.run_round(store, SHORT[1:2], now_ns=NOW)
@@ -109,6 +136,20 @@ async def test_stray_rows_are_an_alarm(store):
     await store.pool.execute("UPDATE wafer_data.span SET start_time = start_time + interval '1 year'")
     (done,) = await keeper.run_round(store, SHORT[:1], now_ns=NOW)
     assert (done.outcome, done.report) == ("failed", "rows are outside every prepared day, in span_default")
+
+
+async def test_rows_that_slip_past_the_fence_are_late_rows_and_no_alarm(store):
+    """A writer may not have heard for a minute that a day is archived and dropped."""
+    old = NOW - 3 * DAY
+    await store.writer.write([Batch(spans=[builders.span(1, start_ns=old)])])
+    await store.pool.execute("SELECT wafer_data.fence_days((now() AT TIME ZONE 'UTC')::date - 1)")
+    await store.pool.execute("SELECT wafer_data.drop_day('span', (now() AT TIME ZONE 'UTC')::date - 3)")
+    await store.writer.write([Batch(spans=[builders.span(2, start_ns=old)])])
+    assert await store.pool.fetchval("SELECT count(*) FROM wafer_data.span_default") == 1
+    (done,) = await keeper.run_round(store, SHORT[:1], now_ns=NOW)
+    assert done.outcome == "nothing", done.report
+    counts = "SELECT (SELECT count(*) FROM wafer_data.span_default), (SELECT count(*) FROM wafer_data.span_late)"
+    assert tuple(await store.pool.fetchrow(counts)) == (0, 1)
 
 
 async def test_runs_are_rolled_up_where_no_worker_runs_beside(store):
@@ -159,6 +200,23 @@ async def test_the_archive_takes_a_day_and_then_lets_it_go(store, monkeypatch):
     (done,) = await keeper.run_round(store, archive, now_ns=NOW + 30 * DAY)
     assert ("days archived" in done.report, "days dropped" in done.report) == (True, True), done.report
     assert await store.pool.fetchval("SELECT count(*) FROM wafer_data.span") == 0
+
+
+async def test_files_that_late_rows_made_are_merged_again(store, monkeypatch):
+    monkeypatch.setenv("WAFER_ARCHIVE_ENABLED", "true")
+    by_name = {step.name: step for step in STEPS}
+    for number in range(6):
+        await store.writer.write([Batch(spans=[builders.span(number, start_ns=NOW - 3 * DAY)])])
+        await keeper.run_round(store, [by_name["archive"]], now_ns=NOW + 30 * DAY, force=True)
+    files = "SELECT count(*) FROM wafer_data.archive_manifest WHERE retired_at IS NULL"
+    assert await store.pool.fetchval(files) == 6
+    planned = await outlook(store, Config.load(), ArchiveConfig.load(), NOW + 30 * DAY)
+    assert planned.merge == 1
+    (done,) = await keeper.run_round(store, [by_name["compaction"]], now_ns=NOW + 30 * DAY, force=True)
+    assert done.report == "files of 1 archived days merged, 6 rows"
+    assert await store.pool.fetchval(files) == 1
+    (again,) = await keeper.run_round(store, [by_name["compaction"]], now_ns=NOW + 30 * DAY, force=True)
+    assert again.outcome == "nothing"
 
 
 async def test_statistics_are_made_of_what_changed(store):

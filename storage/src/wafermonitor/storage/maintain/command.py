@@ -162,6 +162,7 @@ def _outlook_lines(found: Outlook) -> list[str]:
         else []
     )
     lines += [f"next to be dropped: {', '.join(found.drop[:_SHOWN_TABLES])}"] if found.drop else []
+    lines += [f"next to be merged: files of {found.merge} archived days"] if found.merge else []
     lines.append(f"{'table':<18}{'now':>12}{'a day':>12}{'in 90 days':>12}")
     lines += [
         f"{room.table:<18}{_megabytes(room.bytes):>12}{_megabytes(room.daily_bytes):>12}{_megabytes(room.later_bytes):>12}"

@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from wafermonitor.storage.archive.config import Config as ArchiveConfig
+from wafermonitor.storage.errors import StorageRejected
 from wafermonitor.storage.maintain.config import Config
 from wafermonitor.storage.maintain.keeper import pause_s
-from wafermonitor.storage.maintain.steps import MINUTE_S, STEPS
+from wafermonitor.storage.maintain.steps import MINUTE_S, NO_EXTRA, STEPS, extra
 from wafermonitor.storage.timescale import maintenance
 from wafermonitor.storage.timescale.failures import border
 from wafermonitor.storage.timescale.store import Storage
@@ -36,10 +37,14 @@ class Room(NamedTuple):
 
 
 class Outlook(NamedTuple):
-    """`rooms`: the largest tables first. `free_bytes`: of the embedded store's disk. `full_in_days`: None: not in 90."""
+    """What the next round archives (with rows), drops and merges (archived days), and the room that everything takes.
+
+    `rooms`: the largest tables first. `free_bytes`: of the embedded store's disk. `full_in_days`: None: not in 90.
+    """
 
     archive: tuple[tuple[str, int], ...]
     drop: tuple[str, ...]
+    merge: int
     keeps: str
     rooms: tuple[Room, ...]
     bytes: int
@@ -59,31 +64,40 @@ class Standing(NamedTuple):
     report: str
 
 
-async def outlook(store: Storage, config: Config, archive: ArchiveConfig, now_ns: int) -> Outlook:
-    """What will be archived and dropped at the next round, and the room that everything takes. Raises StorageUnavailable."""
+async def outlook(
+    store: Storage, config: Config, archive: ArchiveConfig, now_ns: int, *, ahead_days: int = AHEAD_DAYS
+) -> Outlook:
+    """What will be done at the next round, and the disk `ahead_days` from now. Raises StorageUnavailable."""
+    archiver = _archiver(store, archive, now_ns)
+    drop: tuple[str, ...] = ()
     with border("look ahead"):
         async with store.pool.acquire() as connection:
-            parts = await maintenance.growth(connection)
-            archive_daily = await maintenance.archived_daily_bytes(connection) if archive.enabled else 0.0
+            parts = await maintenance.growth(connection, now_ns)
+            archive_daily = await maintenance.archived_daily_bytes(connection) if archiver is not None else 0.0
             oldest = await maintenance.oldest_day(connection)
-    archiver = _archiver(store, archive, now_ns)
+            if not archive.enabled and config.drop_unarchived_days is not None:
+                drop = await maintenance.unarchived(
+                    connection, config.drop_unarchived_days, config.drop_unarchived_run_days, now_ns
+                )
     stays_days = await _stays_days(config, archive, archiver)
     today = datetime.fromtimestamp(now_ns / 1e9, UTC).date()
     stored_days = (today - oldest).days if oldest is not None else 0
-    rooms = tuple(Room(*part, _later(part, stays_days, stored_days, AHEAD_DAYS)) for part in parts)
+    rooms = tuple(Room(*part, _later(part, stays_days, stored_days, ahead_days)) for part in parts)
     plan = await archiver.plan() if archiver is not None else None
+    merge = len(await archiver.worth_merging()) if archiver is not None else 0
     free = shutil.disk_usage(store.server.folder.data).free if store.server is not None else None
-    on_disk = archive_daily if archive.enabled and not archive.bucket else 0.0
+    on_disk = archive_daily if not archive.bucket else 0.0
     total = sum(part.bytes for part in parts)
     full = None
     if free is not None:
-        for day in range(1, AHEAD_DAYS + 1):
+        for day in range(1, ahead_days + 1):
             if sum(_later(part, stays_days, stored_days, day) for part in parts) - total + on_disk * day > free:
                 full = day
                 break
     return Outlook(
         plan.archive if plan is not None else (),
-        plan.drop if plan is not None else (),
+        plan.drop if plan is not None else drop,
+        merge,
         _keeps(config, archive, stays_days),
         rooms,
         total,
@@ -121,7 +135,7 @@ async def standings(store: Storage, archive: ArchiveConfig, now_ns: int) -> list
 async def _stays_days(config: Config, archive: ArchiveConfig, archiver: Archiver | None) -> float | None:
     """How long spans, log records and points stay in the store; None: for ever."""
     if archive.enabled:
-        return (await archiver.hot_hours() if archiver is not None else archive.hot_hours) / 24 + 1
+        return await archiver.hot_hours() / 24 + 1 if archiver is not None else None
     return float(config.drop_unarchived_days) if config.drop_unarchived_days is not None else None
 
 
@@ -134,7 +148,7 @@ def _later(part: maintenance.Part, stays_days: float | None, stored_days: int, a
 
 def _keeps(config: Config, archive: ArchiveConfig, stays_days: float | None) -> str:
     if stays_days is None:
-        return "nothing is ever dropped: the archive is off"
+        return NO_EXTRA if archive.enabled else "nothing is ever dropped: the archive is off"
     where = f"archived to {archive.bucket or archive.folder}" if archive.enabled else "not archived"
     runs = archive.hot_run_days if archive.enabled else config.drop_unarchived_run_days
     return (
@@ -148,9 +162,10 @@ def _archiver(store: Storage, archive: ArchiveConfig, now_ns: int) -> Archiver |
     if not archive.enabled:
         return None
     try:
-        from wafermonitor.storage.archive.archiver import Archiver
-        from wafermonitor.storage.archive.shelf import open_shelf
-    except ModuleNotFoundError:
+        with extra():
+            from wafermonitor.storage.archive.archiver import Archiver
+            from wafermonitor.storage.archive.shelf import open_shelf
+    except StorageRejected:
         return None
     from wafermonitor.storage.timescale.days import Days
 

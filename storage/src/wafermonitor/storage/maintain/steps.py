@@ -5,7 +5,8 @@ In: an opened store, settings, now. Out: what was done in a few words, empty whe
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from wafermonitor.storage.archive.config import Config as ArchiveConfig
@@ -16,6 +17,10 @@ from wafermonitor.storage.timescale.codecs import Connection
 from wafermonitor.storage.timescale.store import Storage
 
 MINUTE_S, HOUR_S, DAY_S = 60.0, 3600.0, 86400.0
+NO_EXTRA = (
+    'nothing is archived, so nothing is ever dropped: pip install "wafermonitor[archive]", or set WAFER_ARCHIVE_ENABLED=false'
+)
+"""Said wherever archiving is on and cannot be done."""
 LAG_S = 120.0
 """Rollups that are further behind than this are an alarm."""
 _SHOWN = 3
@@ -47,6 +52,8 @@ class Step(NamedTuple):
 async def _partitions(work: Work) -> str:
     made = await maintenance.partitions(work.connection, work.store.config.hot_days, work.now_ns)
     strays = await maintenance.strays(work.connection)
+    if strays and await maintenance.move_strays(work.connection):
+        strays = await maintenance.strays(work.connection)
     if strays:
         raise StorageRejected(f"rows are outside every prepared day, in {', '.join(strays)}")
     return _counted(made, "partitions made")
@@ -96,16 +103,9 @@ async def _archive(work: Work) -> str:
     """Also retention: the archiver drops what its manifest confirms, and nothing else."""
     if not work.archive.enabled:
         return ""
-    try:
+    with extra():
         from wafermonitor.storage.archive.archiver import run_once
         from wafermonitor.storage.archive.shelf import open_shelf
-    except ModuleNotFoundError as error:
-        if error.name is None or not error.name.startswith(("pyarrow", "msgspec")):
-            raise
-        raise StorageRejected(
-            "nothing is archived, so nothing is ever dropped: "
-            'pip install "wafermonitor[archive]", or set WAFER_ARCHIVE_ENABLED=false'
-        ) from None
     from wafermonitor.storage.timescale.days import Days
 
     done = await run_once(Days(work.store.pool), open_shelf(work.archive), work.archive, now_ns=work.now_ns)
@@ -115,7 +115,36 @@ async def _archive(work: Work) -> str:
         raise StorageUnavailable("; ".join(done.failed[:_SHOWN]))
     parts = [_counted(done.archived, "days archived"), _counted(done.dropped, "days dropped")]
     parts += [f"{done.late} late rows taken"] if done.late else []
+    parts += [f"{done.removed} files deleted"] if done.removed else []
     return ", ".join(filter(None, parts))
+
+
+async def _compaction(work: Work) -> str:
+    """Rows that come late for an archived day make a file of their own each time; without this a day has ever more of them."""
+    if not work.archive.enabled:
+        return ""
+    with extra():
+        from wafermonitor.storage.archive.archiver import compact_once
+        from wafermonitor.storage.archive.shelf import open_shelf
+    from wafermonitor.storage.timescale.days import Days
+
+    done = await compact_once(Days(work.store.pool), open_shelf(work.archive), work.archive, now_ns=work.now_ns)
+    if done is None:
+        return ""
+    if done.failed:
+        raise StorageUnavailable("; ".join(done.failed[:_SHOWN]))
+    return f"files of {len(done.merged)} archived days merged, {done.rows} rows" if done.merged else ""
+
+
+@contextmanager
+def extra() -> Iterator[None]:
+    """StorageRejected where what the archive needs is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or not error.name.startswith(("pyarrow", "msgspec")):
+            raise
+        raise StorageRejected(NO_EXTRA) from None
 
 
 async def _retention(work: Work) -> str:
@@ -142,6 +171,7 @@ STEPS = (
     Step(
         "archive", "days that are over are archived, and dropped when the archive has them", DAY_S, DAY_S, _archive, long=True
     ),
+    Step("compaction", "files of archived days that got late rows are merged", DAY_S, 6 * HOUR_S, _compaction, long=True),
 )
 """In the order in which a round takes them."""
 

@@ -103,19 +103,26 @@ async def strays(connection: Connection) -> tuple[str, ...]:
     return tuple(row[0] for row in await connection.fetch("SELECT wafer_data.stray_partitions()"))
 
 
+async def move_strays(connection: Connection) -> int:
+    """Rows of days that were fenced a moment before they came are late rows like others; how many were moved."""
+    moved: int = await connection.fetchval("SELECT wafer_data.move_strays()", timeout=_LONG_S)
+    return moved
+
+
 async def runs(connection: Connection, now_ns: int) -> tuple[int, int]:
     """Ghosts removed, runs whose `inferred` changed."""
-    ghosts: int = await connection.fetchval("SELECT wafer_data.sweep_ghosts()")
-    inferred: int = await connection.fetchval("SELECT wafer_data.set_inferred($1)", now_ns)
+    ghosts: int = await connection.fetchval("SELECT wafer_data.sweep_ghosts()", timeout=_LONG_S)
+    inferred: int = await connection.fetchval("SELECT wafer_data.set_inferred($1)", now_ns, timeout=_LONG_S)
     return ghosts, inferred
 
 
 async def forget(connection: Connection, now_ns: int, arrivals_s: float, letters_s: float | None) -> int:
     """First arrivals, and dead letters where `letters_s` says how long they stay; dead letters deleted."""
-    await connection.execute(statement("forget_arrivals"), now_ns - int(arrivals_s * _SECOND_NS))
+    await connection.execute(statement("forget_arrivals"), now_ns - int(arrivals_s * _SECOND_NS), timeout=_LONG_S)
     if letters_s is None:
         return 0
-    return _count(await connection.execute(statement("forget_dead_letters"), now_ns - int(letters_s * _SECOND_NS)))
+    before_ns = now_ns - int(letters_s * _SECOND_NS)
+    return _count(await connection.execute(statement("forget_dead_letters"), before_ns, timeout=_LONG_S))
 
 
 async def rollup_lag(connection: Connection) -> tuple[float, bool]:
@@ -148,10 +155,20 @@ async def compress(connection: Connection, after_hours: float, now_ns: int) -> t
 
 async def drop_unarchived(connection: Connection, days: int, run_days: int, now_ns: int) -> tuple[str, ...]:
     """Days older than `days`, months of runs older than `run_days`; what was dropped."""
-    today = datetime.fromtimestamp(now_ns // _SECOND_NS, UTC).date()
-    before, runs_before = today - timedelta(days=days), today - timedelta(days=run_days)
-    rows = await connection.fetch("SELECT wafer_data.drop_unarchived($1, $2)", before, runs_before, timeout=_LONG_S)
+    rows = await connection.fetch(
+        "SELECT wafer_data.drop_unarchived($1, $2)", *_before(days, run_days, now_ns), timeout=_LONG_S
+    )
     return tuple(row[0] for row in rows)
+
+
+async def unarchived(connection: Connection, days: int, run_days: int, now_ns: int) -> tuple[str, ...]:
+    """What `drop_unarchived` would drop."""
+    return tuple(row["dropped"] for row in await connection.fetch(statement("unarchived"), *_before(days, run_days, now_ns)))
+
+
+def _before(days: int, run_days: int, now_ns: int) -> tuple[date, date]:
+    today = datetime.fromtimestamp(now_ns // _SECOND_NS, UTC).date()
+    return today - timedelta(days=days), today - timedelta(days=run_days)
 
 
 async def forget_rollups(connection: Connection, keep_days: float, log_days: float, now_ns: int) -> int:
@@ -178,9 +195,10 @@ async def states(connection: Connection) -> dict[str, State]:
     }
 
 
-async def growth(connection: Connection) -> list[Part]:
+async def growth(connection: Connection, now_ns: int) -> list[Part]:
     """Every table, the largest first."""
-    return [Part(row["table_name"], row["bytes"], row["daily_bytes"]) for row in await connection.fetch(statement("growth"))]
+    rows = await connection.fetch(statement("growth"), now_ns // 1000)
+    return [Part(row["table_name"], row["bytes"], row["daily_bytes"]) for row in rows]
 
 
 async def archived_daily_bytes(connection: Connection) -> float:
