@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.receiver.otlp import TRANSPORTS
+from tests.servers import clickhouse as clickhouse_server
 from tests.servers import postgres as server
 from tests.servers.fixtures import running
 from wafermonitor.receiver import server as receiver_server
@@ -30,7 +31,7 @@ class Store:
 
     def __init__(self) -> None:
         self.inner = memory.Storage()
-        self.takes_rows = False
+        self.row_format = None
         self.reader = self.inner.reader
         self.writer = self
         self.fail: Callable[[Sequence[Batch]], BaseException | None] = lambda _: None
@@ -115,6 +116,12 @@ def connect(request: pytest.FixtureRequest) -> Callable[[RunningReceiver], Any]:
 def postgres() -> Iterator[server.Server]:
     """A real PostgreSQL for the session."""
     yield from running(server)
+
+
+@pytest.fixture(scope="session")
+def clickhouse() -> Iterator[clickhouse_server.Server]:
+    """A real ClickHouse for the session."""
+    yield from running(clickhouse_server)
 
 
 @pytest.fixture

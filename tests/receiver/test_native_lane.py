@@ -18,7 +18,7 @@ from wafermonitor.receiver.telemetry import Telemetry
 from wafermonitor.receiver.transcode.protocol import Encoding, Request, Signal
 from wafermonitor.runs.records import Batch
 from wafermonitor.storage.errors import StorageRejected, StorageUnavailable
-from wafermonitor.storage.protocol import Part
+from wafermonitor.storage.protocol import Part, RowFormat
 
 pytestmark = pytest.mark.usefixtures("decode")
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("decode")
 class Writer:
     """Takes rows; rejects those of the requests and spans that are named."""
 
-    takes_rows = True
+    row_format = RowFormat.COPY_BINARY
 
     def __init__(self) -> None:
         self.guilty_requests: set[int] = set()
@@ -61,7 +61,7 @@ async def begin(writer):
 
     def begin(**options) -> Pipeline:
         pipeline = Pipeline(
-            writer, lanes.choose("native", LANES, takes_rows=True), Config(writers=1, **options), Telemetry(lambda: 0.0)
+            writer, lanes.choose("native", LANES, Writer.row_format), Config(writers=1, **options), Telemetry(lambda: 0.0)
         )
         started.append(pipeline)
         return pipeline
@@ -172,11 +172,12 @@ async def test_rejected_items_are_told_as_the_python_lane_tells_them(begin, writ
 
 
 def test_the_lane_is_chosen_once():
-    assert lanes.choose("auto", LANES, takes_rows=True).name == "native"
-    assert lanes.choose("auto", LANES, takes_rows=False).name == "python"
-    assert lanes.choose("python", LANES, takes_rows=True).name == "python"
+    for row_format in RowFormat:
+        assert lanes.choose("auto", LANES, row_format).name == "native"
+        assert lanes.choose("python", LANES, row_format).name == "python"
+    assert lanes.choose("auto", LANES, None).name == "python"
     with pytest.raises(LaneRejected, match="WAFER_RECEIVER_LANE=auto"):
-        lanes.choose("native", LANES, takes_rows=False)
+        lanes.choose("native", LANES, None)
 
 
 def members(*items: int) -> list[Member]:

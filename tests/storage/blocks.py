@@ -1,6 +1,7 @@
 """A `Block` of plain Python, made from the batches of decoded requests: what the writer is tested with.
 
-In: one Batch for each request. Out: a Block whose rows say the same, in COPY's binary format (PostgreSQL manual, COPY).
+In: one Batch for each request. Out: a Block whose rows say the same, in COPY's binary format (PostgreSQL manual, COPY) and in
+RowBinary, whichever is asked for.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 from wafermonitor.runs.merge import merge_all
 from wafermonitor.runs.records import Batch
+from wafermonitor.storage.clickhouse import rows as inserted
 from wafermonitor.storage.protocol import Block, Numbers, Part
 from wafermonitor.storage.timescale import rows as made
 
@@ -35,6 +37,16 @@ _TABLES: dict[str, tuple[tuple[str, ...], Callable[..., made.Row], str, str, str
     "span": (made.SPAN_COLUMNS, made.span_row, "spans", "start_time", "trace_id span_id start_time site_id start_ns"),
     "log_record": (made.LOG_COLUMNS, made.log_row, "logs", "time", "time digest"),
     "metric_point": (made.POINT_COLUMNS, made.point_row, "points", "time", "series_id time time_ns"),
+}
+_INSERTED: dict[str, tuple[str, Callable[[Any, int], bytes]]] = {
+    "span": ("spans", inserted.span_row),
+    "log_record": ("logs", inserted.log_row),
+    "metric_point": ("points", inserted.point_row),
+}
+_NAMES: dict[str, tuple[str, Callable[[Any, int], bytes]]] = {
+    "resource": ("_resources", inserted.resource_row),
+    "scope": ("_scopes", inserted.scope_row),
+    "metric_series": ("_series", inserted.series_row),
 }
 
 
@@ -67,6 +79,7 @@ class _Block:
         resources = {one.resource.key: one.resource for one in (*items, *series.values())}
         scopes = {one.scope.key: one.scope for one in (*items, *series.values())}
         others = [one for batch in batches for rows in (batch.runs, batch.processes, batch.feeds, batch.dead) for one in rows]
+        self._resources, self._scopes, self._series = [*resources.values()], [*scopes.values()], [*series.values()]
         self.resources = [tuple(one) for one in resources.values()]
         self.scopes = [tuple(one) for one in scopes.values()]
         self.series = [
@@ -92,6 +105,19 @@ class _Block:
         runs = merge_all([run for batch in self._batches[first:last] for run in batch.runs])
         rows = [made.run_row(run, self._ids(numbers)) for run in runs]
         return stream(made.DELTA_COLUMNS, rows), len(rows)
+
+    def row_binary(self, table, first, last, precedence):
+        field, row_of = _INSERTED[table]
+        batches = self._batches[first:last]
+        return b"".join(row_of(record, precedence) for batch in batches for record in getattr(batch, field))
+
+    def run_rows(self, first, last, call):
+        runs = merge_all([run for batch in self._batches[first:last] for run in batch.runs])
+        return b"".join(map(inserted.run_row, runs)), b"".join(inserted.change_row(run, call) for run in runs)
+
+    def name_rows(self, table, seen_s):
+        field, row_of = _NAMES[table]
+        return [(one.key, row_of(one, seen_s)) for one in getattr(self, field)]
 
     def processes(self, first, last):
         return [tuple(beat) for batch in self._batches[first:last] for beat in batch.processes]

@@ -49,17 +49,16 @@ def in_memory() -> Engine:
 class Copying:
     """A writer that is given every group as one part of a block."""
 
-    takes_rows = True
-
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
+        self.row_format = writer.row_format
         self.close = writer.close
         self.first_arrivals = writer.first_arrivals
         self.forget_dead_letter = writer.forget_dead_letter
         self.mark_dead_letter = writer.mark_dead_letter
 
     async def write(self, batches: Sequence[Batch | Part]) -> None:
-        """The same rows, in the driver's words."""
+        """The same rows, in the database's words."""
         await self._writer.write([blocks.part(*batches)])
 
 

@@ -1,20 +1,25 @@
-"""Both protobuf lanes on the same requests: what the Python lane's records become must be what the native lane copies.
+"""Both protobuf lanes on the same requests: what the Python lane's records become must be what the native lane writes.
 
-The streams of the native lane are taken apart here, column by column; the names' numbers are made up, the same for both.
+The streams for PostgreSQL are taken apart here, column by column; the names' numbers are made up, the same for both. What is
+inserted into ClickHouse is compared as bytes.
 """
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from wafermonitor.receiver.errors import RequestRejected
+from wafermonitor.receiver.transcode import native
 from wafermonitor.receiver.transcode import python as python_lane
 from wafermonitor.receiver.transcode.protocol import Encoding, Request, Signal, Transcoded
 from wafermonitor.runs.merge import merge_all
 from wafermonitor.runs.records import Batch, Run
-from wafermonitor.storage.protocol import Block, Numbers
+from wafermonitor.storage.clickhouse import groups
+from wafermonitor.storage.clickhouse import rows as inserted
+from wafermonitor.storage.protocol import Block, Numbers, Part, RowFormat
 from wafermonitor.storage.timescale import rows
 
 SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
@@ -194,9 +199,21 @@ def assert_agree(
     assert block.timeless == [(number, digest) for number, digests in enumerate(timeless) for digest in digests]
     batches = [Batch() if isinstance(outcome, str) else outcome.batch for outcome in outcomes]
     _compare_names(block, batches)
+    other = inserting()(requests)
+    for name in ("outcomes", "timeless", "sites", "resources", "scopes", "series"):
+        assert getattr(other, name) == getattr(block, name), name
     for first, last in [(0, len(requests)), *parts]:
         _compare_part(block, batches, first, last)
+        _compare_inserted(other, batches, first, last)
     return batches
+
+
+@functools.cache
+def inserting() -> native.Decode:
+    """The native lane as it is beside a ClickHouse store."""
+    found = native.load(RowFormat.ROW_BINARY)
+    assert found is not None
+    return found
 
 
 def _compare_names(block: Block, batches: Sequence[Batch]) -> None:
@@ -237,6 +254,25 @@ def _compare_part(block: Block, batches: Sequence[Batch], first: int, last: int)
     for name in ("processes", "feeds", "dead"):
         assert getattr(block, name)(first, last) == [tuple(record) for batch in batches for record in getattr(batch, name)]
     assert block.apps(first, last) == _apps(batches, ids)
+
+
+def _compare_inserted(block: Block, batches: Sequence[Batch], first: int, last: int) -> None:
+    """What the writer of ClickHouse makes of either lane, in any order where the table's own order decides."""
+    precedence, seen_s, call = 2**64 - 1 - first, 1_789_000_000, b"a call"
+    made = groups.gather([Part(block, first, last)], precedence, seen_s, call)
+    wanted = groups.gather(batches[first:last], precedence, seen_s, call)
+    runs = merge_all([run for batch in batches[first:last] for run in batch.runs])
+    wanted.facts[inserted.RUNS] = [inserted.run_row(run) for run in runs]
+    wanted.changes = [inserted.change_row(run, call) for run in runs]
+    for table in (inserted.SPANS, inserted.LOGS, inserted.POINTS, inserted.RUNS):
+        assert b"".join(made.facts[table]) == b"".join(wanted.facts[table]), table.name
+    for table in (inserted.PROCESSES, inserted.FEEDS):
+        assert made.facts[table] == wanted.facts[table], table.name
+    assert sorted(made.facts[inserted.APPS]) == sorted(wanted.facts[inserted.APPS])
+    assert (b"".join(made.changes), made.letters) == (b"".join(wanted.changes), wanted.letters)
+    assert made.names.keys() >= wanted.names.keys()
+    if last - first == len(batches):
+        assert made.names == wanted.names
 
 
 def _same_rows(found: list[tuple[Any, ...]], wanted: list[tuple[Any, ...]], columns: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.receiver.native.compared import numbers_of, request
+from tests.receiver.native.compared import inserting, numbers_of, request
 from tests.receiver.otlp import START_NS, spans
 from wafermonitor.receiver.transcode import native
 from wafermonitor.receiver.transcode.protocol import Encoding, Signal
@@ -68,6 +68,9 @@ def test_nothing_in_gives_nothing_out(decode):
     assert (block.outcomes, block.sites, block.resources, block.scopes, block.series) == ([], [], [], [], [])
     assert block.rows("span", 0, 0, numbers, 0, 1) == (b"", 0, b"", 0)
     assert block.runs(0, 0, numbers) == (b"", 0)
+    other = inserting()([])
+    assert (other.row_binary("span", 0, 0, 1), other.run_rows(0, 0, bytes(6))) == (b"", (b"", b""))
+    assert [other.name_rows(table, 1) for table in ("resource", "scope", "metric_series")] == [[], [], []]
     assert block.processes(0, 0) == block.feeds(0, 0) == block.dead(0, 0) == block.apps(0, 0) == []
 
 
@@ -83,6 +86,8 @@ def test_requests_that_are_not_there_are_refused(decode):
             block.rows("span", first, last, numbers_of(block), 0, 1)
         with pytest.raises(IndexError):
             block.apps(first, last)
+        with pytest.raises(IndexError):
+            good_block(inserting()).row_binary("span", first, last, 1)
 
 
 def test_a_name_without_a_number_is_refused(decode):
@@ -101,3 +106,23 @@ def test_an_unknown_table_or_signal_is_refused(decode):
 
     with pytest.raises(ValueError, match="no signal"):
         raw([("profiles", b"", 0)], {})
+    with pytest.raises(ValueError, match="no format"):
+        raw([], {}, "csv")
+    other = good_block(inserting())
+    with pytest.raises(ValueError, match="no table"):
+        other.row_binary("run", 0, 1, 1)
+    with pytest.raises(ValueError, match="no table"):
+        other.name_rows("site", 1)
+
+
+def test_a_block_has_rows_of_one_format(decode):
+    copied, inserted = good_block(decode), good_block(inserting())
+    for ask in (
+        lambda: copied.row_binary("span", 0, 1, 1),
+        lambda: copied.run_rows(0, 1, bytes(6)),
+        lambda: copied.name_rows("scope", 1),
+        lambda: inserted.rows("span", 0, 1, numbers_of(inserted), 0, 1),
+        lambda: inserted.runs(0, 1, numbers_of(inserted)),
+    ):
+        with pytest.raises(ValueError, match="the rows of the block are"):
+            ask()

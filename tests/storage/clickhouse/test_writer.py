@@ -19,7 +19,7 @@ from wafermonitor.storage.clickhouse.client import Client
 from wafermonitor.storage.clickhouse.reader import Reader
 from wafermonitor.storage.clickhouse.writer import Writer
 from wafermonitor.storage.errors import StorageRejected, StorageUnavailable
-from wafermonitor.storage.protocol import LogQuery, Part, RunQuery, SpanQuery
+from wafermonitor.storage.protocol import LogQuery, RunQuery, SpanQuery
 
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("clickhouse")]
 
@@ -83,11 +83,6 @@ async def test_what_never_fits_is_refused_and_nothing_of_the_call_is_stored(clie
         await engine.writer.write([batch(1), wrong])
     assert await engine.reader.sites() == []
     assert (await engine.reader.spans(SpanQuery(trace_id=trace_id(1)))).items == []
-
-
-async def test_rows_of_a_block_are_refused(client):
-    with pytest.raises(StorageRejected):
-        await Writer(client).write([Part(None, 0, 1)])
 
 
 async def test_names_are_sent_once_a_day_and_again_after_a_failure(client):

@@ -82,7 +82,7 @@ async def test_a_row_that_does_not_fit_stores_nothing_of_its_group(store):
 
 async def test_the_memory_engine_says_that_it_takes_no_rows():
     storage = Storage()
-    assert storage.writer.takes_rows is False
+    assert storage.writer.row_format is None
     with pytest.raises(StorageRejected):
         await storage.writer.write([blocks.part(request(1))])
 

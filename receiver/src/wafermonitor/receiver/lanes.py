@@ -16,6 +16,7 @@ from wafermonitor.receiver.group import Member, Place, member
 from wafermonitor.receiver.transcode import native
 from wafermonitor.receiver.transcode.native import Decode
 from wafermonitor.receiver.transcode.protocol import Encoding, Lane
+from wafermonitor.storage.protocol import RowFormat
 
 LOG = logging.getLogger(__name__)
 MOST_BYTES = 8 * 1024 * 1024
@@ -103,16 +104,19 @@ def _decode_natively(compiled: Decode, group: Sequence[Waiting], decoded: Decode
     return True
 
 
-def choose(choice: str, python: Mapping[Encoding, Lane], *, takes_rows: bool) -> Lanes:
-    """The lanes as `config.lane` says; LaneRejected when the native one is demanded and cannot be had."""
+def choose(choice: str, python: Mapping[Encoding, Lane], row_format: RowFormat | None) -> Lanes:
+    """The lanes as `config.lane` says, for a store that takes rows of this format.
+
+    LaneRejected when the native one is demanded and cannot be had.
+    """
     if choice == "python":
         return Lanes(python)
     compiled = None
-    if takes_rows:
-        compiled = native.load()
-    else:
+    if row_format is None:
         LOG.info("this store takes no ready rows; the Python lane decodes")
+    else:
+        compiled = native.load(row_format)
     if compiled is None and choice == "native":
-        why = "the wheel wafermonitor-native is not installed" if takes_rows else "this store takes no ready rows"
+        why = "this store takes no ready rows" if row_format is None else "the wheel wafermonitor-native is not installed"
         raise LaneRejected(f"lane = native: {why}; set WAFER_RECEIVER_LANE=auto")
     return Lanes(python, compiled)

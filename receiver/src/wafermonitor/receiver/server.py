@@ -111,7 +111,7 @@ class RunningReceiver:
 async def start(storage: Storage, config: Config) -> RunningReceiver:
     """Listen on every address. Raises AddressRejected when one cannot be had, LaneRejected when the lane cannot."""
     telemetry = Telemetry(lambda: float(budget.held_bytes))
-    chosen = lanes.choose(config.lane, LANES, takes_rows=storage.writer.takes_rows)
+    chosen = lanes.choose(config.lane, LANES, storage.writer.row_format)
     pipeline = Pipeline(storage.writer, chosen, config, telemetry)
     budget = Budget(config.queue_bytes, pipeline.retry_s)
 

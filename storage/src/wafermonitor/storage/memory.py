@@ -82,7 +82,7 @@ class _Tables:
 class Writer:
     """Stores batches; a key that is already there is not stored again."""
 
-    takes_rows = False
+    row_format = None
 
     def __init__(self, tables: _Tables) -> None:
         self._tables = tables

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from wafermonitor.runs.records import Batch, DeadLetter, Feed, LogRecord, MetricPoint, Run, Span
@@ -180,11 +181,21 @@ class Numbers(NamedTuple):
     series: list[int]
 
 
+class RowFormat(StrEnum):
+    """How the rows of a block are written; a writer takes one format, or records alone."""
+
+    COPY_BINARY = "copy_binary"
+    """PostgreSQL's COPY BINARY: `Block.rows` and `Block.runs`."""
+    ROW_BINARY = "row_binary"
+    """ClickHouse's RowBinary: `Block.row_binary`, `Block.run_rows` and `Block.name_rows`."""
+
+
 class Block(Protocol):
     """Requests that were decoded straight to the rows of the store, as the native lane does it.
 
-    Names are numbered by the block's own lists until `rows` and `runs` put the store's numbers in their place. Tuples hold
-    the fields of the record they are named after, in its order; for a resource or scope they hold its place in the list.
+    A block's rows are in one format; asked for the other, it raises ValueError. In COPY_BINARY names are numbered by the
+    block's own lists until `rows` and `runs` put the store's numbers in their place. Tuples hold the fields of the record they
+    are named after, in its order; for a resource or scope they hold its place in the list.
     """
 
     @property
@@ -219,6 +230,21 @@ class Block(Protocol):
     def runs(self, first: int, last: int, numbers: Numbers) -> tuple[bytes, int]:
         """A COPY BINARY stream of run deltas and its rows; one row for each run, merged by `runs.merge`."""
 
+    def row_binary(self, table: str, first: int, last: int, precedence: int) -> bytes:
+        """RowBinary rows of `span`, `log_record` or `metric_point`, of requests `first` to before `last`, doubles among them.
+
+        Columns: `clickhouse.rows`. Of the rows with one key the store keeps one with the greatest `precedence`.
+        """
+
+    def run_rows(self, first: int, last: int, call: bytes) -> tuple[bytes, bytes]:
+        """RowBinary rows of `run`, merged by `runs.merge`, and those of `run_change`: one for each run, in one order.
+
+        `call` is the 6 bytes that name the call of the writer.
+        """
+
+    def name_rows(self, table: str, seen_s: int) -> list[tuple[bytes, bytes]]:
+        """(key, RowBinary row) of every name of the block in `resource`, `scope` or `metric_series`."""
+
     def processes(self, first: int, last: int) -> list[tuple[bytes, str, str, int, str, int, float | None]]:
         """`ProcessBeat` fields."""
 
@@ -248,8 +274,8 @@ class Writer(Protocol):
     """Stores what receivers accept. One instance may be used by several tasks."""
 
     @property
-    def takes_rows(self) -> bool:
-        """True where `write` takes Parts as well as Batches."""
+    def row_format(self) -> RowFormat | None:
+        """The format of the Parts that `write` takes as well as Batches; None where it takes Batches alone."""
 
     async def write(self, batches: Sequence[Batch | Part]) -> None:
         """Store all of `batches` durably. Rows that are already there are not stored again.

@@ -1,4 +1,4 @@
-"""The native lane: protobuf requests → one `Block` of rows that are ready to be copied, all in one call.
+"""The native lane: protobuf requests → one `Block` of rows that are ready for the store, all in one call.
 
 In: admitted `Request`s with protobuf bodies. Out: a `storage.protocol.Block`. Called by: `lanes`, in a worker thread (the GIL
 is let go). The extension's source is receiver/native; where it is not installed `load` says so, and the Python lane decodes.
@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from wafermonitor.receiver.transcode.protocol import Encoding, Request
-from wafermonitor.storage.protocol import Block
+from wafermonitor.storage.protocol import Block, RowFormat
 
 LOG = logging.getLogger(__name__)
 
@@ -19,8 +19,8 @@ Decode = Callable[[Sequence[Request]], Block]
 policies.MAX_ENTRIES rows already. Thread-safe, and no body makes it fail."""
 
 
-def load() -> Decode | None:
-    """The native lane, or None where the wheel `wafermonitor-native` is not installed."""
+def load(row_format: RowFormat = RowFormat.COPY_BINARY) -> Decode | None:
+    """The native lane that writes rows of this format, or None where the wheel `wafermonitor-native` is not installed."""
     try:
         from wafermonitor import native
     except ImportError as error:
@@ -31,6 +31,7 @@ def load() -> Decode | None:
         if any(request.encoding is not Encoding.PROTOBUF for request in requests):
             raise ValueError("the native lane reads protobuf only")
         arrivals = {digest: time_ns for request in requests for digest, time_ns in request.arrivals.items()}
-        return native.decode([(request.signal.value, request.body, request.received_ns) for request in requests], arrivals)
+        bodies = [(request.signal.value, request.body, request.received_ns) for request in requests]
+        return native.decode(bodies, arrivals, row_format.value)
 
     return decode

@@ -1,6 +1,6 @@
 """Rows in: each call is a few INSERTs, in an order after which sending the same again repairs whatever went wrong.
 
-In: batches of records. Out: rows on disk. Called by: the receiver.
+In: batches of records, and parts of blocks whose rows are ready to be inserted. Out: rows on disk. Called by: the receiver.
 
 ClickHouse has no transaction over tables. What holds instead, for one call of `write`:
 
@@ -27,8 +27,8 @@ from wafermonitor.storage.clickhouse.groups import Generation, Names, gather, le
 from wafermonitor.storage.clickhouse.lists import slices
 from wafermonitor.storage.clickhouse.rows import Table
 from wafermonitor.storage.clickhouse.statements import statement
-from wafermonitor.storage.errors import StorageRejected, StorageUnavailable
-from wafermonitor.storage.protocol import Part
+from wafermonitor.storage.errors import StorageUnavailable
+from wafermonitor.storage.protocol import Part, RowFormat
 
 DOING = "store this group"
 MAX_KNOWN = 200_000
@@ -47,7 +47,7 @@ _LARGEST = 2**64 - 1
 class Writer:
     """Stores batches in ClickHouse."""
 
-    takes_rows = False
+    row_format = RowFormat.ROW_BINARY
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -55,21 +55,18 @@ class Writer:
 
     async def write(self, batches: Sequence[Batch | Part]) -> None:
         """Store all of `batches`. When it returns, they are on disk."""
-        taken = [batch for batch in batches if isinstance(batch, Batch)]
-        if len(taken) != len(batches):
-            raise StorageRejected("the ClickHouse engine takes records, not rows")
         try:
-            await self._write(taken)
+            await self._write(batches)
         except StorageUnavailable:
             self._known.clear()  # after a failover the new server may lack the newest names
             raise
 
-    async def _write(self, batches: Sequence[Batch]) -> None:
+    async def _write(self, batches: Sequence[Batch | Part]) -> None:
         now_ns = time.time_ns()
         seen_s = now_ns // 10**9
         call = os.urandom(6)
         with border(DOING):
-            # In a thread: building rows takes longer than the event loop may be held up.
+            # In a thread: building rows takes longer than the event loop may be held up, and a block lets go of the GIL.
             group = await asyncio.to_thread(gather, batches, _LARGEST - now_ns, seen_s, call)
         await self._insert_names(group.names, seen_s // _DAY_S)
         facts = [(table, encoded) for table, encoded in group.facts.items() if encoded]

@@ -19,7 +19,7 @@ import asyncpg
 
 from wafermonitor.runs.records import Batch
 from wafermonitor.storage.errors import StorageUnavailable
-from wafermonitor.storage.protocol import Part
+from wafermonitor.storage.protocol import Part, RowFormat
 from wafermonitor.storage.timescale.codecs import Connection
 from wafermonitor.storage.timescale.dictionary import Dictionary
 from wafermonitor.storage.timescale.failures import TRANSIENT, border
@@ -50,7 +50,7 @@ class _Window(NamedTuple):
 class Writer:
     """Stores batches in PostgreSQL. The pool's connections must have been through `codecs.register`."""
 
-    takes_rows = True
+    row_format = RowFormat.COPY_BINARY
 
     def __init__(self, pool: asyncpg.Pool, *, window_age_s: float = WINDOW_AGE_S) -> None:
         self._pool = pool
