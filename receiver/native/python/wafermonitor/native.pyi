@@ -1,4 +1,4 @@
-# The receiver's native lane (receiver/native): OTLP protobuf requests in, rows for PostgreSQL's COPY BINARY or ClickHouse's RowBinary out.
+# The native lane (receiver/native): OTLP protobuf requests in, rows for COPY BINARY or RowBinary out.
 # `Block` is an implementation of `wafermonitor.storage.protocol.Block`, which says what each part of it means.
 
 from typing import TypeAlias, final
