@@ -1,9 +1,10 @@
-"""The native lane beside the Python lane: request bytes to rows that are ready to be copied, one thread each.
+"""The native lane beside the Python lane: request bytes to rows that are ready for either database, one thread each.
 
 In: a plan. Out: figures. Called by: `python -m benchmarks lanes`.
 
-The Python lane is measured to its row tuples and run deltas; that the driver still has to encode them is not counted. Its rows
-are then encoded here and compared with the native lane's, byte by byte.
+For PostgreSQL the Python lane is measured to its row tuples and run deltas; that the driver still has to encode them is not
+counted. Its rows are then encoded here and compared with the native lane's, byte by byte. For ClickHouse both are measured to
+all that the writer inserts, names too, and compared as well.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks import corpus
 from benchmarks.results import median, rounded, spread
@@ -20,13 +21,18 @@ from wafermonitor.receiver.transcode import native, python
 from wafermonitor.receiver.transcode.protocol import Encoding, Request, Signal
 from wafermonitor.runs.merge import merge_all
 from wafermonitor.runs.records import Batch
-from wafermonitor.storage.protocol import Block, Numbers
+from wafermonitor.storage.clickhouse import groups
+from wafermonitor.storage.clickhouse import rows as inserted
+from wafermonitor.storage.protocol import Block, Numbers, Part, RowFormat
 from wafermonitor.storage.timescale.rows import SPAN_COLUMNS, Ids, Row, run_row, span_row
 
 BATCH = 512
 CASES = [Case(f"{size}, runs {runs}", {"size": size, "runs": runs}) for size in corpus.SIZES for runs in corpus.RUNS]
 FIRST = Case("M, runs 1 in 10", {"size": "M", "runs": "1 in 10"})
 ALL_TIMES = (-(2**62), 2**62)
+TABLES = (inserted.RUNS, inserted.SPANS, inserted.APPS)
+CALL = (2**64 - 1, 1_789_000_000, b"a call")
+"""What a call of ClickHouse's writer adds: precedence, day of its names, its own name."""
 _EPOCH_2000_US = 946_684_800 * 1_000_000
 _INTEGERS = {
     "q": ("duration_ns", "span_id", "parent_span_id", "flags", "dropped_attributes", "dropped_events", "dropped_links"),
@@ -37,13 +43,28 @@ _FORMATS = {name: struct.Struct(f">{code}") for code, names in _INTEGERS.items()
 _TIMES = ("start_time", "received_time")
 
 
+class Contest(NamedTuple):
+    """Both lanes at work for one database; what either has to do for the same requests."""
+
+    database: str
+    native: Callable[[], object]
+    python: Callable[[], object]
+
+
 def bench_lanes(plan: Plan) -> dict[str, Any]:
     """CPU of both lanes for the same requests."""
-    decode = native.load()
-    if decode is None:
+    lanes = {row_format: native.load(row_format) for row_format in RowFormat}
+    copying, inserting = lanes[RowFormat.COPY_BINARY], lanes[RowFormat.ROW_BINARY]
+    if copying is None or inserting is None:
         raise SystemExit("the native lane is not installed: see make setup")
     chosen = [FIRST] if plan.mode == "quick" else [FIRST, *(case for case in CASES if case.name != FIRST.name)]
-    rows = [_measure(case, decode, plan) for case in chosen]
+    rows = []
+    for case in chosen:
+        requests = _requests(case)
+        rows += [
+            _measure(case, requests, contest, plan)
+            for contest in (_copied(case, requests, copying), _inserted(case, requests, inserting))
+        ]
     return {
         "title": "Native lane beside Python lane",
         "batch": BATCH,
@@ -55,27 +76,51 @@ def bench_lanes(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _measure(case: Case, decode: native.Decode, plan: Plan) -> dict[str, Any]:
-    requests = _requests(case)
-    block = decode(requests)
-    ids, numbers = _numbered(block)
-    slow = _python(requests, ids)
-    if _fast(requests, decode, numbers) != b"".join(map(_encoded, slow[0])):
-        raise VoidError(f"{case.name}: the lanes do not agree")
+def _measure(case: Case, requests: Sequence[Request], contest: Contest, plan: Plan) -> dict[str, Any]:
     spans = BATCH * len(requests)
     native_rates, python_rates = [], []
     for _ in range(max(3, plan.rounds)):
-        native_rates.append(spans / _least_cpu_s(lambda: _fast(requests, decode, numbers), 20))
-        python_rates.append(spans / _least_cpu_s(lambda: _python(requests, ids), 3))
+        native_rates.append(spans / _least_cpu_s(contest.native, 20))
+        python_rates.append(spans / _least_cpu_s(contest.python, 3))
     times = [fast / slow for fast, slow in zip(native_rates, python_rates, strict=True)]
     return {
         "case": case.name,
+        "database": contest.database,
         "native_spans_per_cpu_s": median(native_rates),
         "python_spans_per_cpu_s": median(python_rates),
         "native_to_python": median(times),
         "native_to_python_range": spread(times),
         "bytes_per_span": rounded(sum(len(request.body) for request in requests) / spans),
     }
+
+
+def _copied(case: Case, requests: Sequence[Request], decode: native.Decode) -> Contest:
+    """Rows for COPY, which agree."""
+    ids, numbers = _numbered(decode(requests))
+    if _fast(requests, decode, numbers) != b"".join(map(_encoded, _python(requests, ids)[0])):
+        raise VoidError(f"{case.name}: the lanes do not agree about rows for PostgreSQL")
+    return Contest("PostgreSQL", lambda: _fast(requests, decode, numbers), lambda: _python(requests, ids))
+
+
+def _inserted(case: Case, requests: Sequence[Request], decode: native.Decode) -> Contest:
+    """Rows to insert, which agree; the native lane merges what is known of a run, the Python lane leaves it to the table."""
+    lane = python.Lane()
+
+    def fast() -> list[groups.Group]:
+        return [groups.gather([Part(decode([request]), 0, 1)], *CALL) for request in requests]
+
+    def slow() -> list[groups.Group]:
+        return [groups.gather([lane.transcode(request).batch], *CALL) for request in requests]
+
+    for request, one, other in zip(requests, fast(), slow(), strict=True):
+        runs = merge_all(lane.transcode(request).batch.runs)
+        found = [one.names, *(b"".join(one.facts[table]) for table in TABLES), b"".join(one.changes)]
+        wanted = [other.names, *(b"".join(other.facts[table]) for table in TABLES[1:])]
+        wanted.insert(1, b"".join(map(inserted.run_row, runs)))
+        wanted.append(b"".join(inserted.change_row(run, CALL[2]) for run in runs))
+        if found != wanted:
+            raise VoidError(f"{case.name}: the lanes do not agree about rows for ClickHouse")
+    return Contest("ClickHouse", fast, slow)
 
 
 def _requests(case: Case) -> list[Request]:

@@ -403,13 +403,15 @@ def _lanes(result: Result) -> list[str]:
     return [
         "## Lanes: native beside Python",
         "",
-        f"Requests of {result['batch']} spans to rows for COPY, one thread; the rows are equal, byte by byte.",
+        f"Requests of {result['batch']} spans to rows, one thread; the rows are equal, byte by byte. For PostgreSQL: to what",
+        "the driver is given to COPY (for the Python lane it still has to encode it). For ClickHouse: to all that is inserted.",
         "",
         *_table(
-            ("requests", "native spans/CPU-s", "Python spans/CPU-s", "times"),
+            ("requests", "rows for", "native spans/CPU-s", "Python spans/CPU-s", "times"),
             [
                 (
                     row["case"],
+                    row["database"],
                     number(row["native_spans_per_cpu_s"]),
                     number(row["python_spans_per_cpu_s"]),
                     _spread(row, "native_to_python"),
