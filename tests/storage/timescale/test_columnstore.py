@@ -12,8 +12,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.storage.contract.builders import DAY, HOUR, NOW, SECOND, digest, log, point, span, trace_id
+from tests.storage.engines import on_postgres
 from wafermonitor.runs.records import Batch
 from wafermonitor.storage.protocol import LogQuery, SpanQuery
+from wafermonitor.storage.timescale import migrate
+from wafermonitor.storage.timescale.session import open_session
 from wafermonitor.storage.timescale.writer import Writer
 
 KIND = os.environ.get("WAFER_TEST_STORE", "plain")
@@ -152,3 +155,48 @@ async def test_a_compressed_chunk_has_a_bloom_filter_of_its_trace_ids(store):
         "WHERE c.relnamespace = '_timescaledb_internal'::regnamespace AND attname LIKE '\\_ts\\_meta%bloom%trace\\_id%'"
     )
     assert names
+
+
+@on_community
+async def test_sizes_count_what_is_compressed(store):
+    await store.writer.write([batch(4000)])
+    before = await store.pool.fetchval("SELECT bytes FROM wafer.database_size_overview WHERE table_name = 'span'")
+    await compress_all(store)
+    async with store.pool.acquire() as connection:
+        await connection.execute("SET ROLE wafer_reader")
+        size = "SELECT bytes, index_bytes, parts FROM wafer.database_size_overview WHERE table_name = 'span'"
+        bytes_, index_bytes, parts = await connection.fetchrow(size)
+        status = await connection.fetchrow("SELECT * FROM wafer.compression_status WHERE table_name = 'span'")
+        listed = await connection.fetchval("SELECT sum(bytes)::bigint FROM wafer.chunk_health WHERE table_name = 'span'")
+        await connection.execute("RESET ROLE")
+    told = "SELECT sum(total_bytes)::bigint FROM chunks_detailed_size('wafer_data.span')"
+    hypertable = await store.pool.fetchval(told)
+    assert listed == hypertable
+    assert hypertable <= bytes_ < before
+    assert index_bytes < bytes_
+    assert (status["chunks"], status["compressed_chunks"]) == (parts, due())
+    assert status["compressed_bytes"] > 0
+    assert status["uncompressed_bytes"] + status["compressed_bytes"] == listed
+    assert status["ratio"] > 1
+
+
+@pytest.mark.skipif(KIND == "plain", reason="runs where the server has TimescaleDB")
+async def test_the_extension_may_stand_in_any_schema(postgres):
+    dsn = postgres.database()
+    postgres.psql('CREATE SCHEMA "Time Series"; CREATE EXTENSION timescaledb SCHEMA "Time Series"', dsn)
+    async with open_session(dsn) as connection:
+        await migrate.upgrade(connection)
+    async with on_postgres(dsn) as store:
+        await store.writer.write([batch()])
+        done = await compress_all(store)
+        assert done == (3 * due() if KIND == "community" else 0)
+        async with store.pool.acquire() as connection:
+            await connection.execute("SET ROLE wafer_reader")
+            for view in ("database_size_overview", "chunk_health", "compression_status", "slow_queries", "system_health"):
+                await connection.fetch(f"SELECT * FROM wafer.{view}")
+            compressed_spans = "SELECT compressed_chunks FROM wafer.compression_status WHERE table_name = 'span'"
+            assert await connection.fetchval(compressed_spans) == done / 3
+            await connection.execute("RESET ROLE")
+        day = datetime.fromtimestamp((NOW - 3 * DAY) / SECOND, UTC).date()
+        assert await store.pool.fetchval("SELECT wafer_data.drop_day('span', $1)", day)
+    postgres.drop(dsn)

@@ -51,6 +51,23 @@ BEGIN
 END
 $$;
 
+-- The functions of TimescaleDB are called by their full names; the schema they were made in may be one that is not open to all.
+DO $$
+DECLARE
+  place name;
+BEGIN
+  SELECT n.nspname INTO place
+  FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
+  WHERE e.extname = 'timescaledb' AND NOT (
+    pg_catalog.has_schema_privilege('wafer_owner', n.oid, 'USAGE') AND pg_catalog.has_schema_privilege('wafer_writer', n.oid, 'USAGE')
+    AND pg_catalog.has_schema_privilege('wafer_reader', n.oid, 'USAGE')
+  );
+  IF place IS NOT NULL THEN
+    EXECUTE format('GRANT USAGE ON SCHEMA %I TO wafer_owner, wafer_writer, wafer_reader', place);
+  END IF;
+END
+$$;
+
 SET LOCAL ROLE wafer_owner;
 
 CREATE TABLE IF NOT EXISTS wafer_data.schema_migration (

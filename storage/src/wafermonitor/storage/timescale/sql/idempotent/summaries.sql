@@ -183,7 +183,7 @@ CREATE OR REPLACE FUNCTION wafer_data.slow_statements() RETURNS TABLE (
 )
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
-  place constant text := (SELECT extnamespace::regnamespace::text FROM pg_extension WHERE extname = 'pg_stat_statements');
+  place constant text := (SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'pg_stat_statements');
 BEGIN
   IF place IS NULL THEN
     RETURN;
@@ -200,16 +200,36 @@ END
 $$;
 CREATE OR REPLACE VIEW wafer.slow_queries AS SELECT * FROM wafer_data.slow_statements();
 
--- Tables and the parts of partitioned ones, with what they take: native partitions and the chunks of hypertables alike.
+-- Tables in which the extension keeps the rows of chunks that are compressed. Their names stand in no catalog that all versions share.
+CREATE OR REPLACE FUNCTION wafer_data.compressed_tables() RETURNS TABLE (chunk oid, compressed oid)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('_timescaledb_catalog.compression_settings') AND attname = 'compress_relid') THEN
+    RETURN QUERY EXECUTE
+      'SELECT relid::oid, compress_relid::oid FROM _timescaledb_catalog.compression_settings WHERE compress_relid IS NOT NULL';
+  ELSIF EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('_timescaledb_catalog.chunk') AND attname = 'compressed_chunk_id') THEN
+    RETURN QUERY EXECUTE
+      'SELECT to_regclass(format(''%I.%I'', c.schema_name, c.table_name))::oid, to_regclass(format(''%I.%I'', o.schema_name, o.table_name))::oid
+       FROM _timescaledb_catalog.chunk c JOIN _timescaledb_catalog.chunk o ON o.id = c.compressed_chunk_id';
+  END IF;
+END
+$$;
+
+-- Tables and the parts of partitioned ones, with what they take: native partitions and the chunks of hypertables alike, each chunk with the
+-- table that holds its compressed rows.
 CREATE OR REPLACE VIEW wafer_data.part AS
 SELECT
   c.oid, coalesce(p.relname, c.relname) AS table_name, c.oid::regclass::text AS part,
   p.oid IS NOT NULL AS is_part, pg_get_expr(c.relpartbound, c.oid) AS bound, coalesce(pg_get_expr(c.relpartbound, c.oid) = 'DEFAULT', false) AS is_default,
-  pg_total_relation_size(c.oid) AS bytes, pg_table_size(c.oid) AS table_bytes, pg_indexes_size(c.oid) AS index_bytes,
-  greatest(c.reltuples, 0)::bigint AS estimated_rows
+  pg_total_relation_size(c.oid) + coalesce(pg_total_relation_size(z.compressed), 0) AS bytes,
+  pg_table_size(c.oid) + coalesce(pg_table_size(z.compressed), 0) AS table_bytes,
+  pg_indexes_size(c.oid) + coalesce(pg_indexes_size(z.compressed), 0) AS index_bytes,
+  greatest(c.reltuples, 0)::bigint AS estimated_rows,
+  z.compressed IS NOT NULL AS is_compressed, coalesce(pg_total_relation_size(z.compressed), 0) AS compressed_bytes
 FROM pg_class c
 LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
 LEFT JOIN pg_class p ON p.oid = i.inhparent
+LEFT JOIN wafer_data.compressed_tables() z ON z.chunk = c.oid
 WHERE c.relkind = 'r' AND coalesce(p.relnamespace, c.relnamespace) = 'wafer_data'::regnamespace;
 
 -- Bytes of each table with everything that belongs to it, the largest first.
@@ -245,21 +265,23 @@ ORDER BY p.table_name, b.range_from DESC NULLS LAST;
 CREATE OR REPLACE FUNCTION wafer_data.compressed_chunks() RETURNS TABLE (table_name text, chunks bigint, before_bytes numeric, after_bytes numeric)
 LANGUAGE plpgsql STABLE AS $$
 BEGIN
-  IF current_setting('timescaledb.license', true) IS DISTINCT FROM 'timescale' THEN
+  IF wafer_data.tier() <> 'community' THEN
     RETURN;
   END IF;
-  RETURN QUERY EXECUTE
+  RETURN QUERY EXECUTE format(
     'SELECT h.hypertable_name::text, count(*), sum(s.before_compression_total_bytes), sum(s.after_compression_total_bytes)
      FROM timescaledb_information.hypertables h
-     CROSS JOIN LATERAL chunk_compression_stats(format(''%I.%I'', h.hypertable_schema, h.hypertable_name)::regclass) s
+     CROSS JOIN LATERAL %s(format(''%%I.%%I'', h.hypertable_schema, h.hypertable_name)::regclass) s
      WHERE h.hypertable_schema = ''wafer_data'' AND s.compression_status = ''Compressed''
-     GROUP BY h.hypertable_name';
+     GROUP BY h.hypertable_name', wafer_data.timescaledb('chunk_compression_stats')
+  );
 END
 $$;
 CREATE OR REPLACE VIEW wafer.compression_status AS
 SELECT
-  p.table_name, count(*) AS chunks, coalesce(max(c.chunks), 0) AS compressed_chunks, sum(p.bytes)::bigint AS uncompressed_bytes,
-  coalesce(max(c.after_bytes), 0)::bigint AS compressed_bytes, (max(c.before_bytes) / nullif(max(c.after_bytes), 0))::double precision AS ratio
+  p.table_name, count(*) AS chunks, coalesce(max(c.chunks), 0) AS compressed_chunks,
+  sum(p.bytes - p.compressed_bytes)::bigint AS uncompressed_bytes, sum(p.compressed_bytes)::bigint AS compressed_bytes,
+  (max(c.before_bytes) / nullif(max(c.after_bytes), 0))::double precision AS ratio
 FROM wafer_data.part p LEFT JOIN wafer_data.compressed_chunks() c ON c.table_name = p.table_name::text
 WHERE p.is_part
 GROUP BY p.table_name

@@ -19,7 +19,9 @@ END;
 -- The name of one of TimescaleDB's functions with the schema that the extension was made in.
 CREATE OR REPLACE FUNCTION wafer_data.timescaledb(function_name text) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-RETURN (SELECT format('%I.%I', extnamespace::regnamespace::text, function_name) FROM pg_extension WHERE extname = 'timescaledb');
+RETURN (
+  SELECT format('%I.%I', n.nspname, function_name) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'timescaledb'
+);
 
 -- Partitions that `make_hypertable` took off their table and whose rows are still to be moved, the newest day first.
 CREATE OR REPLACE VIEW wafer_data.unmoved_partition AS
