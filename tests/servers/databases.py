@@ -32,8 +32,10 @@ class Databases:
     """Whether a database with the schema has TimescaleDB."""
     _psql: Path
 
+    _numbers = itertools.count(1)
+    """One for all servers of a process: two of them may be the same one, which was given."""
+
     def __init__(self) -> None:
-        self._names = itertools.count(1)
         self._template: str | None = None
 
     def dsn_of(self, name: str) -> str:
@@ -48,7 +50,7 @@ class Databases:
     def database(self, template: str | None = None) -> str:
         """A new database, empty or a copy of the one that the DSN `template` names; its DSN."""
         # The process id: some servers are not ours alone.
-        name = f"wafer_test_{os.getpid()}_{next(self._names)}"
+        name = f"wafer_test_{os.getpid()}_{next(self._numbers)}"
         source = urlsplit(template).path.removeprefix("/") if template else "template0"
         self.psql(f'CREATE DATABASE "{name}" TEMPLATE "{source}" STRATEGY = file_copy')
         return self.dsn_of(name)
@@ -79,6 +81,10 @@ class Databases:
     def drop(self, dsn: str) -> None:
         """Give back the room of a database that `database()` or `migrated()` made; ends who is still connected."""
         self.psql(f'DROP DATABASE "{urlsplit(dsn).path.removeprefix("/")}" WITH (FORCE)')
+
+    def program(self, name: str) -> str:
+        """The path of one of PostgreSQL's programs, of the version that psql has."""
+        return str(self._psql.parent / name)
 
     def psql(self, sql: str, dsn: str | None = None) -> str:
         """What `sql` answers, unaligned and without headers."""

@@ -87,10 +87,6 @@ class Server(Databases):
         """The address of the database `name`, as superuser."""
         return self.folder.dsn(self.port, name)
 
-    def program(self, name: str) -> str:
-        """The path of one of PostgreSQL's programs."""
-        return str(self._binaries.bin / name)
-
     @property
     def pid(self) -> int:
         """The postmaster's pid."""
