@@ -29,6 +29,7 @@ def told(dsn, folder, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WAFER_STORAGE_DSN", dsn)
     monkeypatch.setenv("WAFER_ARCHIVE_FOLDER", str(folder))
+    monkeypatch.setenv("WAFER_ARCHIVE_HOT_HOURS", "72")  # as on every tier: an edition that compresses keeps days longer
 
     async def fill(*batches):
         async with history.opened(dsn) as pool:
@@ -54,13 +55,23 @@ def test_days_are_planned_archived_listed_verified_and_brought_back(told):
     assert (done["busy"], done["failed"], done["rows"]) == (False, [], 16 * history.ROWS)
     listed = told("list", "--signal", "spans", "--site", "f1")["days"]
     assert (FIRST, history.ROWS, "archive") in [(day["day"], day["rows"], day["answers"]) for day in listed]
-    assert told("verify", "--to", FIRST) == {"files": 8, "rows": 4 * EACH, "damaged": []}
+    assert told("verify", "--to", FIRST) == {"files": 8, "rows": 4 * EACH, "damaged": [], "unknown": 0}
 
     back = told("restore", FIRST, "--signal", "logs", "--keep-days", "2")
     assert (back["rows"], back["days"]) == (EACH, [f"logs {FIRST}"])
     (day,) = told("list", "--signal", "logs", "--site", "f1", "--to", FIRST)["days"]
     assert day["answers"] == "store"
     assert told("run", "--dry-run", text=True).startswith("nothing to do")
+
+
+def test_runs_come_back_by_the_month(told):
+    told("run", "--hot-run-days", "1")
+    listed = told("list", "--signal", "runs")["days"]
+    dropped = {day["day"][:7] for day in listed if day["answers"] == "archive"}
+    back = told("restore", FIRST, str(day_of(OLD[1])), "--signal", "runs")
+    assert set(back["days"]) == {f"runs {month}" for month in dropped & {FIRST[:7], str(day_of(OLD[1]))[:7]}}
+    for month in dropped:
+        assert {day["answers"] for day in told("list", "--signal", "runs")["days"] if day["day"].startswith(month)} == {"store"}
 
 
 def test_keep_hot_drops_nothing(told):
@@ -101,6 +112,23 @@ def test_a_damaged_file_makes_verify_fail_and_is_named(told, folder):
     damaged = told("verify", code=1)["damaged"]
     assert len(damaged) == 2
     assert any(str(victim.relative_to(folder)) in line for line in damaged)
+
+
+def test_files_that_the_manifest_does_not_have_are_told_of_and_taken_over(told, dsn):
+    told("run")
+    wanted = told("list")["days"]
+
+    async def forget():
+        async with history.opened(dsn) as pool:
+            await pool.execute("DELETE FROM wafer_data.archive_manifest WHERE signal = 'logs'")
+            await pool.execute("UPDATE wafer_data.setting SET value = 'older' WHERE name = 'archive_turns'")
+
+    asyncio.run(forget())
+    assert told("verify")["unknown"] == 4
+    assert "wafer archive adopt" in told("verify", text=True)
+    assert told("adopt") == {"files": 4, "rows": 2 * EACH, "failed": []}
+    assert told("verify")["unknown"] == 0
+    assert told("list")["days"] == wanted
 
 
 def test_a_store_without_days_says_so(told, monkeypatch):

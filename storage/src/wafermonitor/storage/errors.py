@@ -8,6 +8,7 @@ StorageError
     ├── SchemaTooOld        the database needs `wafer storage migrate`
     ├── SchemaTooNew        the program is older than the database allows
     ├── ArchiveDamaged      a file of the archive is not what the manifest says
+    ├── ArchiveForeign      the archive belongs to another store, or has been used by another database since
     ├── CursorRejected      a cursor that this store did not give out
     └── DataFolderRejected  the embedded data folder belongs to another PostgreSQL version or another owner
 """
@@ -31,6 +32,10 @@ class SchemaTooOld(StorageRejected):
 
 class ArchiveDamaged(StorageRejected):
     """A file of the archive does not read back as what was written."""
+
+
+class ArchiveForeign(StorageRejected):
+    """This database must not write to this archive, or delete from it."""
 
 
 class SchemaTooNew(StorageRejected):

@@ -6,7 +6,7 @@ other modules here.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -89,6 +89,13 @@ class DayState(NamedTuple):
     kept_until: date | None
 
 
+class Identity(NamedTuple):
+    """Which archive a store has, empty before its first round, and under which names the store used it last (see `owner`)."""
+
+    archive: str = ""
+    turns: tuple[str, ...] = ()
+
+
 class Late(NamedTuple):
     """A row that came after its day was fenced, and by what the store finds exactly this row again."""
 
@@ -103,7 +110,16 @@ class Days(Protocol):
     """
 
     def leading(self) -> AbstractAsyncContextManager[bool]:
-        """Whether this process is the only archiver, for as long as the context lasts."""
+        """Whether this process is the only archiver, for as long as the context lasts, or until `confirm` raises."""
+
+    async def confirm(self) -> None:
+        """StorageUnavailable when this process leads no more. What changes the manifest or the days checks that by itself."""
+
+    async def identity(self) -> Identity:
+        """Which archive the store has."""
+
+    async def identify(self, identity: Identity) -> None:
+        """Remember it."""
 
     async def fence(self, before: date) -> date:
         """Rows of days before `before` are late from now on, whoever writes them (not so runs). The fence as it stands."""
@@ -113,6 +129,9 @@ class Days(Protocol):
 
     async def archived(self, signal: Signal) -> Mapping[date, DayState]:
         """Days that the archive holds whole."""
+
+    async def gone(self, signal: Signal, days: Collection[date]) -> list[date]:
+        """Those of `days` for which the store keeps no table, so that it can answer for none of them."""
 
     async def counts(self, signal: Signal, day: date) -> Mapping[str, int]:
         """How many rows each site has on a day."""
@@ -149,10 +168,11 @@ class Days(Protocol):
         retire: Sequence[str] = (),
         whole: date | None = None,
         late: Sequence[Late] = (),
+        gone: Collection[date] = (),
     ) -> int:
         """In one transaction: add files, retire paths, mark the day `whole` as archived, delete `late` rows. The new version.
 
-        Days of late rows that no partition ever held are answered by the archive at once.
+        Days that are `gone` from the store, or never were in it, are answered by the archive from then on.
         """
 
     async def late(self, signal: Signal, limit: int) -> list[Late]:
@@ -160,6 +180,9 @@ class Days(Protocol):
 
     async def restore(self, signal: Signal, day: date, batches: AsyncGenerator[list[Any]], until: date) -> int:
         """Put a dropped day's rows back; the store answers until it is dropped again, not before `until`. How many."""
+
+    async def give_back(self, runs: list[Any]) -> None:
+        """Write runs to the store again, as if they had been sent once more."""
 
     async def known(self, paths: Sequence[str]) -> set[str]:
         """Which of these paths the manifest has, in any state."""

@@ -37,7 +37,10 @@ class Shelf(Protocol):
         """Delete it, if it is there and may be deleted."""
 
     def names(self, folder: str) -> list[str]:
-        """The paths of the files in a folder."""
+        """The paths of the files in a folder; "" is the root."""
+
+    def all(self) -> list[str]:
+        """The paths of all files."""
 
 
 class Folder:
@@ -76,7 +79,16 @@ class Folder:
         """With those that a killed archiver left half-written."""
         place = self._root / folder
         with _border("list the archive"):
-            return sorted(f"{folder}/{found.name}" for found in place.iterdir()) if place.is_dir() else []
+            return (
+                sorted(f"{folder}/{found.name}".lstrip("/") for found in place.iterdir() if found.is_file())
+                if place.is_dir()
+                else []
+            )
+
+    def all(self) -> list[str]:
+        """As the protocol says."""
+        with _border("list the archive"):
+            return sorted(path.relative_to(self._root).as_posix() for path in self._root.rglob("*") if path.is_file())
 
 
 class Bucket:
@@ -105,8 +117,15 @@ class Bucket:
     def names(self, folder: str) -> list[str]:
         """As the protocol says."""
         with _border("list the archive"):
-            found = self._system.get_file_info(fs.FileSelector(f"{self._root}/{folder}", allow_not_found=True))
-            return sorted(f"{folder}/{info.base_name}" for info in found if info.type == fs.FileType.File)
+            place = f"{self._root}/{folder}".rstrip("/")
+            found = self._system.get_file_info(fs.FileSelector(place, allow_not_found=True))
+            return sorted(f"{folder}/{info.base_name}".lstrip("/") for info in found if info.type == fs.FileType.File)
+
+    def all(self) -> list[str]:
+        """As the protocol says."""
+        with _border("list the archive"):
+            found = self._system.get_file_info(fs.FileSelector(self._root, allow_not_found=True, recursive=True))
+            return sorted(info.path.removeprefix(f"{self._root}/") for info in found if info.type == fs.FileType.File)
 
 
 def open_shelf(config: Config) -> Shelf:
