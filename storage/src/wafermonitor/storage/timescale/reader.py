@@ -82,12 +82,12 @@ class Reader:
 
     async def run(self, trace_id: bytes, span_id: bytes, site: str | None = None) -> StoredRun | None:
         """The run with these ids; the first site by name where several have it."""
-        rows = await self._fetch("read a run", "run", self._clock(), trace_id, _number(span_id), site, MAX_PAGE)
+        rows = await self._look_up("read a run", "run", self._clock(), trace_id, _number(span_id), site, MAX_PAGE)
         return run_of(min(rows, key=lambda row: str(row["site"]))) if rows else None
 
     async def tree(self, trace_id: bytes, site: str | None = None, limit: int = 10_000) -> list[StoredRun]:
         """Every run of the trace, oldest first."""
-        rows = await self._fetch("read the runs of a trace", "run", self._clock(), trace_id, None, site, limit)
+        rows = await self._look_up("read the runs of a trace", "run", self._clock(), trace_id, None, site, limit)
         return [run_of(row) for row in rows]
 
     async def spans(self, query: SpanQuery) -> Page[Span]:
@@ -95,11 +95,12 @@ class Reader:
         limit = page_limit(query.limit)
         times = (*_split(query.from_ns), *_split(query.to_ns))
         if query.trace_id is not None:
-            place = _span_place(query.cursor)
-            name, arguments = "spans_of_trace", (query.trace_id, None, query.site, query.app, *times, *place)
+            arguments = (query.trace_id, None, query.site, query.app, *times, *_span_place(query.cursor), limit + 1)
+            rows = await self._look_up("list spans", "spans_of_trace", *arguments)
         else:
-            name, arguments = "spans_newest", (query.site, query.app, *times, *_newest_span_place(query.cursor))
-        spans = [span_of(row) for row in await self._fetch("list spans", name, *arguments, limit + 1)]
+            arguments = (query.site, query.app, *times, *_newest_span_place(query.cursor), limit + 1)
+            rows = await self._fetch("list spans", "spans_newest", *arguments)
+        spans = [span_of(row) for row in rows]
         if len(spans) <= limit:
             return Page(spans, None)
         last = spans[limit - 1]
@@ -109,7 +110,7 @@ class Reader:
     async def span(self, trace_id: bytes, span_id: bytes, site: str | None = None) -> Span | None:
         """The first span with these ids by start and site."""
         anywhen = (None,) * 9
-        rows = await self._fetch("read a span", "spans_of_trace", trace_id, _number(span_id), site, *anywhen, 1)
+        rows = await self._look_up("read a span", "spans_of_trace", trace_id, _number(span_id), site, *anywhen, 1)
         return span_of(rows[0]) if rows else None
 
     async def logs(self, query: LogQuery) -> Page[LogRecord]:
@@ -117,7 +118,7 @@ class Reader:
         limit = page_limit(query.limit)
         span = None if query.span_id is None else _number(query.span_id)
         filters = (query.trace_id, span, query.site, query.min_severity, _wanted(query.event_names))
-        rows = await self._fetch("list log records", "logs", *filters, *_log_place(query.cursor), limit + 1)
+        rows = await self._look_up("list log records", "logs", *filters, *_log_place(query.cursor), limit + 1)
         records = [log_of(row) for row in rows]
         if len(records) <= limit:
             return Page(records, None)
@@ -128,7 +129,7 @@ class Reader:
         """Points of the process's series, or of the service's where the process is not known."""
         times = (*_split(query.from_ns), *_split(query.to_ns))
         who = (query.site, query.process_key, query.service)
-        rows = await self._fetch("list points", "metrics", *who, *times, _wanted(query.names), query.limit)
+        rows = await self._look_up("list points", "metrics", *who, *times, _wanted(query.names), query.limit)
         return [point_of(row) for row in rows]
 
     async def sites(self) -> list[SiteStatus]:
@@ -202,15 +203,20 @@ class Reader:
         """Nothing is kept open: the pool belongs to whoever made it."""
 
     @asynccontextmanager
-    async def _reading(self, doing: str) -> AsyncIterator[Connection]:
+    async def _reading(self, doing: str, begin: str = "begin_reading") -> AsyncIterator[Connection]:
         """One snapshot for all that is asked inside."""
         with border(doing):
             async with self._pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
-                await connection.execute(statement("begin_reading"))
+                await connection.execute(statement(begin))
                 yield connection
 
     async def _fetch(self, doing: str, name: str, *arguments: Any) -> list[asyncpg.Record]:
         async with self._reading(doing) as connection:
+            return list(await connection.fetch(statement(name), *arguments))
+
+    async def _look_up(self, doing: str, name: str, *arguments: Any) -> list[asyncpg.Record]:
+        """Rows by ids that an index has, planned once."""
+        async with self._reading(doing, "begin_looking_up") as connection:
             return list(await connection.fetch(statement(name), *arguments))
 
     async def _page_of_runs(

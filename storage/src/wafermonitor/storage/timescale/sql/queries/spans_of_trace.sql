@@ -7,8 +7,10 @@ WHERE t.trace_id = $1::uuid
   AND ($2::bigint IS NULL OR t.span_id = $2)
   AND ($3::text IS NULL OR s.name = $3)
   AND ($4::text IS NULL OR r.service = $4)
-  AND ($5::timestamptz IS NULL OR (t.start_time, t.start_ns) >= ($5, $6::smallint))
-  AND ($7::timestamptz IS NULL OR (t.start_time, t.start_ns) < ($7, $8::smallint))
+  -- In a form that leaves out days although the plan was made without the values.
+  AND t.start_time >= coalesce($5::timestamptz, '-infinity') AND t.start_time <= coalesce($7::timestamptz, 'infinity')
+  AND ($5 IS NULL OR (t.start_time, t.start_ns) >= ($5, $6::smallint))
+  AND ($7 IS NULL OR (t.start_time, t.start_ns) < ($7, $8::smallint))
   AND ($9::timestamptz IS NULL OR (t.start_time, t.start_ns, int8send(t.span_id), s.name) > ($9, $10::smallint, $11::bytea, $12::text))
 ORDER BY t.start_time, t.start_ns, int8send(t.span_id), s.name
 LIMIT $13
