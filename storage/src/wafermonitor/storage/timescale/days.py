@@ -5,32 +5,22 @@ In: places, entries, records. Out: records in the order of the archive, counts, 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import date, timedelta
 from typing import Any, NamedTuple
 
 import asyncpg
 
-from wafermonitor.runs.records import Batch, LogRecord, MetricPoint, Span
-from wafermonitor.storage.archive.protocol import (
-    Choice,
-    DayState,
-    Entry,
-    Identity,
-    Late,
-    Manifest,
-    Place,
-    Signal,
-    day_of,
-    start_of,
-)
-from wafermonitor.storage.errors import StorageRejected, StorageUnavailable
+from wafermonitor.runs.records import Batch, LogRecord, MetricPoint, Run, Span
+from wafermonitor.storage.archive.protocol import Choice, DayState, Entry, Late, Manifest, Place, Signal, day_of, start_of
+from wafermonitor.storage.errors import StorageUnavailable
 from wafermonitor.storage.timescale.codecs import Connection
 from wafermonitor.storage.timescale.dictionary import Dictionary
 from wafermonitor.storage.timescale.failures import border
 from wafermonitor.storage.timescale.records import log_of, point_of, run_of, span_of
 from wafermonitor.storage.timescale.rows import (
+    DELTA_COLUMNS,
     LOG_COLUMNS,
     POINT_COLUMNS,
     SPAN_COLUMNS,
@@ -39,10 +29,10 @@ from wafermonitor.storage.timescale.rows import (
     columns,
     log_row,
     point_row,
+    run_row,
     span_row,
 )
 from wafermonitor.storage.timescale.statements import statement
-from wafermonitor.storage.timescale.writer import Writer
 
 LOCK = 0x77616665_72000010
 """The advisory lock of the archiver: "wafer", 16."""
@@ -52,12 +42,12 @@ _PLAIN_HOURS, _COMPRESSED_HOURS = 72.0, 90 * 24.0
 """How long days stay: a span takes 900 bytes as a row, and a tenth of that when it is compressed."""
 _SLOW_S = 6 * 3600.0
 """Longest wait for a day to be sorted, counted or copied."""
-_NAME, _TURNS = "archive", "archive_turns"
-"""Settings that tell whose archive it is."""
 _STORE, _ARCHIVE = False, True
 """Who answers for a day that is marked."""
 _LOCK_TIMEOUT = "5s"
 """A partition is dropped under a lock; rather than hold up writers behind a long reader, the next round tries again."""
+_RESTORE_LOCK_TIMEOUT, _RESTORE_ATTEMPTS = "1s", 60
+"""A partition that is complete is attached when no long reader is in the way; nobody waits behind it for longer than that."""
 
 
 class _Source(NamedTuple):
@@ -66,9 +56,9 @@ class _Source(NamedTuple):
     parent: str
     record: Callable[[Any], Any]
     handle: Callable[[Any], Row]
-    columns: tuple[str, ...] = ()
-    row: Callable[[Any, Ids], Row] | None = None
-    batch: Callable[[list[Any]], Batch] | None = None
+    columns: tuple[str, ...]
+    row: Callable[[Any, Ids], Row]
+    batch: Callable[[list[Any]], Batch]
 
 
 def _span_handle(row: asyncpg.Record) -> Row:
@@ -99,11 +89,15 @@ def _points(records: list[MetricPoint]) -> Batch:
     return Batch(points=records)
 
 
+def _runs(records: list[Run]) -> Batch:
+    return Batch(runs=records)
+
+
 _SOURCES = {
     Signal.SPANS: _Source("span", span_of, _span_handle, SPAN_COLUMNS, span_row, _spans),
     Signal.LOGS: _Source("log_record", log_of, _log_handle, LOG_COLUMNS, log_row, _logs),
     Signal.METRICS: _Source("metric_point", point_of, _point_handle, POINT_COLUMNS, point_row, _points),
-    Signal.RUNS: _Source("run", lambda row: run_of(row).run, _run_handle),
+    Signal.RUNS: _Source("run", lambda row: run_of(row).run, _run_handle, DELTA_COLUMNS, run_row, _runs),
 }
 
 
@@ -113,61 +107,18 @@ class Days:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
         self._dictionary = Dictionary()
-        self._leader: Connection | None = None
 
     @asynccontextmanager
     async def leading(self) -> AsyncIterator[bool]:
-        """By an advisory lock, which the server lets go of when the connection is lost. What is published goes through it."""
+        """By an advisory lock, which the server lets go of when the connection is lost."""
         with border("become the archiver"):
-            connection = await self._pool.acquire()
-        try:
-            with border("become the archiver"):
+            async with self._pool.acquire() as connection:
                 leading: bool = await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK)
-            self._leader = connection if leading else None
-            yield leading
-        finally:
-            self._leader = None
-            await self._pool.release(connection)  # which unlocks, or closes what is broken
-
-    async def confirm(self) -> None:
-        """As the protocol says. Nothing to lose for a step that somebody takes without leading."""
-        with border("go on as the archiver"):
-            if self._leader is not None:
-                await self._leader.execute("SELECT")
-
-    @asynccontextmanager
-    async def _publishing(self) -> AsyncIterator[Connection]:
-        """A transaction on the connection that has the lock: it fails when the lock was lost, and somebody else may have it."""
-        if self._leader is not None:
-            async with self._leader.transaction(isolation="read_committed"):
-                yield self._leader
-        else:
-            async with self._pool.acquire() as connection, connection.transaction(isolation="read_committed"):
-                yield connection
-
-    async def identity(self) -> Identity:
-        """From the settings."""
-        with border("read the archive's name"):
-            rows = await self._pool.fetch(statement("archive_identity"))
-        found = {row["name"]: row["value"] for row in rows}
-        return Identity(found.get(_NAME, ""), tuple(found.get(_TURNS, "").split()))
-
-    async def identify(self, identity: Identity) -> None:
-        """To the settings."""
-        with border("note the archive's name"):
-            async with self._publishing() as connection:
-                await connection.execute(statement("archive_identify"), _NAME, identity.archive, "which archive this store has")
-                turns = " ".join(identity.turns)
-                await connection.execute(statement("archive_identify"), _TURNS, turns, "the last uses of that archive")
-
-    async def gone(self, signal: Signal, days: Collection[date]) -> list[date]:
-        """By partition, of runs by that of the month."""
-        with border("list stored days"):
-            if signal is Signal.RUNS:
-                months = {row[0] for row in await self._pool.fetch("SELECT wafer_data.stored_months()")}
-                return sorted(day for day in days if day.replace(day=1) not in months)
-            rows = await self._pool.fetch("SELECT * FROM wafer_data.stored_days($1)", _SOURCES[signal].parent)
-        return sorted(set(days) - {row["day"] for row in rows})
+                try:
+                    yield leading
+                finally:
+                    if leading and not connection.is_closed():
+                        await connection.execute("SELECT pg_advisory_unlock($1)", LOCK)
 
     async def fence(self, before: date) -> date:
         """Then what slipped past the fence a moment ago is moved to the late rows."""
@@ -222,7 +173,7 @@ class Days:
         """The partition, and in the same transaction the note that the archive answers."""
         last = _month_end(day) if signal is Signal.RUNS else day
         with border("drop a day"):
-            async with self._publishing() as connection:
+            async with self._pool.acquire() as connection, connection.transaction(isolation="read_committed"):
                 await connection.execute("SELECT set_config('lock_timeout', $1, true)", _LOCK_TIMEOUT)
                 dropped = await connection.fetchval(
                     "SELECT wafer_data.drop_archived($1, $2::date, $3)",
@@ -281,11 +232,10 @@ class Days:
         retire: Sequence[str] = (),
         whole: date | None = None,
         late: Sequence[Late] = (),
-        gone: Collection[date] = (),
     ) -> int:
         """As the protocol says."""
         with border("record archived files"):
-            async with self._publishing() as connection:
+            async with self._pool.acquire() as connection, connection.transaction(isolation="read_committed"):
                 version = await _next_version(connection)
                 if entries:
                     await connection.execute(statement("archive_record"), *columns(map(_entry_row, entries)), version)
@@ -295,8 +245,8 @@ class Days:
                     await connection.execute(statement("archive_mark"), signal.value, [whole], _STORE, version)
                 if late:
                     await connection.execute(statement(f"archive_forget_{signal}"), *columns(one.handle for one in late))
-                if gone:
-                    await connection.execute(statement("archive_mark"), signal.value, sorted(gone), _ARCHIVE, version)
+                    days = sorted({entry.place.day for entry in entries})
+                    await connection.execute(statement("archive_mark"), signal.value, days, _ARCHIVE, version)
         return version
 
     async def late(self, signal: Signal, limit: int) -> list[Late]:
@@ -315,26 +265,50 @@ class Days:
         return [Late(source.record(row), source.handle(row)) for row in rows]
 
     async def restore(self, signal: Signal, day: date, batches: AsyncGenerator[list[Any]], until: date) -> int:
-        """To a table beside, which becomes the day's partition in the transaction that says who answers."""
+        """To a table beside, which becomes the partition in the transaction that says who answers. Killed, it begins again."""
         source = _SOURCES[signal]
-        if source.row is None or source.batch is None:
-            raise StorageRejected("runs are read from the archive, not restored: they are few and change no more")
+        first, last = (day.replace(day=1), _month_end(day)) if signal is Signal.RUNS else (day, day)
         restored = 0
         with border("restore a day"):
-            table = await self._pool.fetchval("SELECT wafer_data.prepare_restore($1, $2::date)", source.parent, day)
+            made = await self._pool.fetchval("SELECT wafer_data.prepare_restore($1, $2::date)", source.parent, day)
             async for records in batches:
-                ids = await self._dictionary.number(self._pool, [source.batch(records)])
-                rows = [source.row(record, ids) for record in records]
-                async with self._pool.acquire() as connection:
-                    await connection.copy_records_to_table(
-                        table, schema_name="wafer_data", columns=source.columns, records=rows, timeout=_SLOW_S
-                    )
-                restored += len(records)
-            async with self._pool.acquire() as connection, connection.transaction(isolation="read_committed"):
-                await connection.execute("SELECT set_config('lock_timeout', $1, true)", _LOCK_TIMEOUT)
-                await connection.execute("SELECT wafer_data.finish_restore($1, $2::date)", source.parent, day, timeout=_SLOW_S)
-                await connection.execute(statement("archive_restored"), signal.value, day, until)
+                restored += await self._restore_some(source, made, records)
+            for attempt in range(_RESTORE_ATTEMPTS):
+                try:
+                    await self._finish_restore(signal, first, last, until)
+                except asyncpg.LockNotAvailableError:  # behind a long reader: others must not queue behind this for long
+                    if attempt == _RESTORE_ATTEMPTS - 1:
+                        raise
+                else:
+                    break
         return restored
+
+    async def _restore_some(self, source: _Source, made: str, records: list[Any]) -> int:
+        """How many were new."""
+        ids = await self._dictionary.number(self._pool, [source.batch(records)])
+        words = {"table": source.parent, "made": made, "columns": ", ".join(source.columns)}
+        insert = "insert_restoring_runs" if source.parent == "run" else "insert_restoring"
+        async with self._pool.acquire() as connection, connection.transaction(isolation="read_committed"):
+            await connection.execute(statement("create_restoring").format(**words))
+            await connection.copy_records_to_table(
+                f"restoring_{source.parent}",
+                schema_name="pg_temp",
+                columns=source.columns,
+                records=[source.row(record, ids) for record in records],
+                timeout=_SLOW_S,
+            )
+            done: str = await connection.execute(statement(insert).format(**words), timeout=_SLOW_S)
+        return int(done.rpartition(" ")[2])
+
+    async def _finish_restore(self, signal: Signal, first: date, last: date, until: date) -> None:
+        async with self._pool.acquire() as connection, connection.transaction(isolation="read_committed"):
+            await connection.execute("SELECT set_config('lock_timeout', $1, true)", _RESTORE_LOCK_TIMEOUT)
+            if signal is Signal.RUNS:
+                await connection.execute("SELECT wafer_data.finish_restore_runs($1::date)", first, timeout=_SLOW_S)
+            else:
+                parent = _SOURCES[signal].parent
+                await connection.execute("SELECT wafer_data.finish_restore($1, $2::date)", parent, first, timeout=_SLOW_S)
+            await connection.execute(statement("archive_restored"), signal.value, first, last, until)
 
     async def known(self, paths: Sequence[str]) -> set[str]:
         """As the protocol says."""
@@ -346,15 +320,10 @@ class Days:
         with border("list retired files"):
             return [row["path"] for row in await self._pool.fetch(statement("archive_removable"), grace_hours)]
 
-    async def give_back(self, runs: list[Any]) -> None:
-        """By the writer, which merges them with what is stored."""
-        await Writer(self._pool).write([Batch(runs=runs)])
-
     async def removed(self, paths: Sequence[str]) -> None:
         """As the protocol says."""
         with border("note removed files"):
-            async with self._publishing() as connection:
-                await connection.execute(statement("archive_removed"), list(paths))
+            await self._pool.execute(statement("archive_removed"), list(paths))
 
 
 async def _next_version(connection: Connection) -> int:

@@ -87,8 +87,8 @@ BEGIN
 END
 $$;
 
--- What tells whether a day, or a month of runs, still holds what it held: rows are only added, so their number does; runs change, so
--- each one counts. Null when there is nothing of it.
+-- What tells whether a day, or a month of runs, still holds what it held: its number of rows, which are only added; runs change, so
+-- behind it stands the snapshot that saw them. Null when there is nothing of it.
 CREATE OR REPLACE FUNCTION wafer_data.fingerprint(parent text, day date) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
@@ -102,24 +102,55 @@ BEGIN
        ) END', parent, (SELECT t.time_column FROM wafer_data.day_table t WHERE t.name = parent)
     ) INTO found USING day;
   ELSIF to_regclass('wafer_data.' || month) IS NOT NULL THEN
-    EXECUTE format('SELECT count(*) || '':'' || coalesce(sum(hashtextextended(r::text, 0)), 0) FROM wafer_data.%I r', month) INTO found;
+    EXECUTE format('SELECT count(*) || '' '' || pg_current_snapshot() FROM wafer_data.%I', month) INTO found;
   END IF;
   RETURN found;
 END
 $$;
 
+-- Whether a run of a month was merged after a snapshot was taken. By the index of changed_xid, so that it takes no time.
+CREATE OR REPLACE FUNCTION wafer_data.runs_changed(month text, since pg_snapshot) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  changed boolean;
+BEGIN
+  EXECUTE format(
+    'SELECT EXISTS (SELECT FROM wafer_data.%I WHERE changed_xid >= pg_snapshot_xmin(%L) AND NOT pg_visible_in_snapshot(changed_xid, %L))',
+    month, since, since
+  ) INTO changed;
+  RETURN changed;
+END
+$$;
+
 -- Drop a day, or a month of runs, whose fingerprint is still the one given; false when it is not. Writers are kept out while it is looked
--- at, readers only for the drop itself.
+-- at, readers only for the drop itself. A month is counted before anybody waits: under the lock of all merging only what came since
+-- then is looked for. The lock of the rollups' state first: whoever rolls up may hold it for long, and merging must not wait for that.
 CREATE OR REPLACE FUNCTION wafer_data.drop_archived(parent text, day date, wanted text) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
   month constant text := 'run' || to_char(day, '_YYYYMM');
   part regclass;
+  now_there text;
 BEGIN
   IF parent = 'run' THEN
+    now_there := wafer_data.fingerprint(parent, day);
+    IF now_there IS NULL OR split_part(now_there, ' ', 1) <> split_part(wanted, ' ', 1)
+      OR wafer_data.runs_changed(month, split_part(wanted, ' ', 2)::pg_snapshot)
+    THEN
+      RETURN false;
+    END IF;
+    PERFORM FROM wafer_data.rollup_state FOR UPDATE;
     PERFORM wafer_data.lock_runs();
     EXECUTE format('LOCK TABLE wafer_data.%I IN SHARE MODE', month);
-  ELSIF EXISTS (SELECT FROM wafer_data.day_table t WHERE t.name = parent AND t.is_hypertable) THEN
+    IF wafer_data.runs_changed(month, split_part(now_there, ' ', 2)::pg_snapshot)
+      OR NOT wafer_data.raise_horizon((day + interval '1 month')::timestamptz)
+    THEN
+      RETURN false; -- changed, or the rollups do not have all of it yet
+    END IF;
+    EXECUTE format('DROP TABLE wafer_data.%I', month);
+    RETURN true;
+  END IF;
+  IF EXISTS (SELECT FROM wafer_data.day_table t WHERE t.name = parent AND t.is_hypertable) THEN
     FOR part IN
       EXECUTE format('SELECT * FROM %s($1, older_than => $2, newer_than => $3)', wafer_data.timescaledb('show_chunks'))
       USING format('wafer_data.%I', parent)::regclass, (day + 1)::timestamptz, day::timestamptz
@@ -129,64 +160,91 @@ BEGIN
   ELSE
     EXECUTE format('LOCK TABLE wafer_data.%I IN SHARE MODE', parent || to_char(day, '_YYYYMMDD'));
   END IF;
-  IF wafer_data.fingerprint(parent, day) IS DISTINCT FROM wanted THEN
-    RETURN false;
-  END IF;
-  IF parent = 'run' THEN
-    IF NOT wafer_data.raise_horizon((day + interval '1 month')::timestamptz) THEN
-      RETURN false; -- the rollups do not have all of it yet
-    END IF;
-    EXECUTE format('DROP TABLE wafer_data.%I', month);
-    RETURN true;
-  END IF;
-  RETURN wafer_data.drop_day(parent, day);
+  RETURN wafer_data.fingerprint(parent, day) IS NOT DISTINCT FROM wanted AND wafer_data.drop_day(parent, day);
 END
 $$;
 
--- An empty table beside `parent` that a restored day is copied to; what a killed restore left is thrown away.
+-- An empty table beside `parent` that a restored day, or month of runs, is copied to; what a killed restore left is thrown away. It has
+-- the indexes and the bounds that the partition will need, so that nothing has to be made or looked at under the locks of the end.
 CREATE OR REPLACE FUNCTION wafer_data.prepare_restore(parent text, day date) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
-  made constant text := 'restored_' || parent || to_char(day, '_YYYYMMDD');
+  part record;
 BEGIN
-  IF parent NOT IN ('span', 'log_record', 'metric_point') THEN
-    RAISE EXCEPTION 'rows of % are not restored by day', parent;
+  IF parent NOT IN ('span', 'log_record', 'metric_point', 'run') THEN
+    RAISE EXCEPTION '% has no days', parent;
   END IF;
-  EXECUTE format('DROP TABLE IF EXISTS wafer_data.%I', made);
+  SELECT * INTO part FROM wafer_data.partition_of(parent, day);
+  EXECUTE format('DROP TABLE IF EXISTS wafer_data.%I', part.made);
   EXECUTE format(
-    'CREATE TABLE wafer_data.%I (LIKE wafer_data.%I INCLUDING DEFAULTS INCLUDING GENERATED INCLUDING CONSTRAINTS INCLUDING STORAGE)',
-    made, parent
+    'CREATE TABLE wafer_data.%I (
+       LIKE wafer_data.%I INCLUDING DEFAULTS INCLUDING GENERATED INCLUDING CONSTRAINTS INCLUDING STORAGE INCLUDING INDEXES,
+       CONSTRAINT restored_bounds CHECK (%3$I IS NOT NULL AND %3$I >= %4$L AND %3$I < %5$L)
+     )', part.made, parent, part.time_column, part.lower_time, part.upper_time
   );
-  RETURN made;
+  RETURN part.made;
 END
 $$;
 
--- The table of `prepare_restore` becomes the day's partition again, or fills its chunk.
+-- The table of `prepare_restore` becomes the partition again, or fills the chunk. What the DEFAULT partition took meanwhile moves there.
+-- Locks that keep others out are held for as long as that takes; writers are kept out of nothing.
 CREATE OR REPLACE FUNCTION wafer_data.finish_restore(parent text, day date) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
-  made constant text := 'restored_' || parent || to_char(day, '_YYYYMMDD');
-  partition constant text := parent || to_char(day, '_YYYYMMDD');
+  part record;
+  columns constant text := wafer_data.stored_columns(parent);
 BEGIN
+  SELECT * INTO part FROM wafer_data.partition_of(parent, day);
   -- Whoever asked the store before this and asks the manifest after it must ask both again.
   INSERT INTO wafer_data.setting AS s (name, value, description) VALUES ('archive_restores', '1', 'how often a day came back from the archive')
   ON CONFLICT (name) DO UPDATE SET value = (s.value::bigint + 1)::text;
-  IF EXISTS (SELECT FROM wafer_data.day_table t WHERE t.name = parent AND t.is_hypertable) THEN
-    EXECUTE format('INSERT INTO wafer_data.%I SELECT * FROM wafer_data.%I', parent, made);
-    EXECUTE format('DROP TABLE wafer_data.%I', made);
+  IF to_regclass(format('wafer_data.%I', part.partition)) IS NOT NULL
+    OR EXISTS (SELECT FROM wafer_data.day_table t WHERE t.name = parent AND t.is_hypertable)
+  THEN
+    EXECUTE format('INSERT INTO wafer_data.%1$I (%3$s) SELECT %3$s FROM wafer_data.%2$I ON CONFLICT DO NOTHING', parent, part.made, columns);
+    EXECUTE format('DROP TABLE wafer_data.%I', part.made);
     RETURN;
   END IF;
-  EXECUTE format('ALTER TABLE wafer_data.%I RENAME TO %I', made, partition);
+  EXECUTE format('LOCK TABLE wafer_data.%I IN ACCESS EXCLUSIVE MODE', parent || '_default');
+  EXECUTE format(
+    'WITH moved AS (DELETE FROM wafer_data.%I WHERE %2$I >= $1 AND %2$I < $2 RETURNING %3$s)
+     INSERT INTO wafer_data.%4$I (%3$s) SELECT * FROM moved ON CONFLICT DO NOTHING', parent || '_default', part.time_column, columns, part.made
+  ) USING part.lower_time, part.upper_time;
+  EXECUTE format('ALTER TABLE wafer_data.%I RENAME TO %I', part.made, part.partition);
   EXECUTE format(
     'ALTER TABLE wafer_data.%I ATTACH PARTITION wafer_data.%I FOR VALUES FROM (%L) TO (%L)',
-    parent, partition, day::timestamptz, (day + 1)::timestamptz
+    parent, part.partition, part.lower_time, part.upper_time
   );
+  EXECUTE format('ALTER TABLE wafer_data.%I DROP CONSTRAINT restored_bounds', part.partition);
+END
+$$;
+
+-- The same for a month of runs. A run that came again meanwhile says more than the archive: both are merged, as a writer merges. No
+-- rollup counts a run that comes back: all of it lies before the horizon, and no run of the archive is newer than any snapshot.
+-- Run by the caller's own role: the tables of a merge are its session's.
+CREATE OR REPLACE FUNCTION wafer_data.finish_restore_runs(day date) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+  part record;
+  columns text;
+BEGIN
+  SELECT * INTO part FROM wafer_data.partition_of('run', day);
+  PERFORM wafer_data.lock_runs();
+  PERFORM wafer_data.stage_runs();
+  SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) INTO columns FROM pg_attribute
+  WHERE attrelid = 'pg_temp.run_delta'::regclass AND attnum > 0 AND NOT attisdropped;
+  EXECUTE format(
+    'WITH moved AS (DELETE FROM wafer_data.run_default WHERE start_time >= $1 AND start_time < $2 RETURNING %1$s)
+     INSERT INTO pg_temp.run_delta (%1$s) SELECT * FROM moved', columns
+  ) USING part.lower_time, part.upper_time;
+  PERFORM wafer_data.finish_restore('run', day);
+  PERFORM wafer_data.merge_runs(everywhere => true);
 END
 $$;
 
 REVOKE ALL ON FUNCTION wafer_data.fence_days(date), wafer_data.move_strays(), wafer_data.stored_days(text), wafer_data.fingerprint(text, date),
-  wafer_data.drop_archived(text, date, text),
+  wafer_data.runs_changed(text, pg_snapshot), wafer_data.drop_archived(text, date, text),
   wafer_data.prepare_restore(text, date), wafer_data.finish_restore(text, date) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION wafer_data.fence_days(date), wafer_data.move_strays(), wafer_data.stored_days(text), wafer_data.fingerprint(text, date),
-  wafer_data.drop_archived(text, date, text),
+  wafer_data.runs_changed(text, pg_snapshot), wafer_data.drop_archived(text, date, text),
   wafer_data.prepare_restore(text, date), wafer_data.finish_restore(text, date) TO wafer_writer;
