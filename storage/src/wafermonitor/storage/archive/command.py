@@ -24,6 +24,7 @@ from wafermonitor.storage.connect import connect
 from wafermonitor.storage.errors import ArchiveDamaged
 
 if TYPE_CHECKING:
+    from wafermonitor.storage.archive.adopting import Adopted
     from wafermonitor.storage.archive.archiver import Archiver
     from wafermonitor.storage.archive.opening import Archive
 
@@ -90,6 +91,11 @@ def verify(*, as_json: bool, signal: str | None, site: str | None, first: Any, l
     text = f"{facts['files']} files, {facts['rows']} rows are as they were written"
     if facts["damaged"]:
         text = "\n".join([*facts["damaged"], f"{len(facts['damaged'])} of {facts['files']} files are damaged or missing"])
+    if facts["unknown"]:
+        text += (
+            f"\n{facts['unknown']} more files are not in the manifest: the next round takes what a killed archiver left; "
+            "after restoring an older backup run `wafer archive adopt`"
+        )
     say(facts, text, as_json=as_json)
     return 1 if facts["damaged"] else 0
 
@@ -117,6 +123,20 @@ def compact(*, as_json: bool, **flags: Any) -> None:
     """Merge the files of days that have several, because rows came late."""
     made = asyncio.run(_compact(Config.load(**flags)))
     say({"files": made}, f"{len(made)} days were merged into one file each", as_json=as_json)
+
+
+@archive.command()
+@options(Config)
+@as_json_option
+def adopt(*, as_json: bool, **flags: Any) -> int:
+    """Take the archive over: after an older backup of the database was restored, or into a new database when the old is lost.
+
+    Every file goes to the manifest. No other database can use the archive afterwards. Exit code 1 if a file could not be taken.
+    """
+    adopted = asyncio.run(_adopt(Config.load(**flags)))
+    text = f"{adopted.files} files with {adopted.rows} rows were taken into the manifest"
+    say(adopted._asdict(), "\n".join([text, *(f"failed: {one}" for one in adopted.failed)]), as_json=as_json)
+    return 1 if adopted.failed else 0
 
 
 @archive.command()
@@ -246,7 +266,8 @@ async def _verify(config: Config, choice: _Choice) -> dict[str, Any]:
             except ArchiveDamaged as error:
                 damaged.append(str(error))
             rows += entry.rows
-    return {"files": len(entries), "rows": rows, "damaged": damaged}
+        unknown = len(await steps.copies.unknown())
+    return {"files": len(entries), "rows": rows, "damaged": damaged, "unknown": unknown}
 
 
 async def _restore(config: Config, signals: list[Signal], first: date, last: date, keep_days: int) -> dict[str, Any]:
@@ -275,6 +296,15 @@ async def _compact(config: Config) -> list[str]:
             entry = await steps.compact(place) if len(entries) > 1 else None
             made += [entry.path] if entry else []
     return made
+
+
+async def _adopt(config: Config) -> Adopted:
+    from wafermonitor.storage.archive import adopting
+
+    async with _Opened(config) as opened, opened.days.leading() as leading:
+        if not leading:
+            raise click.ClickException("another process is archiving: try again when it is done")
+        return await adopting.adopt(_steps(opened, Reporter()))
 
 
 async def _query(config: Config, choice: _Choice, trace_id: bytes | None, limit: int) -> None:

@@ -5,7 +5,7 @@ In: places, entries, records. Out: records in the order of the archive, counts, 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import date, timedelta
 from typing import Any, NamedTuple
@@ -13,7 +13,18 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from wafermonitor.runs.records import Batch, LogRecord, MetricPoint, Run, Span
-from wafermonitor.storage.archive.protocol import Choice, DayState, Entry, Late, Manifest, Place, Signal, day_of, start_of
+from wafermonitor.storage.archive.protocol import (
+    Choice,
+    DayState,
+    Entry,
+    Identity,
+    Late,
+    Manifest,
+    Place,
+    Signal,
+    day_of,
+    start_of,
+)
 from wafermonitor.storage.errors import StorageUnavailable
 from wafermonitor.storage.timescale.codecs import Connection
 from wafermonitor.storage.timescale.dictionary import Dictionary
@@ -33,6 +44,7 @@ from wafermonitor.storage.timescale.rows import (
     span_row,
 )
 from wafermonitor.storage.timescale.statements import statement
+from wafermonitor.storage.timescale.writer import Writer
 
 LOCK = 0x77616665_72000010
 """The advisory lock of the archiver: "wafer", 16."""
@@ -42,6 +54,8 @@ _PLAIN_HOURS, _COMPRESSED_HOURS = 72.0, 90 * 24.0
 """How long days stay: a span takes 900 bytes as a row, and a tenth of that when it is compressed."""
 _SLOW_S = 6 * 3600.0
 """Longest wait for a day to be sorted, counted or copied."""
+_NAME, _TURNS = "archive", "archive_turns"
+"""Settings that tell whose archive it is."""
 _STORE, _ARCHIVE = False, True
 """Who answers for a day that is marked."""
 _LOCK_TIMEOUT = "5s"
@@ -107,18 +121,61 @@ class Days:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
         self._dictionary = Dictionary()
+        self._leader: Connection | None = None
 
     @asynccontextmanager
     async def leading(self) -> AsyncIterator[bool]:
-        """By an advisory lock, which the server lets go of when the connection is lost."""
+        """By an advisory lock, which the server lets go of when the connection is lost. What is published goes through it."""
         with border("become the archiver"):
-            async with self._pool.acquire() as connection:
+            connection = await self._pool.acquire()
+        try:
+            with border("become the archiver"):
                 leading: bool = await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK)
-                try:
-                    yield leading
-                finally:
-                    if leading and not connection.is_closed():
-                        await connection.execute("SELECT pg_advisory_unlock($1)", LOCK)
+            self._leader = connection if leading else None
+            yield leading
+        finally:
+            self._leader = None
+            await self._pool.release(connection)  # which unlocks, or closes what is broken
+
+    async def confirm(self) -> None:
+        """As the protocol says. Nothing to lose for a step that somebody takes without leading."""
+        with border("go on as the archiver"):
+            if self._leader is not None:
+                await self._leader.execute("SELECT")
+
+    @asynccontextmanager
+    async def _publishing(self) -> AsyncIterator[Connection]:
+        """A transaction on the connection that has the lock: it fails when the lock was lost, and somebody else may have it."""
+        if self._leader is not None:
+            async with self._leader.transaction(isolation="read_committed"):
+                yield self._leader
+        else:
+            async with self._pool.acquire() as connection, connection.transaction(isolation="read_committed"):
+                yield connection
+
+    async def identity(self) -> Identity:
+        """From the settings."""
+        with border("read the archive's name"):
+            rows = await self._pool.fetch(statement("archive_identity"))
+        found = {row["name"]: row["value"] for row in rows}
+        return Identity(found.get(_NAME, ""), tuple(found.get(_TURNS, "").split()))
+
+    async def identify(self, identity: Identity) -> None:
+        """To the settings."""
+        with border("note the archive's name"):
+            async with self._publishing() as connection:
+                await connection.execute(statement("archive_identify"), _NAME, identity.archive, "which archive this store has")
+                turns = " ".join(identity.turns)
+                await connection.execute(statement("archive_identify"), _TURNS, turns, "the last uses of that archive")
+
+    async def gone(self, signal: Signal, days: Collection[date]) -> list[date]:
+        """By partition, of runs by that of the month."""
+        with border("list stored days"):
+            if signal is Signal.RUNS:
+                months = {row[0] for row in await self._pool.fetch("SELECT wafer_data.stored_months()")}
+                return sorted(day for day in days if day.replace(day=1) not in months)
+            rows = await self._pool.fetch("SELECT * FROM wafer_data.stored_days($1)", _SOURCES[signal].parent)
+        return sorted(set(days) - {row["day"] for row in rows})
 
     async def fence(self, before: date) -> date:
         """Then what slipped past the fence a moment ago is moved to the late rows."""
@@ -173,7 +230,7 @@ class Days:
         """The partition, and in the same transaction the note that the archive answers."""
         last = _month_end(day) if signal is Signal.RUNS else day
         with border("drop a day"):
-            async with self._pool.acquire() as connection, connection.transaction(isolation="read_committed"):
+            async with self._publishing() as connection:
                 await connection.execute("SELECT set_config('lock_timeout', $1, true)", _LOCK_TIMEOUT)
                 dropped = await connection.fetchval(
                     "SELECT wafer_data.drop_archived($1, $2::date, $3)",
@@ -232,10 +289,11 @@ class Days:
         retire: Sequence[str] = (),
         whole: date | None = None,
         late: Sequence[Late] = (),
+        gone: Collection[date] = (),
     ) -> int:
         """As the protocol says."""
         with border("record archived files"):
-            async with self._pool.acquire() as connection, connection.transaction(isolation="read_committed"):
+            async with self._publishing() as connection:
                 version = await _next_version(connection)
                 if entries:
                     await connection.execute(statement("archive_record"), *columns(map(_entry_row, entries)), version)
@@ -245,8 +303,8 @@ class Days:
                     await connection.execute(statement("archive_mark"), signal.value, [whole], _STORE, version)
                 if late:
                     await connection.execute(statement(f"archive_forget_{signal}"), *columns(one.handle for one in late))
-                    days = sorted({entry.place.day for entry in entries})
-                    await connection.execute(statement("archive_mark"), signal.value, days, _ARCHIVE, version)
+                if gone:
+                    await connection.execute(statement("archive_mark"), signal.value, sorted(gone), _ARCHIVE, version)
         return version
 
     async def late(self, signal: Signal, limit: int) -> list[Late]:
@@ -320,10 +378,15 @@ class Days:
         with border("list retired files"):
             return [row["path"] for row in await self._pool.fetch(statement("archive_removable"), grace_hours)]
 
+    async def give_back(self, runs: list[Any]) -> None:
+        """By the writer, which merges them with what is stored."""
+        await Writer(self._pool).write([Batch(runs=runs)])
+
     async def removed(self, paths: Sequence[str]) -> None:
         """As the protocol says."""
         with border("note removed files"):
-            await self._pool.execute(statement("archive_removed"), list(paths))
+            async with self._publishing() as connection:
+                await connection.execute(statement("archive_removed"), list(paths))
 
 
 async def _next_version(connection: Connection) -> int:
