@@ -155,10 +155,11 @@ async def compress(connection: Connection, after_hours: float, now_ns: int) -> t
 
 async def drop_unarchived(connection: Connection, days: int, run_days: int, now_ns: int) -> tuple[str, ...]:
     """Days older than `days`, months of runs older than `run_days`; what was dropped."""
-    rows = await connection.fetch(
-        "SELECT wafer_data.drop_unarchived($1, $2)", *_before(days, run_days, now_ns), timeout=_LONG_S
-    )
-    return tuple(row[0] for row in rows)
+    done: list[str] = []
+    arguments = _before(days, run_days, now_ns)
+    while one := await connection.fetchval("SELECT wafer_data.drop_unarchived($1, $2)", *arguments, timeout=_LONG_S):
+        done.append(one)  # each in a transaction of its own
+    return tuple(done)
 
 
 async def unarchived(connection: Connection, days: int, run_days: int, now_ns: int) -> tuple[str, ...]:
@@ -177,6 +178,15 @@ async def forget_rollups(connection: Connection, keep_days: float, log_days: flo
     before, log_before = (now_us - int(days * 86400 * _SECOND_US) for days in (keep_days, log_days))
     gone: int = await connection.fetchval("SELECT wafer_data.forget_rollups($1, $2)", before, log_before, timeout=_LONG_S)
     return gone
+
+
+async def forget_files(connection: Connection, days: float, now_ns: int) -> None:
+    """What the manifest says of files that were removed more than `days` ago: no reader still asks for a state with them."""
+    await connection.execute(
+        "DELETE FROM wafer_data.archive_manifest WHERE removed_at < $1",
+        now_ns // 1000 - int(days * 86400 * _SECOND_US),
+        timeout=_LONG_S,
+    )
 
 
 async def log_step(connection: Connection, step: str, outcome: str, report: str, began_s: float) -> None:

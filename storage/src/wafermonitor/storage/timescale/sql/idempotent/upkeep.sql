@@ -44,9 +44,12 @@ WHERE t.relnamespace = 'wafer_data'::regnamespace AND x.relkind = 'i' AND x.relt
   AND pg_relation_size(i.indexrelid) >= 64 * 1024 * 1024
   AND pg_relation_size(i.indexrelid) > 2.5 * needed.bytes;
 
--- Drop days that ended before `before` and months of runs that ended before `runs_before`, archived or not: for a store whose operator
--- has switched the archive off and said how long to keep rows. Answers what was dropped.
-CREATE OR REPLACE FUNCTION wafer_data.drop_unarchived(before date, runs_before date) RETURNS SETOF text
+-- Drop a day that ended before `before`, or a month of runs that ended before `runs_before`, archived or not: for a store whose operator
+-- has switched the archive off and said how long to keep rows. Answers what was dropped; null when nothing is left, and old late rows are
+-- deleted. One at a time, because each holds locks until its transaction ends. What the archive has of it, from a time when it was
+-- on, the archive answers for from then on. As in `drop_archived`, the lock of the rollups' state comes before that of all merging.
+DROP FUNCTION IF EXISTS wafer_data.drop_unarchived(date, date);
+CREATE FUNCTION wafer_data.drop_unarchived(before date, runs_before date) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET lock_timeout = '5s' AS $$
 DECLARE
   kept wafer_data.day_table;
@@ -55,19 +58,36 @@ BEGIN
   FOR kept IN SELECT * FROM wafer_data.day_table LOOP
     FOR old IN SELECT d.day FROM wafer_data.stored_days(kept.name) d WHERE d.day < before ORDER BY d.day LOOP
       IF wafer_data.drop_day(kept.name, old.day) THEN
-        RETURN NEXT format('%s %s', kept.name, old.day);
+        PERFORM wafer_data.let_archive_answer(kept.name, old.day, old.day);
+        RETURN format('%s %s', kept.name, old.day);
       END IF;
     END LOOP;
-    EXECUTE format('DELETE FROM %s WHERE %I < $1', kept.late, kept.time_column) USING before::timestamptz;
   END LOOP;
   FOR old IN SELECT m AS month FROM wafer_data.stored_months() m WHERE (m + interval '1 month')::date <= runs_before ORDER BY m LOOP
-    IF wafer_data.raise_horizon((old.month + interval '1 month')::timestamptz) THEN
-      PERFORM wafer_data.lock_runs();
-      EXECUTE format('DROP TABLE wafer_data.%I', 'run' || to_char(old.month, '_YYYYMM'));
-      RETURN NEXT format('run %s', to_char(old.month, 'YYYY-MM'));
+    PERFORM FROM wafer_data.rollup_state FOR UPDATE;
+    PERFORM wafer_data.lock_runs();
+    IF NOT wafer_data.raise_horizon((old.month + interval '1 month')::timestamptz) THEN
+      EXIT; -- the rollups do not have all of it yet, nor of later months
     END IF;
+    EXECUTE format('DROP TABLE wafer_data.%I', 'run' || to_char(old.month, '_YYYYMM'));
+    PERFORM wafer_data.let_archive_answer('run', old.month, (old.month + interval '1 month')::date - 1);
+    RETURN format('run %s', to_char(old.month, 'YYYY-MM'));
   END LOOP;
+  FOR kept IN SELECT * FROM wafer_data.day_table LOOP
+    EXECUTE format('DELETE FROM %s WHERE %I < $1', kept.late, kept.time_column) USING before::timestamptz;
+  END LOOP;
+  RETURN NULL;
 END
+$$;
+
+-- Days of a table that the store has dropped, of which the archive may have files.
+CREATE OR REPLACE FUNCTION wafer_data.let_archive_answer(parent text, first date, last date) RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+  UPDATE wafer_data.archive_day SET
+    dropped_at = now(), kept_until = NULL,
+    dropped_version = (SELECT coalesce(max(greatest(m.version, m.retired_version)), 0) FROM wafer_data.archive_manifest m)
+  WHERE signal = CASE parent WHEN 'span' THEN 'spans' WHEN 'log_record' THEN 'logs' WHEN 'metric_point' THEN 'metrics' ELSE 'runs' END
+    AND day BETWEEN first AND last AND dropped_at IS NULL
 $$;
 
 -- Rollups and entries of the log that are older than they are kept, but for the last of each step. Answers how many rollups went.
