@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from tests.servers import postgres as server
 from tests.servers.databases import Databases
+from tests.storage.conftest import FAST
 from tests.storage.contract import builders
 from tests.storage.engines import on_postgres
 from wafermonitor.instrumentation.cli import main
@@ -20,7 +21,7 @@ from wafermonitor.runs.records import Batch
 from wafermonitor.storage.command import storage
 from wafermonitor.storage.config import Config
 from wafermonitor.storage.errors import CursorRejected, StorageRejected
-from wafermonitor.storage.timescale import inspection, migrate, rollups, tuning
+from wafermonitor.storage.timescale import backup, embedded, inspection, migrate, rollups, tuning
 from wafermonitor.storage.timescale.session import open_session
 
 pytestmark = pytest.mark.postgres
@@ -241,11 +242,38 @@ def test_a_backup_is_taken_while_the_server_runs_and_restored_beside_it(home: Pa
         _run("backup", "--data-dir", str(home), str(target))
 
 
+async def test_a_backup_gets_its_name_when_it_is_on_the_disk_and_so_does_what_is_restored(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[int, int]] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        real(descriptor)
+        status = os.fstat(descriptor)
+        synced.append((status.st_dev, status.st_ino))
+
+    def all_of(*paths: Path) -> set[tuple[int, int]]:
+        return {(path.stat().st_dev, path.stat().st_ino) for path in paths}
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    target, again = home.parent / "copy", home.parent / "again"
+    running = await embedded.start(home, settings=FAST)
+    try:
+        await backup.take(home, running.port, target, None, lambda _: None)
+    finally:
+        await running.stop()
+    assert synced[-1] in all_of(target.parent)
+    assert set(synced) >= all_of(target, target / "backup.json", target / "postgres.password")
+    synced.clear()
+    await backup.restore(target, again, None, lambda _: None)
+    assert synced[-1] in all_of(again)
+    assert set(synced) >= all_of(*(again / "postgres").rglob("*"), again / "postgres", again / "postgres.password")
+
+
 def _tables(home: Path) -> str:
     """Names of the tables of the schema `public` in a data home."""
     import asyncio
-
-    from wafermonitor.storage.timescale import embedded
 
     async def look() -> str:
         running = await embedded.start(home, settings={"fsync": "off"})

@@ -57,7 +57,11 @@ async def take(home: Path, port: int, target: Path, pg_bin: Path | None, report:
         made = Backup(target, datetime.now(UTC), migrate.release(), found.major, _size(part))
         facts = made._asdict() | {"path": str(target), "taken": made.taken.isoformat()}
         (part / "backup.json").write_text(json.dumps(facts, indent=2) + "\n")
+        # pg_basebackup has done so for what it wrote.
+        for path in (part / "postgres.password", part / "backup.json", part):
+            _sync(path)
         part.rename(target)
+        _sync(target.parent)
     return made
 
 
@@ -180,7 +184,22 @@ def _copy(backup: Path, folder: Folder) -> None:
             os.chown(part, *owner)
         part.chmod(0o700)
         folder.write_password((backup / "postgres.password").read_text())
+        for place, _, files in os.walk(part):
+            for path in (*(Path(place, name) for name in files), Path(place)):
+                if not path.is_symlink():
+                    _sync(path)
+        _sync(folder.home / "postgres.password")
         part.rename(folder.data)
+        _sync(folder.home)
+
+
+def _sync(path: Path) -> None:
+    """A file, or the names in a folder, to the disk: a power cut must not leave a folder that has its name, but not its files."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _write_secret(path: Path, text: str) -> None:
