@@ -8,6 +8,7 @@ import random
 from datetime import datetime
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from tests.storage.contract import builders
@@ -275,6 +276,36 @@ async def test_another_time_zone_makes_every_bucket_anew(store):
     for zone in ("Australia/Lord_Howe", "Asia/Kolkata", "UTC"):
         await in_zone(store, zone)
         assert await differences(store) == []
+
+
+@pytest.mark.parametrize("zone", ["", "Asia/Kolkatta", "+05:30", "IST-5:30", "'"])
+async def test_a_time_zone_that_nobody_knows_is_refused_and_all_goes_on(store, zone):
+    await store.writer.write(builders.runs(ended(1)))
+    with pytest.raises(asyncpg.InvalidParameterValueError, match="no time zone that this server knows"):
+        await in_zone(store, zone)
+    await roll_up(store)
+    assert await differences(store) == []
+
+
+async def test_a_time_zone_is_written_as_the_server_names_it(store):
+    await in_zone(store, "asia/kolkata")
+    assert await store.pool.fetchval("SELECT wafer.time_zone()") == "Asia/Kolkata"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE wafer_data.setting SET value = 'soon' WHERE name = 'margin_s'",
+        "UPDATE wafer_data.setting SET value = '-1' WHERE name = 'dark_s'",
+        "UPDATE wafer_data.setting SET name = 'zone' WHERE name = 'time_zone'",
+        "DELETE FROM wafer_data.setting",
+    ],
+)
+async def test_a_setting_that_would_stop_every_view_is_refused(store, change):
+    with pytest.raises(asyncpg.InvalidParameterValueError):
+        await store.pool.execute(change)
+    await store.pool.execute("UPDATE wafer_data.setting SET value = '20.5' WHERE name = 'margin_s'")
+    assert (await store.reader.limits()).margin_s == 20.5
 
 
 async def test_weeks_begin_on_monday(store):

@@ -96,6 +96,34 @@ CREATE OR REPLACE FUNCTION wafer.time_zone() RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE
 RETURN (SELECT value FROM wafer_data.setting WHERE name = 'time_zone');
 
+-- A setting that cannot be used is refused where it is written: a bad one would stop every pass, and every view.
+CREATE OR REPLACE FUNCTION wafer_data.check_setting() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  known text;
+BEGIN
+  IF TG_OP = 'DELETE' OR (TG_OP = 'UPDATE' AND new.name <> old.name) THEN
+    RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('the setting %s must stay: change its value', old.name);
+  ELSIF new.name = 'time_zone' THEN
+    SELECT z.name INTO known FROM pg_timezone_names z WHERE lower(z.name) = lower(new.value) ORDER BY z.name LIMIT 1;
+    IF known IS NULL THEN
+      RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('%L is no time zone that this server knows', new.value),
+        HINT = 'Names such as Asia/Kolkata, not offsets or abbreviations: SELECT name FROM pg_timezone_names.';
+    END IF;
+    new.value := known;
+  ELSIF NOT coalesce(new.value ~ '^[0-9]+([.][0-9]+)?(e[0-9]+)?$', false) THEN
+    RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('%L is no number for the setting %s', new.value, new.name);
+  END IF;
+  RETURN new;
+END
+$$;
+CREATE OR REPLACE TRIGGER check_new BEFORE INSERT OR UPDATE ON wafer_data.setting
+  FOR EACH ROW WHEN (new.name IN ('time_zone', 'margin_s', 'behind_s', 'loss_floor_s', 'close_after_s', 'dark_s', 'silent_intervals', 'lost_intervals'))
+  EXECUTE FUNCTION wafer_data.check_setting();
+CREATE OR REPLACE TRIGGER check_old BEFORE DELETE OR UPDATE OF name ON wafer_data.setting
+  FOR EACH ROW WHEN (old.name IN ('time_zone', 'margin_s', 'behind_s', 'loss_floor_s', 'close_after_s', 'dark_s', 'silent_intervals', 'lost_intervals'))
+  EXECUTE FUNCTION wafer_data.check_setting();
+
 -- ---- what is counted of a run; a value that cannot be is left out ----
 
 -- More than thirty years of CPU are none.
