@@ -28,6 +28,7 @@ from wafermonitor.storage.protocol import RunQuery
 LANES = {Encoding.PROTOBUF: python.Lane(), Encoding.JSON: json.Lane()}
 SECOND_NS = 1_000_000_000
 TABLES = ("spans", "logs", "points")
+STORED = ("span", "log_record", "metric_point")
 
 
 def timeless(number: int = 3) -> dict[Signal, object]:
@@ -56,12 +57,24 @@ def received(request: Request, second: int) -> Request:
     return request._replace(received_ns=1_700_000_000 * SECOND_NS + second * SECOND_NS)
 
 
-@pytest.mark.parametrize("engine", ["memory", pytest.param("postgres", marks=pytest.mark.postgres)])
+@pytest.mark.parametrize(
+    "engine",
+    [
+        "memory",
+        pytest.param("postgres", marks=pytest.mark.postgres),
+        pytest.param("clickhouse", marks=[pytest.mark.servers, pytest.mark.xdist_group("clickhouse")]),
+    ],
+)
 @pytest.mark.parametrize("transport", [Grpc, HttpProtobuf, HttpJson], ids=lambda transport: transport.name)
 async def test_what_two_receivers_get_at_once_and_again_is_stored_once(request, engine, transport):
-    dsn = "memory://" if engine == "memory" else request.getfixturevalue("postgres").migrated()
+    addresses = {
+        "memory": lambda: "memory://",
+        "postgres": lambda: request.getfixturevalue("postgres").migrated(),
+        "clickhouse": lambda: request.getfixturevalue("clickhouse").database(),
+    }
+    dsn = addresses[engine]()
     async with AsyncExitStack() as stack:
-        stores = [await connect(StorageConfig.load(dsn=dsn)) for _ in range(1 if engine == "memory" else 2)]
+        stores = [await connect(StorageConfig.load(dsn=dsn), migrate=True) for _ in range(1 if engine == "memory" else 2)]
         clients = []
         for store in stores * (2 // len(stores)):
             receiver = await server.start(store, Config(**FREE))
@@ -82,8 +95,10 @@ async def test_what_two_receivers_get_at_once_and_again_is_stored_once(request, 
 async def numbers(store) -> tuple[int, ...]:
     if isinstance(store, memory.Storage):
         return tuple(len(getattr(store.writer._tables, table)) for table in TABLES)
-    counts = [await store.pool.fetchval(f"SELECT count(*) FROM wafer_data.{table}") for table in ("span", "log_record")]
-    return (*counts, await store.pool.fetchval("SELECT count(*) FROM wafer_data.metric_point"))
+    if not hasattr(store, "pool"):
+        answers = [await store.client.query("count", f"SELECT count() FROM {table} FINAL") for table in STORED]
+        return tuple(count for ((count,),) in answers)
+    return tuple([await store.pool.fetchval(f"SELECT count(*) FROM wafer_data.{table}") for table in STORED])
 
 
 @pytest.fixture

@@ -112,8 +112,9 @@ class _Block:
         return b"".join(row_of(record, precedence) for batch in batches for record in getattr(batch, field))
 
     def run_rows(self, first, last, call):
-        runs = merge_all([run for batch in self._batches[first:last] for run in batch.runs])
-        return b"".join(map(inserted.run_row, runs)), b"".join(inserted.change_row(run, call) for run in runs)
+        runs = [run for batch in self._batches[first:last] for run in batch.runs]
+        changes = {run.key: inserted.change_row(run, call) for run in runs}
+        return b"".join(map(inserted.run_row, runs)), b"".join(changes.values())
 
     def name_rows(self, table, seen_s):
         field, row_of = _NAMES[table]

@@ -61,11 +61,14 @@ fn inserted(requests: &[Request<'_>]) -> Block {
     rows(&block.spans, &block, "8888444444NIIKKsssssoss");
     rows(&block.logs, &block, "8888444NIKKKsssso");
     rows(&block.points, &block, "K88841??????aaa");
-    let runs = part::merged(&block, 0..block.runs.len());
-    let stream = part::write_runs(&block, &runs, &Precedence(7), &RowBinary).expect("the block has every site");
+    let runs = &block.runs;
+    let stream = part::write_runs(&block, runs, &Precedence(7), &RowBinary).expect("the block has every site");
     let described = "1s1s1I1s1s1s1s181s1818181s1s1s1s1S1S1N1s";
     count_inserted(&stream, &format!("NIs?418ss1??8888sss1??1?{described}"), runs.len());
+    // Messages of one run are not merged here, and each names what its sender says.
     assert!(stream.len() <= bound + (LABELS_PER_RUN + LABELS_PER_ROW) * runs.len(), "{} of {bound} bytes", stream.len());
+    let told = part::merged(&block, 0..runs.len()).len();
+    count_inserted(&rowbinary::changes(runs, &block, *b"a call").expect("the block has every site"), "141NIs", told);
     for one in &block.resources {
         count_inserted(&rowbinary::resource(one, &block, 1).expect("the block has every site"), "KN14sssso", 1);
     }

@@ -267,12 +267,9 @@ impl Block {
     ) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
         let (from, to) = self.formatted(Format::RowBinary, first, last)?;
         let written = py.detach(|| {
-            let runs = part::merged(&self.0, from.runs..to.runs);
-            let mut changes = Vec::with_capacity(runs.len() * 50);
-            for run in &runs {
-                rowbinary::change(run, &self.0, call, &mut changes)?;
-            }
-            Ok((part::write_runs(&self.0, &runs, &Precedence(0), &RowBinary)?, changes))
+            let runs = self.0.runs.get(from.runs..to.runs).unwrap_or_default();
+            let changes = rowbinary::changes(runs, &self.0, call)?;
+            Ok((part::write_runs(&self.0, runs, &Precedence(0), &RowBinary)?, changes))
         });
         let (rows, changes) = written.map_err(unnumbered)?;
         Ok((PyBytes::new(py, &rows), PyBytes::new(py, &changes)))

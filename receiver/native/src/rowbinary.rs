@@ -2,7 +2,10 @@
 //!
 //! Rows name what they belong to by its key, so all that is missing is which call writes them.
 
+use std::collections::HashSet;
 use std::ops::Range;
+
+use foldhash::fast::RandomState;
 
 use crate::encoder::{LogRow, Measured, Owner, PointRow, RowEncoder, SpanRow, Unnumbered};
 use crate::records::{Block, LogMark, Place, PointMark, Resource, Scope, Series, SpanMark};
@@ -119,16 +122,20 @@ impl RowEncoder for RowBinary {
     }
 }
 
-/// Append a row of `run_change`: a call's word that a run has news.
+/// Rows of `run_change`: a call's word that these runs have news, each named once.
 ///
 /// # Errors
-/// The block does not have the run's site.
-pub fn change(run: &Run, block: &Block, call: [u8; 6], out: &mut Vec<u8>) -> Result<(), Unnumbered> {
-    out.extend_from_slice(&call);
-    out.extend_from_slice(&run.trace_id);
-    out.extend_from_slice(&run.span_id);
-    string(out, block.sites.get(run.site as usize).ok_or(Unnumbered)?.as_bytes());
-    Ok(())
+/// The block does not have a run's site.
+pub fn changes(runs: &[Run], block: &Block, call: [u8; 6]) -> Result<Vec<u8>, Unnumbered> {
+    let mut told = HashSet::with_capacity_and_hasher(runs.len(), RandomState::default());
+    let mut out = Vec::with_capacity(runs.len() * 50);
+    for run in runs.iter().filter(|run| told.insert((run.site, run.trace_id, run.span_id))) {
+        out.extend_from_slice(&call);
+        out.extend_from_slice(&run.trace_id);
+        out.extend_from_slice(&run.span_id);
+        string(&mut out, block.sites.get(run.site as usize).ok_or(Unnumbered)?.as_bytes());
+    }
+    Ok(out)
 }
 
 /// A row of `resource`.

@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("clickhouse_connect", reason="the extra clickhouse is not installed")
 
 from tests.servers import clickhouse as server
+from tests.storage import blocks
 from tests.storage.contract.builders import NOW, SITE, TRACE, ended, log, point, run, span, trace_id
 from tests.storage.contract.test_exactly_once import batch, points_of, spans_of
 from tests.storage.engines import Engine, on_clickhouse
@@ -55,14 +56,15 @@ def engine_of(client: Client, writer: Writer) -> Engine:
 @pytest.mark.parametrize(
     "table", ["resource", "scope", "site", "metric_series", "span", "log_record", "metric_point", "run", "run_change", "app"]
 )
-async def test_a_call_that_failed_anywhere_is_repaired_by_the_same_call(client, table):
-    """Whichever table was not written: afterwards all is there once."""
+@pytest.mark.parametrize("given", [batch, lambda number: blocks.part(batch(number))], ids=["records", "rows"])
+async def test_a_call_that_failed_anywhere_is_repaired_by_the_same_call(client, table, given):
+    """Whichever table was not written: afterwards all is there once, also when one lane follows the other."""
     writer = Writer(Failing(client, [table]))
     engine = engine_of(client, writer)
     start = await engine.reader.changes(None)
     with pytest.raises(StorageUnavailable):
-        await writer.write([batch(1)])
-    await writer.write([batch(1)])
+        await writer.write([given(1)])
+    await writer.write([given(1)])
     await engine.another_writer().write([batch(1)])
     assert len(await spans_of(engine, trace_id(1))) == 10
     assert len((await engine.reader.logs(LogQuery(trace_id=trace_id(1)))).items) == 3

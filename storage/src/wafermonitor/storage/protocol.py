@@ -237,7 +237,7 @@ class Block(Protocol):
         """
 
     def run_rows(self, first: int, last: int, call: bytes) -> tuple[bytes, bytes]:
-        """RowBinary rows of `run`, merged by `runs.merge`, and those of `run_change`: one for each run, in one order.
+        """RowBinary rows of `run`, one for each message, and of `run_change`, one for each run.
 
         `call` is the 6 bytes that name the call of the writer.
         """
