@@ -48,6 +48,7 @@ class Site:
             "WAFER_STORAGE_DATA_DIR": str(folder / "store"),
             "WAFER_COLLECTOR_QUEUE_DIR": str(folder / "queue"),
             "WAFER_SPOOL_DIR": str(folder / "spool"),
+            "WAFER_ARCHIVE_FOLDER": str(folder / "archive"),
             "WAFER_SITE_ID": SITE,
             "WAFER_COLLECTOR_BEAT_S": "1",
         } | environment

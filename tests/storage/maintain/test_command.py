@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 
+import psutil
 import pytest
 from click.testing import CliRunner
 
@@ -18,6 +21,7 @@ from wafermonitor.instrumentation.cli import main
 from wafermonitor.runs.records import Batch
 from wafermonitor.storage.maintain.command import maintain
 from wafermonitor.storage.maintain.steps import STEPS
+from wafermonitor.storage.timescale import rollups
 
 pytestmark = pytest.mark.postgres
 NAMES = [step.name for step in STEPS]
@@ -122,6 +126,44 @@ def end_in_order() -> None:
     running.send_signal(signal.SIGTERM)
     _, said = running.communicate(timeout=60)
     assert running.returncode == 0, said
+
+
+async def test_when_the_one_that_works_is_killed_the_other_takes_over(store, monkeypatch):
+    monkeypatch.setenv("WAFER_STORAGE_MAINTAIN_INTERVAL_S", "0.2")
+    command = [sys.executable, "-m", "wafermonitor.instrumentation.cli", "maintain", "run", "--json"]
+    leader_is = (
+        "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND (classid::bigint << 32) + objid::bigint = $1"
+    )
+    rounds = "SELECT sum(rounds) FROM wafer_data.maintenance_log WHERE step = 'runs'"
+
+    async def until(sql: str, *arguments: int, beyond: int = 0) -> int:
+        async with asyncio.timeout(60):
+            while (found := await store.pool.fetchval(sql, *arguments) or 0) <= beyond:
+                await asyncio.sleep(0.02)
+        return found
+
+    with ExitStack() as ends:
+        first, second = (ends.enter_context(started(command)) for _ in range(2))
+        ends.callback(second.kill)
+        ends.callback(first.kill)
+        led_by = await until(leader_is, rollups.LOCK)
+        application = "SELECT client_port FROM pg_stat_activity WHERE pid = $1"
+        port = await store.pool.fetchval(application, led_by)
+        killed = next(one for one in (first, second) if port in ports_of(one.pid))
+        killed.kill()
+        killed.wait(60)
+        while await until(leader_is, rollups.LOCK) == led_by:
+            await asyncio.sleep(0.02)
+        await until(rounds, beyond=await store.pool.fetchval(rounds) or 0)
+
+
+def started(command: list[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def ports_of(pid: int) -> set[int]:
+    """The local ports of a process's connections."""
+    return {one.laddr.port for one in psutil.Process(pid).net_connections("tcp")}
 
 
 @pytest.fixture

@@ -58,6 +58,9 @@ async def demo_stack(config: Config, show: Callable[[str, str], None]) -> AsyncI
             "WAFER_COLLECTOR_QUEUE_DIR": str(work / "queue"),
             "WAFER_SPOOL_DIR": str(work / "spool"),
             "WAFER_SITE_ID": SITE,
+            # Whatever this host is set up for: a demo's days are nobody's archive.
+            "WAFER_ARCHIVE_ENABLED": "false",
+            "WAFER_ARCHIVE_FOLDER": str(work / "archive"),
         }
         addresses = free_addresses()
         async with Stack(addresses, config, environment=environment, collector=True, show=show, held=(held,)) as stack:

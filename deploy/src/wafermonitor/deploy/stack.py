@@ -2,8 +2,8 @@
 
 In: addresses, settings. Out: running services, one child process each. Called by: `wafer up`, `wafer demo`.
 
-Start: store first, then the rest side by side. Stop: against the flow, so that nothing accepted is lost and every reader ends
-before what it reads.
+Start: store first, then the rest side by side, then what maintains the store. Stop: against the flow, so that nothing
+accepted is lost and every reader ends before what it reads.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ SETTINGS = {
     "ui": "WAFER_UI_ADDRESS",
 }
 """What places each of the `Addresses`."""
+OTLP = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+"""Where a process sends its own telemetry."""
 
 
 class Stack:
@@ -91,8 +93,13 @@ class Stack:
             environment = environment | {
                 DSN: read_dsn(store.announced)
             }  # not for the store itself, which would not start again
-        others = [self._add(plan) for plan in plans(self.addresses, environment, collector=self._collector)]
-        starting = [asyncio.create_task(service.start()) for service in others]
+        await self._start_together(plans(self.addresses, environment, collector=self._collector))
+        # Its first round is a run that it sends to the receiver.
+        telemetry = own_telemetry(self.addresses, environment)
+        await self._start_together([Plan("maintain", ("maintain", "run", "--json"), environment=environment | telemetry)])
+
+    async def _start_together(self, wanted: list[Plan]) -> None:
+        starting = [asyncio.create_task(service.start()) for service in [self._add(plan) for plan in wanted]]
         try:
             await asyncio.gather(*starting)
         finally:
@@ -124,12 +131,11 @@ def read_dsn(announced: dict[str, str]) -> str:
 
 
 def plans(addresses: Addresses, environment: dict[str, str], *, collector: bool) -> list[Plan]:
-    """What runs on a store, in flow order. The Collector stands last, so it is the first to stop taking in."""
+    """What serves a store, in flow order. The Collector stands last, so it is the first to stop taking in."""
     receiver = {"WAFER_RECEIVER_GRPC_ADDRESS": addresses.receiver_grpc, "WAFER_RECEIVER_HTTP_ADDRESS": addresses.receiver_http}
     query = {"WAFER_QUERY_ADDRESS": addresses.query}
     ui = {"WAFER_UI_ADDRESS": addresses.ui, "WAFER_UI_API_URL": f"http://{addresses.query}"}
     found = [
-        Plan("maintain", ("maintain", "run", "--json"), environment=environment),
         Plan("receiver", ("receiver",), f"http://{addresses.receiver_http}/readyz", environment | receiver),
         Plan("query", ("query",), f"http://{addresses.query}/readyz", environment | query),
         Plan("ui", ("ui",), f"http://{addresses.ui}/healthz", environment | ui),
@@ -139,6 +145,13 @@ def plans(addresses: Addresses, environment: dict[str, str], *, collector: bool)
         run = ("collector", "run", "--backend", "managed")
         found.append(Plan("collector", run, f"http://{addresses.collector_health}/", environment | settings))
     return found
+
+
+def own_telemetry(addresses: Addresses, environment: dict[str, str]) -> dict[str, str]:
+    """Rounds of maintenance are runs like others: sent to our receiver, where nothing else is named."""
+    if any(environment.get(name) or os.environ.get(name) for name in OTLP):
+        return {}
+    return {OTLP[0]: f"http://{addresses.receiver_http}"}
 
 
 def collector_environment(addresses: Addresses) -> dict[str, str]:
