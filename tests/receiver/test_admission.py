@@ -68,10 +68,10 @@ def test_endless_members_are_rejected():
 
 def test_a_bomb_is_refused_within_a_second():
     bomb = igzip.compress(bytes(128 * MIB), 3)
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(RequestTooLarge):
         gunzip(bomb, 64 * MIB)
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize("size", [10, 4 * INLINE_BYTES])
@@ -131,10 +131,10 @@ def test_what_is_no_zstd_is_rejected(body):
 
 def test_a_zstd_bomb_is_refused_within_a_second():
     bomb = zstd.compress(bytes(128 * MIB)) * 8
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(RequestTooLarge):
         unzstd(bomb, 64 * MIB)
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 def test_a_zstd_window_that_the_sender_chose_too_large_is_refused():
