@@ -164,6 +164,30 @@ BEGIN
 END
 $$;
 
+-- The partition of a day, or of a month of runs: its name, its bounds, and the table in which it is made.
+CREATE OR REPLACE FUNCTION wafer_data.partition_of(
+  parent text, day date, OUT partition text, OUT made text, OUT time_column text, OUT lower_time timestamptz, OUT upper_time timestamptz
+)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
+BEGIN
+  made := 'restored_' || parent;
+  IF parent = 'run' THEN
+    lower_time := date_trunc('month', day::timestamptz);
+    SELECT 'run' || to_char(lower_time, '_YYYYMM'), 'start_time', lower_time + interval '1 month' INTO partition, time_column, upper_time;
+  ELSE
+    SELECT parent || to_char(day, '_YYYYMMDD'), t.time_column, day::timestamptz, (day + 1)::timestamptz
+    INTO partition, time_column, lower_time, upper_time FROM wafer_data.day_table t WHERE t.name = parent;
+  END IF;
+END
+$$;
+
+-- The columns that are stored of a table by day, or of runs.
+CREATE OR REPLACE FUNCTION wafer_data.stored_columns(parent text) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute
+  WHERE attrelid = format('wafer_data.%I', parent)::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
+$$;
+
 -- An empty table beside `parent` that a restored day, or month of runs, is copied to; what a killed restore left is thrown away. It has
 -- the indexes and the bounds that the partition will need, so that nothing has to be made or looked at under the locks of the end.
 CREATE OR REPLACE FUNCTION wafer_data.prepare_restore(parent text, day date) RETURNS text
