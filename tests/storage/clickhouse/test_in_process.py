@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -13,13 +14,15 @@ from click.testing import CliRunner
 pytest.importorskip("clickhouse_connect", reason="the extra clickhouse is not installed")
 
 from tests.servers import clickhouse as server
-from tests.storage.contract.builders import TRACE, span
+from tests.storage.contract.builders import TRACE, ended, span
 from wafermonitor.runs.records import Batch
+from wafermonitor.storage.clickhouse import schema
 from wafermonitor.storage.clickhouse.client import Client
 from wafermonitor.storage.command import storage
 from wafermonitor.storage.config import Config
 from wafermonitor.storage.connect import connect
 from wafermonitor.storage.errors import SchemaTooOld, StorageRejected
+from wafermonitor.storage.maintain import keeper
 from wafermonitor.storage.protocol import SpanQuery
 
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("clickhouse")]
@@ -90,6 +93,19 @@ async def test_a_server_is_upgraded_by_the_operator_and_then_opened(clickhouse):
     await other.close()
 
 
+async def test_whoever_maintains_it_rolls_up(clickhouse):
+    store = await connect(Config.load(dsn=clickhouse.database(), rollup_interval_s=0.01), migrate=True)
+    stop = asyncio.Event()
+    keeping = asyncio.create_task(keeper.keep(store, stop))
+    await store.writer.write([Batch(runs=[ended(1)])])
+    async with asyncio.timeout(60):
+        while not await store.client.query("look", "SELECT bucket FROM job_hourly_stats WHERE ended = 1"):
+            await asyncio.sleep(0)
+    stop.set()
+    await keeping
+    await store.close()
+
+
 def test_commands_say_what_was_done(clickhouse, monkeypatch):
     monkeypatch.setenv("WAFER_STORAGE_DSN", clickhouse.database())
 
@@ -98,7 +114,7 @@ def test_commands_say_what_was_done(clickhouse, monkeypatch):
 
     before = run("status")
     assert (before.return_value, json.loads(before.output)["current"]) == (1, False)
-    assert json.loads(run("migrate").output) == {"applied": ["0001_create_tables"]}
+    assert json.loads(run("migrate").output) == {"applied": schema.migrations()}
     assert json.loads(run("migrate").output) == {"applied": []}
     after = run("status")
     assert after.return_value == 0

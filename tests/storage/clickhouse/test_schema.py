@@ -21,21 +21,27 @@ TABLES = {
     "dead_letter",
     "feed",
     "first_arrival",
+    "job_rollup",
     "log_record",
     "metric_point",
     "metric_series",
     "process",
     "resource",
+    "rollup_state",
     "root_span",
     "run",
     "run_change",
+    "run_measured",
     "run_start",
     "scope",
     "setting",
     "site",
     "span",
 }
-VIEWS = {"root_span_of_span", "run_start_of_run"}
+COPIES = {"root_span_of_span", "run_start_of_run"}
+VIEWS = {"job_stats"} | {
+    f"job_{unit}_{of}" for unit in ("hourly", "daily", "weekly", "monthly") for of in ("stats", "breakdown")
+}
 NAME = r"`wafer`\.(\w+)"
 
 
@@ -71,15 +77,24 @@ def test_a_cluster_replicates_every_table_and_sends_what_is_equal_to_one_shard()
         elif "CREATE TABLE" in text:
             assert re.search(r"ENGINE = Distributed\('fab', 'wafer', '\w+_local', cityHash64\([\w, ]+\)\)", text)
     by_trace = {re.search(NAME, text)[1] for text in rendered() if text.endswith("cityHash64(trace_id))")}
-    assert by_trace == {"span", "root_span", "log_record", "run", "run_start", "run_change"}
+    assert by_trace == {"span", "root_span", "log_record", "run", "run_start", "run_change", "run_measured"}
 
 
 def test_views_of_a_cluster_copy_from_one_local_table_to_another():
     views = [text for text in rendered() if "MATERIALIZED VIEW" in text]
-    assert {re.search(NAME, text)[1] for text in views} == VIEWS
+    assert {re.search(NAME, text)[1] for text in views} == COPIES
     for text in views:
         assert re.search(rf"TO {NAME}_local AS", text)
         assert re.search(rf"FROM {NAME}_local AS \w+", text)
+
+
+def test_views_for_readers_stand_over_the_distributed_tables():
+    views = {match[1]: text for text in rendered() if (match := re.search(rf"CREATE VIEW IF NOT EXISTS {NAME}", text))}
+    assert set(views) == VIEWS
+    for text in views.values():
+        sources = re.findall(r"FROM (\S+)", text[text.index("SELECT") :])
+        assert sources
+        assert all(re.match(NAME, source) and "_local" not in source for source in sources)
 
 
 def test_the_command_prints_it():
@@ -98,6 +113,7 @@ def test_a_name_that_is_none_is_refused(name):
 @pytest.mark.servers
 @pytest.mark.xdist_group("clickhouse")
 async def test_clickhouse_reads_every_statement_for_a_cluster(clickhouse):
+    assert len(rendered()) == 2 * len({*TABLES, "schema_migration"}) + len(COPIES) + len(VIEWS) + 1 + len(schema.migrations())
     client = await Client.open(clickhouse.dsn("default"), pool_size=1, timeout_s=60)
     for statement in rendered():
         await client.command("read the statement", f"EXPLAIN AST {statement}")
@@ -116,7 +132,7 @@ async def test_the_engine_runs_the_same_text(clickhouse):
             "look", "SELECT name, engine, sorting_key FROM system.tables WHERE database = currentDatabase()"
         )
         engines = {name: (engine, key) for name, engine, key in rows}
-        assert set(engines) == TABLES | VIEWS | {"schema_migration"}
+        assert set(engines) == TABLES | COPIES | VIEWS | {"schema_migration"}
         for statement in plain():
             found = re.search(r"CREATE TABLE IF NOT EXISTS (\w+)(?s:.*)ENGINE = (\w+)\((?s:.*)ORDER BY (.*)", statement)
             if found is not None:

@@ -1,6 +1,6 @@
 """The change feed: which runs have news since a token, at least once each, with any number of writers.
 
-In: a token. Out: `Changes`. Called by: `reader`.
+In: a token. Out: `Changes`, or the calls themselves. Called by: `reader`, `rollups`.
 
 A writer announces the runs of a call after they are stored; the server that takes the announcement stamps it. One that was
 stamped earlier may be seen later, while it is being written, so a reader looks back `OVERLAP_US` behind its token; the token
@@ -33,7 +33,7 @@ _CALL_BYTES, _CALL_TEXT = 6, 8
 _TOKEN = re.compile(r"(\d{16}):([A-Za-z0-9_-]*)\Z", re.ASCII)
 
 
-class _Call(NamedTuple):
+class Call(NamedTuple):
     """A call of a writer: when it was announced, its name in hex, and how many runs it was about."""
 
     stamp_us: int
@@ -41,28 +41,57 @@ class _Call(NamedTuple):
     runs: int
 
 
+class Since(NamedTuple):
+    """What a token leaves open: until when it is, all calls that may still matter, those already told, and those not yet."""
+
+    until_us: int
+    calls: list[Call]
+    told: frozenset[str]
+    fresh: list[Call]
+
+    def fitting(self, limit: int) -> list[Call]:
+        """The first of the fresh ones that have at most `limit` runs together, and at least one call."""
+        totals = itertools.accumulate(call.runs for call in self.fresh)
+        return [call for call, total in zip(self.fresh, totals, strict=True) if total <= limit] or self.fresh[:1]
+
+
 async def changes(client: Client, runs: Runs, token: str | None, limit: int) -> Changes:
     """Runs that changed since `token`, whole calls, as many as fit and at least one; None starts now."""
-    ((now_us,),) = await client.query(DOING, statement("now"))
-    since_us, told = (now_us, frozenset[str]()) if token is None else _read(token, now_us)
-    rows = await client.query(DOING, statement("calls"), {"floor": since_us - OVERLAP_US})
-    calls = [_Call(*row) for row in rows]
     if token is None:
-        return Changes([], _write(now_us, calls))
-    fresh = [call for call in calls if call.name not in told]
-    fitting = [
-        call for call, total in zip(fresh, itertools.accumulate(call.runs for call in fresh), strict=True) if total <= limit
-    ]
-    chosen = fitting or fresh[:1]
-    stored = await _runs_of(client, runs, chosen)
-    if len(chosen) == len(fresh):
-        return Changes(stored, _write(max(now_us, since_us), calls))
+        return Changes([], await first_token(client))
+    since = await calls_since(client, token)
+    chosen = since.fitting(limit)
+    return Changes(await _runs_of(client, runs, chosen), next_token(since, chosen))
+
+
+async def first_token(client: Client) -> str:
+    """A token of now: runs of calls that were seen before it are stored."""
+    ((now_us,),) = await client.query(DOING, statement("now"))
+    return _write(now_us, await _calls(client, now_us))
+
+
+async def calls_since(client: Client, token: str) -> Since:
+    """The calls that were announced since `token`. CursorRejected for one that is too old."""
+    ((now_us,),) = await client.query(DOING, statement("now"))
+    since_us, told = _read(token, now_us)
+    calls = await _calls(client, since_us)
+    return Since(max(now_us, since_us), calls, told, [call for call in calls if call.name not in told])
+
+
+def next_token(since: Since, chosen: Sequence[Call]) -> str:
+    """The token after `chosen`, the first of those that are fresh."""
+    if len(chosen) == len(since.fresh):
+        return _write(since.until_us, since.calls)
     # What is left over is stamped no earlier than the last that is told.
-    known = told | {call.name for call in chosen}
-    return Changes(stored, _write(chosen[-1].stamp_us, [call for call in calls if call.name in known]))
+    known = since.told | {call.name for call in chosen}
+    return _write(chosen[-1].stamp_us, [call for call in since.calls if call.name in known])
 
 
-async def _runs_of(client: Client, runs: Runs, calls: Sequence[_Call]) -> list[StoredRun]:
+async def _calls(client: Client, since_us: int) -> list[Call]:
+    return [Call(*row) for row in await client.query(DOING, statement("calls"), {"floor": since_us - OVERLAP_US})]
+
+
+async def _runs_of(client: Client, runs: Runs, calls: Sequence[Call]) -> list[StoredRun]:
     """Runs in the order in which they were first announced."""
     if not calls:
         return []
@@ -87,6 +116,6 @@ def _read(token: str, now_us: int) -> tuple[int, frozenset[str]]:
     return since_us, frozenset(told[start : start + 2 * _CALL_BYTES] for start in range(0, len(told), 2 * _CALL_BYTES))
 
 
-def _write(high_us: int, calls: Iterable[_Call]) -> str:
+def _write(high_us: int, calls: Iterable[Call]) -> str:
     told = b"".join(bytes.fromhex(call.name) for call in calls if call.stamp_us > high_us - OVERLAP_US)
     return f"{high_us:016}:{base64.urlsafe_b64encode(told).decode()}"

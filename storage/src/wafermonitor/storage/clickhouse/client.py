@@ -82,10 +82,14 @@ class Client:
         # Lines end with \n alone: JSON has none inside, and other line ends stay where they are.
         return [json.loads(line) for line in answer.split(b"\n") if line]
 
-    async def command(self, doing: str, sql: str, *, in_database: bool = True) -> None:
+    async def command(
+        self, doing: str, sql: str, parameters: Mapping[str, Any] | None = None, *, in_database: bool = True
+    ) -> None:
         """Run a statement that has no answer."""
+        given = dict(parameters or {})
         with border(doing):
-            await self._run(lambda: self._driver.command(sql, use_database=in_database))
+            _fitting(doing, given)
+            await self._run(lambda: self._driver.command(sql, given or None, use_database=in_database))
 
     async def insert(self, doing: str, table: Table, rows: Sequence[bytes]) -> float:
         """Insert rows in one INSERT. When it returns they are on disk; how long the server took, in seconds."""

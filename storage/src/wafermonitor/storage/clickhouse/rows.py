@@ -88,6 +88,7 @@ PROCESSES = _table("process", "key pid beat_ns interval_s seen site host instanc
 FEEDS = _table("feed", "watermark_ns received_ns skew_ns site feed")
 APPS = _table("app", "site service newest")
 SITES = _table("site", "name")
+ROLLUPS = _table("rollup_state", "one holder token zone")
 LETTERS = _table("dead_letter", "key generation received_ns site signal reason sample retries retried forgotten")
 
 _span_numbers = struct.Struct("<qqqQiiIIII").pack
@@ -294,6 +295,11 @@ def letter_row(letter: DeadLetter, generation: int) -> bytes:
     head = letter.key + uint32(generation) + int64(letter.received_ns)
     words = text(letter.site) + text(letter.signal) + text(letter.reason) + blob(letter.sample)
     return head + words + uint64(0) + int64(0) + text("") + b"\0"
+
+
+def rollup_row(holder: str, token: str, zone: str) -> bytes:
+    """One row of ROLLUPS."""
+    return b"\1" + text(holder) + text(token) + text(zone)
 
 
 def mark_row(

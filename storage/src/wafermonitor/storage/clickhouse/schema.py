@@ -26,6 +26,8 @@ _TABLE = re.compile(
 _VIEW = re.compile(
     r"^CREATE MATERIALIZED VIEW IF NOT EXISTS (\w+) TO (\w+) AS\n(.*)^FROM (\w+)\n(.*)\Z", re.DOTALL | re.MULTILINE
 )
+_PLAIN_VIEW = re.compile(r"^CREATE VIEW IF NOT EXISTS (\w+) AS\n(.*)\Z", re.DOTALL | re.MULTILINE)
+_SOURCE = re.compile(r"\bFROM (\w+)")
 _KEPT = re.compile(r"^TTL (.*)$", re.MULTILINE)
 _KEEP = re.compile(r"{(\w+_(?:days|seconds))}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*\Z")
@@ -33,12 +35,13 @@ _APPLIED = Table("schema_migration", ("name",))
 
 
 class Keep(NamedTuple):
-    """How long rows are kept after they were received: spans, records and points; runs; first arrivals; dead letters."""
+    """How long what was received is kept: spans, records and points; runs; first arrivals; dead letters; rollups."""
 
     raw_days: int
     run_days: int
     arrival_seconds: int
     letter_days: int = 90
+    rollup_days: int = 3653
 
 
 class Status(NamedTuple):
@@ -124,6 +127,9 @@ def _distribute(statement: str, on: str, cluster: str, database: str) -> list[st
         name, target, columns, source, rest = view.groups()
         head = f"CREATE MATERIALIZED VIEW IF NOT EXISTS `{database}`.{name} {on} TO `{database}`.{target}_local AS\n"
         return [f"{statement[: view.start()]}{head}{columns}FROM `{database}`.{source}_local AS {source}\n{rest}"]
+    if view := _PLAIN_VIEW.search(statement):
+        head = f"CREATE VIEW IF NOT EXISTS `{database}`.{view[1]} {on} AS\n"
+        return [statement[: view.start()] + head + _SOURCE.sub(rf"FROM `{database}`.\1", view[2])]
     table = _TABLE.search(statement)
     if table is None:
         raise StorageRejected(f"no form for a cluster is known of: {statement[:60]}")

@@ -1,15 +1,17 @@
-"""One opened ClickHouse: a client, and the writer and reader that share it.
+"""One opened ClickHouse: a client, the writer and reader that share it, and what keeps it.
 
 In: an address. Out: `Storage`. Called by: `storage.connect`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
 
 from wafermonitor.storage.clickhouse import schema
 from wafermonitor.storage.clickhouse.client import Client
 from wafermonitor.storage.clickhouse.reader import Reader
+from wafermonitor.storage.clickhouse.rollups import Rollups
 from wafermonitor.storage.clickhouse.writer import Writer
 from wafermonitor.storage.config import Config
 from wafermonitor.storage.maintain.config import Config as Maintenance
@@ -18,8 +20,9 @@ from wafermonitor.storage.maintain.config import Config as Maintenance
 class Storage:
     """The engine on ClickHouse."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, config: Config) -> None:
         self.client = client
+        self._config = config
         self._writer = Writer(client)
         self._reader = Reader(client)
 
@@ -33,6 +36,11 @@ class Storage:
         """The way out."""
         return self._reader
 
+    async def keep(self, stop: asyncio.Event) -> None:
+        """What has to be done again and again, until `stop` is set: the rollups. Any number of processes may call."""
+        worker = Rollups(self.client, self._config.clickhouse_run_days)
+        await worker.keep(stop, interval_s=self._config.rollup_interval_s)
+
     async def close(self) -> None:
         """Let what is under way end, then disconnect."""
         await self._writer.close()
@@ -43,8 +51,14 @@ class Storage:
 def keep_of(config: Config) -> schema.Keep:
     """How long rows are kept, as the operator says."""
     arrival_seconds = max(1, int(config.remember_arrivals_s))
-    letter_days = max(1, math.ceil(Maintenance.load().dead_letter_days))
-    return schema.Keep(config.clickhouse_raw_days, config.clickhouse_run_days, arrival_seconds, letter_days)
+    maintenance = Maintenance.load()
+    return schema.Keep(
+        config.clickhouse_raw_days,
+        config.clickhouse_run_days,
+        arrival_seconds,
+        max(1, math.ceil(maintenance.dead_letter_days)),
+        max(1, math.ceil(maintenance.rollup_years * 365.25)),
+    )
 
 
 async def open_client(config: Config) -> Client:
@@ -64,4 +78,4 @@ async def open_store(config: Config, *, upgrade: bool) -> Storage:
     except BaseException:
         await client.close()
         raise
-    return Storage(client)
+    return Storage(client, config)

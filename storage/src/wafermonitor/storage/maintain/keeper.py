@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from wafermonitor.instrumentation.errors import ConfigRejected
 from wafermonitor.storage.archive.config import Config as ArchiveConfig
@@ -30,6 +30,14 @@ _RETRY_S = 5 * MINUTE_S
 _log = logging.getLogger(__name__)
 Told = Callable[[str], AbstractContextManager[object]]
 """Given the name of a round or step, something to be in while it runs: a run of a job, for whoever reports them."""
+
+
+@runtime_checkable
+class KeepsItself(Protocol):
+    """A store with another engine, which has its own work to do."""
+
+    async def keep(self, stop: asyncio.Event) -> None:
+        """Do it until `stop` is set."""
 
 
 class Outcome(NamedTuple):
@@ -55,10 +63,10 @@ async def keep(
 ) -> None:
     """Rounds every `maintain_interval_s` until `stop` is set, the rollups beside; with `long` what may take hours, too.
 
-    A store that needs nothing done (memory, ClickHouse) is only waited for. `clock` gives now in ns.
+    A store that knows itself what it needs (ClickHouse) does that; memory is only waited for. `clock` gives now in ns.
     """
     if not isinstance(storage, store.Storage):
-        await stop.wait()
+        await (storage.keep(stop) if isinstance(storage, KeepsItself) else stop.wait())
         return
     loops = [
         asyncio.create_task(rollups.keep(storage.pool, stop, interval_s=storage.config.rollup_interval_s), name="rollups"),

@@ -202,6 +202,11 @@ CREATE TABLE IF NOT EXISTS run (
   substrate_ids SimpleAggregateFunction(max, Tuple(r UInt8, v Array(String))) CODEC(ZSTD(1)),
   process_key SimpleAggregateFunction(max, Tuple(r UInt8, v FixedString(16))) CODEC(ZSTD(1)),
   attributes SimpleAggregateFunction(max, Tuple(r UInt8, v String)) CODEC(ZSTD(1)),
+  -- Every quarter of an hour and every job that a message claimed, '' for none: where the rollups may have counted the run before.
+  quarters SimpleAggregateFunction(groupUniqArrayArray, Array(Int64))
+    DEFAULT if(ifNull(start_ns, 0) BETWEEN 31536000000000000 AND 3786912000000000000, [intDiv(assumeNotNull(start_ns), 900000000000)], [])
+    CODEC(ZSTD(1)),
+  jobs SimpleAggregateFunction(groupUniqArrayArray, Array(String)) DEFAULT [job.2] CODEC(ZSTD(1)),
   INDEX by_end ending.1 TYPE minmax,
   INDEX by_run_id run_id.2 TYPE bloom_filter(0.01),
   INDEX by_lot lot_ids.2 TYPE bloom_filter(0.01),
@@ -320,10 +325,11 @@ ORDER BY (digest, call, arrived_ns)
 TTL toDateTime(intDiv(claimed_us, 1000000), 'UTC') + INTERVAL {arrival_seconds} SECOND
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
--- The limits of `runs.state.Limits` that are not as they are by default.
+-- The limits of `runs.state.Limits` that are not as they are by default, and in words the `time_zone` of the rollups.
 CREATE TABLE IF NOT EXISTS setting (
   name String,
   value Float64,
+  words String,
   changed DateTime64(6, 'UTC') DEFAULT now64(6)
 )
 ENGINE = ReplacingMergeTree(changed) -- shard: cityHash64(name)

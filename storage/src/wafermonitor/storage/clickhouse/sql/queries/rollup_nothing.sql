@@ -1,0 +1,11 @@
+    toInt64(0) AS open, toInt64(0) AS ended, toInt64(0) AS success, toInt64(0) AS failure, toInt64(0) AS error, toInt64(0) AS timeout,
+    toInt64(0) AS cancellation, toInt64(0) AS skip, toInt64(0) AS subjobs,
+    toInt64(0) AS duration_count, toInt128(0) AS duration_ns,
+    CAST(NULL, 'Nullable(Int64)') AS duration_min_ns, CAST(NULL, 'Nullable(Int64)') AS duration_max_ns,
+    toInt64(0) AS cpu_count, toInt128(0) AS cpu_ns,
+    CAST(NULL, 'Nullable(Int64)') AS cpu_min_ns, CAST(NULL, 'Nullable(Int64)') AS cpu_max_ns,
+    toInt64(0) AS memory_count, toInt128(0) AS memory_bytes,
+    CAST(NULL, 'Nullable(Int64)') AS memory_min_bytes, CAST(NULL, 'Nullable(Int64)') AS memory_max_bytes,
+    toInt64(0) AS queue_count, toInt128(0) AS queue_ns,
+    CAST(NULL, 'Nullable(Int64)') AS queue_min_ns, CAST(NULL, 'Nullable(Int64)') AS queue_max_ns,
+    CAST(([], []), 'Tuple(Array(Int16), Array(UInt64))') AS durations

@@ -1,0 +1,1 @@
+SELECT timeZoneOffset(toDateTime(0, {zone:String}))
