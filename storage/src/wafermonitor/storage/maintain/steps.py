@@ -155,6 +155,7 @@ async def _retention(work: Work) -> str:
     dropped: tuple[str, ...] = ()
     if days is not None and not work.archive.enabled:
         dropped = await maintenance.drop_unarchived(work.connection, days, work.config.drop_unarchived_run_days, work.now_ns)
+    await maintenance.forget_files(work.connection, work.config.log_days, work.now_ns)
     parts = [_counted(dropped, "days dropped without being archived"), f"{gone} old rollups deleted" if gone else ""]
     return ", ".join(filter(None, parts))
 

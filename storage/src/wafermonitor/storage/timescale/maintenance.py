@@ -148,7 +148,8 @@ async def compress(connection: Connection, after_hours: float, now_ns: int) -> t
     before_us = now_ns // 1000 - int(after_hours * 3600 * _SECOND_US)
     await connection.execute("SELECT wafer_data.close_days($1)", before_us)
     done: list[str] = []
-    while chunk := await connection.fetchval("SELECT wafer_data.compress_next()", timeout=_LONG_S):
+    # Once a round: rows may come to a compressed chunk again and again.
+    while (chunk := await connection.fetchval("SELECT wafer_data.compress_next()", timeout=_LONG_S)) and chunk not in done:
         done.append(chunk)
     return tuple(done)
 
