@@ -194,7 +194,7 @@ def _copy(backup: Path, folder: Folder) -> None:
 
 
 def _sync(path: Path) -> None:
-    """A file, or the names in a folder, to the disk: a power cut must not leave a folder that has its name, but not its files."""
+    """A file, or the names in a folder, to the disk: a power cut must not leave a folder with its name but without files."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
