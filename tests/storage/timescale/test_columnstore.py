@@ -143,6 +143,62 @@ async def test_a_compressed_day_is_dropped_like_any_other(store):
 
 
 @on_community
+async def test_an_archived_day_that_was_compressed_since_is_dropped_when_it_still_holds_what_was_archived(store):
+    await store.writer.write([batch()])
+    day = datetime.fromtimestamp((NOW - 3 * DAY) / SECOND, UTC).date()
+    archived = await store.pool.fetchval("SELECT wafer_data.fingerprint('span', $1)", day)
+    await compress_all(store)
+    late = Batch(spans=[span(900, trace_id=trace_id(1), start_ns=NOW - 3 * DAY)])
+    await Writer(store.pool, window_age_s=3600).write([late])
+    async with store.pool.acquire() as connection:
+        # What a writer that has not heard of it adds to the compressed chunk.
+        await connection.execute("INSERT INTO wafer_data.span SELECT * FROM wafer_data.span_late")
+        drop = "SELECT wafer_data.drop_archived('span', $1, $2)"
+        assert not await connection.fetchval(drop, day, archived)
+        assert await connection.fetchval(drop, day, await connection.fetchval("SELECT wafer_data.fingerprint('span', $1)", day))
+    assert await store.pool.fetchval("SELECT count(*) FROM wafer_data.span WHERE start_time::date = $1", day) == 0
+
+
+@on_community
+async def test_a_chunk_that_took_rows_after_it_was_compressed_is_compressed_again(store):
+    slow = Writer(store.pool, window_age_s=3600)
+    await slow.write([batch()])
+    await compress_all(store)
+    await slow.write([Batch(spans=[span(900, trace_id=trace_id(1), start_ns=NOW - 3 * DAY)])])
+    assert await compress_all(store) == 1
+    assert await compress_all(store) == 0
+    assert await store.pool.fetchval("SELECT count(*) FROM wafer_data.span") == 41
+
+
+@on_community
+async def test_the_extension_is_updated_under_compressed_days(postgres):
+    older = postgres.psql(
+        "SELECT version FROM pg_available_extension_versions v JOIN pg_available_extensions e USING (name) "
+        "WHERE name = 'timescaledb' AND version <> default_version ORDER BY string_to_array(version, '.')::int[] DESC LIMIT 1"
+    )
+    if not older:
+        pytest.skip("the server has one version of TimescaleDB only")
+    dsn = postgres.database()
+    postgres.psql(f"CREATE EXTENSION timescaledb VERSION '{older}'", dsn)
+    async with open_session(dsn) as connection:
+        await migrate.upgrade(connection)
+    async with on_postgres(dsn) as store:
+        await store.writer.write([batch()])
+        before = await read(store)
+        assert await compress_all(store) == 3 * due()
+    postgres.psql("ALTER EXTENSION timescaledb UPDATE", dsn)
+    async with on_postgres(dsn) as store:
+        assert await store.pool.fetchval("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'") != older
+        assert await read(store) == before
+        await store.writer.write([batch()])
+        assert await read(store) == before
+        day = datetime.fromtimestamp((NOW - 3 * DAY) / SECOND, UTC).date()
+        assert await store.pool.fetchval("SELECT wafer_data.drop_day('span', $1)", day)
+        assert await store.pool.fetchval("SELECT count(*) FROM wafer.compression_status WHERE compressed_chunks > 0") == 3
+    postgres.drop(dsn)
+
+
+@on_community
 async def test_a_compressed_chunk_has_a_bloom_filter_of_its_trace_ids(store):
     """The unique index makes it, in versions that have them."""
     version = await store.pool.fetchval("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'")

@@ -30,6 +30,22 @@ pytestmark = pytest.mark.servers
 CATALOG = (Path(__file__).parents[1] / "catalog.sql").read_text()
 BY_DAY = ("span", "log_record", "metric_point")
 LATE = ("span_late", "log_late", "metric_late")
+THEIRS = """
+CREATE VIEW public.theirs AS SELECT name FROM wafer_data.span;
+CREATE VIEW wafer.ours AS SELECT name FROM wafer_data.span;
+CREATE VIEW public.through_ours AS SELECT name FROM wafer.ours;
+CREATE FUNCTION public.sizes() RETURNS bigint LANGUAGE sql BEGIN ATOMIC SELECT count(*) FROM wafer_data.metric_point; END;
+CREATE TABLE public.noted (
+  trace_id uuid, span_id bigint, start_time timestamptz, site_id smallint, start_ns smallint,
+  CONSTRAINT theirs FOREIGN KEY (trace_id, span_id, start_time, site_id, start_ns)
+    REFERENCES wafer_data.span (trace_id, span_id, start_time, site_id, start_ns)
+);
+CREATE FUNCTION public.see() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+CREATE TRIGGER theirs AFTER INSERT ON wafer_data.span FOR EACH ROW EXECUTE FUNCTION public.see();
+CREATE POLICY theirs ON wafer_data.log_record USING (true);
+CREATE PUBLICATION theirs FOR TABLE wafer_data.log_record;
+CREATE EXTENSION timescaledb;
+"""
 COMMAND = (sys.executable, "-m", "wafermonitor.instrumentation.cli", "storage", "convert", "--json", "--batch-pages", "1")
 
 
@@ -256,11 +272,22 @@ async def test_it_waits_for_no_reader_and_makes_no_writer_wait_behind_it(server:
         assert len((await to_the_end(dsn)).tables) > 0
 
 
-async def test_views_of_others_are_named_and_kept(server: Databases) -> None:
+async def test_what_others_made_on_the_tables_is_named_and_kept(server: Databases) -> None:
     async with plain_store(server) as (dsn, _):
-        server.psql("CREATE VIEW public.theirs AS SELECT name FROM wafer_data.span; CREATE EXTENSION timescaledb", dsn)
-        with pytest.raises(StorageRejected, match=r"theirs: these views read the tables"):
+        server.psql(THEIRS, dsn)
+        with pytest.raises(StorageRejected, match="need the tables that are made anew") as refused:
             await to_the_end(dsn)
+        assert str(refused.value).split(": these")[0].split(", ") == [
+            "function public.sizes()",
+            "policy theirs on wafer_data.log_record",
+            "publication relation wafer_data.log_record in publication theirs",
+            "table constraint theirs on public.noted",
+            "trigger theirs on wafer_data.span",
+            "view public.theirs",
+            "view public.through_ours",
+        ]
+        with pytest.raises(RuntimeError, match=r"view public\.theirs.* would be dropped with wafer_data\.span"):
+            server.psql("SELECT wafer_data.make_hypertable('span')", dsn)
         assert server.psql("SELECT count(*) FROM theirs", dsn) == "0"
 
 

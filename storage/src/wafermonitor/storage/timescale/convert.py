@@ -111,12 +111,10 @@ async def _check(connection: asyncpg.Connection) -> None:
         else:
             first = f"TimescaleDB {found.available} is ready: run CREATE EXTENSION timescaledb in this database as a superuser"
         raise StorageRejected(f"there is nothing to convert to: {first}")
-    foreign = await connection.fetch(statement("foreign_views"))
+    foreign = await connection.fetch(statement("foreign_dependants"))
     if foreign:
-        names = ", ".join(row["view"] for row in foreign)
-        raise StorageRejected(
-            f"{names}: these views read the tables that are made anew; drop them, convert, and make them again"
-        )
+        names = ", ".join(row["name"] for row in foreign)
+        raise StorageRejected(f"{names}: these need the tables that are made anew; drop them, convert, and make them again")
 
 
 async def _parts(connection: asyncpg.Connection) -> tuple[Part, ...]:

@@ -30,11 +30,40 @@ SELECT t.name AS parent, c.oid::regclass AS partition, c.relname AS name, to_dat
 FROM wafer_data.day_table t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.late JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
 ORDER BY day DESC, parent;
 
+-- What others have made that would go with a table when it is made anew: views and functions that read it, also through a view of
+-- ours; foreign keys, triggers, policies, publications.
+CREATE OR REPLACE FUNCTION wafer_data.foreign_dependants(parent text) RETURNS SETOF text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  WITH RECURSIVE dependant (classid, objid) AS (
+    SELECT 'pg_class'::regclass::oid, format('wafer_data.%I', parent)::regclass::oid
+    UNION
+    SELECT next.classid, next.objid
+    FROM dependant d CROSS JOIN LATERAL (
+      SELECT p.classid, p.objid FROM pg_depend p WHERE p.refclassid = d.classid AND p.refobjid = d.objid AND p.deptype IN ('n', 'a', 'i')
+      UNION ALL
+      SELECT 'pg_class'::regclass, r.ev_class FROM pg_rewrite r WHERE d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+    ) next
+  ), named AS (
+    SELECT DISTINCT i.type, i.schema, i.identity, d.classid
+    FROM dependant d CROSS JOIN LATERAL pg_identify_object(d.classid, d.objid, 0) i
+    LEFT JOIN pg_trigger t ON d.classid = 'pg_trigger'::regclass AND t.oid = d.objid
+    LEFT JOIN pg_constraint c ON d.classid = 'pg_constraint'::regclass AND c.oid = d.objid
+    LEFT JOIN pg_class r ON r.oid = c.conrelid
+    WHERE NOT coalesce(t.tgisinternal OR t.tgparentid <> 0, false)
+      AND (d.classid <> 'pg_constraint'::regclass OR (c.contype = 'f' AND c.conparentid = 0))
+  )
+  SELECT format('%s %s', type, identity) FROM named
+  WHERE classid IN ('pg_constraint'::regclass, 'pg_trigger'::regclass, 'pg_policy'::regclass, 'pg_publication_rel'::regclass)
+    OR (classid IN ('pg_class'::regclass, 'pg_proc'::regclass) AND schema NOT IN ('wafer', 'wafer_data', 'pg_toast'))
+  ORDER BY 1
+$$;
+
 -- Make the native table `parent` a hypertable of the same name, under a lock that holds as long as the catalog takes (milliseconds).
 -- Its partitions become children of the late table, where every reader finds their rows; rows that a redelivery stores once more
 -- meanwhile are read once, as with every late row. Nothing is copied here. False when it is a hypertable already.
 --
--- What reads the table in the schemas `wafer` and `wafer_data` is dropped with it: whoever calls makes it again (idempotent files).
+-- What reads the table in the schemas `wafer` and `wafer_data` is dropped with it: whoever calls makes it again (idempotent files). What
+-- others made is not: it is named, and nothing is changed.
 CREATE OR REPLACE FUNCTION wafer_data.make_hypertable(parent text) RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
@@ -45,12 +74,17 @@ DECLARE
   columns text;
   definitions text[];
   rights text[];
+  foreign_names text;
 BEGIN
   SELECT * INTO STRICT table_of_days FROM wafer_data.day_table WHERE name = parent;
   IF table_of_days.is_hypertable THEN
     RETURN false;
   END IF;
   EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', parent_table);
+  SELECT string_agg(f, ', ') INTO foreign_names FROM wafer_data.foreign_dependants(parent) f;
+  IF foreign_names IS NOT NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist', MESSAGE = format('%s would be dropped with wafer_data.%s', foreign_names, parent);
+  END IF;
   -- The days that are ready stay ready.
   INSERT INTO wafer_data.hot_day (day)
   SELECT day::date FROM wafer_data.hot_window() w CROSS JOIN generate_series(w.oldest, w.newest - interval '1 day', interval '1 day') AS day
@@ -196,8 +230,8 @@ BEGIN
 END
 $$;
 
--- Compress the newest chunk whose day was closed at least `settled` ago (writers have noticed by then) and is whole; its name, null when
--- there is none. One transaction of its own: it may take minutes. Readers are not held up.
+-- Compress the newest chunk whose day was closed at least `settled` ago (writers have noticed by then) and is whole, or holds rows that
+-- came since it was compressed; its name, null when there is none. One transaction of its own: it may take minutes. Readers are not held up.
 CREATE OR REPLACE FUNCTION wafer_data.compress_next(settled interval DEFAULT '3 min') RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
@@ -210,7 +244,11 @@ BEGIN
     'SELECT format(''%I.%I'', c.chunk_schema, c.chunk_name)
      FROM timescaledb_information.chunks c
      JOIN wafer_data.day_table t ON t.name = c.hypertable_name
-     WHERE c.hypertable_schema = ''wafer_data'' AND NOT c.is_compressed
+     WHERE c.hypertable_schema = ''wafer_data'' AND (
+         NOT c.is_compressed
+         -- 8: rows came in since, of a writer that had not heard of it or of a redelivery.
+         OR _timescaledb_functions.chunk_status(format(''%I.%I'', c.chunk_schema, c.chunk_name)::regclass) & 8 <> 0
+       )
        AND c.range_end <= (SELECT max(h.day + 1)::timestamptz FROM wafer_data.hot_day h WHERE h.closed_at <= clock_timestamp() - $1)
        AND NOT EXISTS (
          SELECT FROM wafer_data.unmoved_partition u WHERE u.parent = t.name AND u.day::timestamptz < c.range_end AND (u.day + 1)::timestamptz > c.range_start
@@ -224,6 +262,6 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON FUNCTION wafer_data.make_hypertable(text), wafer_data.move_rows(text, text, bigint, bigint), wafer_data.drop_empty(text), wafer_data.drop_day(text, date),
+REVOKE ALL ON FUNCTION wafer_data.foreign_dependants(text), wafer_data.make_hypertable(text), wafer_data.move_rows(text, text, bigint, bigint), wafer_data.drop_empty(text), wafer_data.drop_day(text, date),
   wafer_data.close_days(timestamptz), wafer_data.compress_next(interval) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION wafer_data.drop_day(text, date), wafer_data.close_days(timestamptz), wafer_data.compress_next(interval) TO wafer_writer;
