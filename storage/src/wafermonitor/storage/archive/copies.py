@@ -10,8 +10,8 @@ import dataclasses
 import heapq
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Iterable, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from contextlib import aclosing, contextmanager, suppress
 from datetime import date
 from itertools import groupby, islice
 from typing import Any
@@ -142,24 +142,24 @@ class Copies:
     def _absent(self, have: Sequence[Entry], records: list[Any]) -> list[Any]:
         signal = have[0].place.signal
         key = TABLES[signal].key
+        wanted = {key(record) for record in records}
         if signal is Signal.RUNS:
             known: dict[Any, Run] = {}
             for entry in have:  # in the order of their versions: the last says most
-                known |= {key(run): run for run in self._within(entry, records)}
+                with self._opened(entry) as opened:
+                    known |= {key(run): run for run in opened.among(wanted)}
             joined = [merge(known[key(run)], run) if key(run) in known else run for run in records]
             return [run for run in joined if key(run) not in known or own_of(known[key(run)]) != own_of(run)]
         keys: set[Any] = set()
         for entry in have:
-            keys.update(key(record) for record in self._within(entry, records))
+            with self._opened(entry) as opened:
+                keys |= opened.keys_among(wanted)
         return [record for record in records if key(record) not in keys]
 
-    def _within(self, entry: Entry, records: Sequence[Any]) -> list[Any]:
-        """The archived rows among which these, which are in order, would stand."""
-        first, last = (TABLES[entry.place.signal].key(record)[0] for record in (records[0], records[-1]))
+    @contextmanager
+    def _opened(self, entry: Entry) -> Iterator[files.Opened]:
         with self._shelf.open(entry.path) as source:
-            opened = files.Opened(source, entry.place.signal, entry.place.site)
-            groups = opened.groups_between(first, last)
-            return opened.made(opened.table(groups)) if groups else []
+            yield files.Opened(source, entry.place.signal, entry.place.site)
 
     async def take_in(self, place: Place) -> int:
         """Have the manifest take files of the archive that it lacks; how many rows it has more by that.

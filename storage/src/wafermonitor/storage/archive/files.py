@@ -11,7 +11,9 @@ name the one group that a trace can be in. Runs also get Bloom filters, for engi
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple, Self
 
 import msgspec
@@ -186,6 +188,36 @@ class Opened:
             group for group, (least, greatest, nulls) in enumerate(self._bounds) if _meet(least, greatest, nulls, first, last)
         ]
 
+    def keys_among(self, wanted: AbstractSet[tuple[Any, ...]]) -> set[tuple[Any, ...]]:
+        """Which of these keys the file has. A row group at a time, and of that only the columns of the key."""
+        found: set[tuple[Any, ...]] = set()
+        for _, _, keys in self._looked_through(wanted):
+            found |= wanted & set(keys)
+        return found
+
+    def among(self, wanted: AbstractSet[tuple[Any, ...]]) -> Iterator[Any]:
+        """The records that have one of these keys."""
+        for group, places, keys in self._looked_through(wanted):
+            chosen = [place for place, key in zip(places, keys, strict=True) if key in wanted]
+            if chosen:
+                yield from self.made(self.table([group]).take(chosen))
+
+    def _looked_through(self, wanted: AbstractSet[tuple[Any, ...]]) -> Iterator[tuple[int, list[int], list[tuple[Any, ...]]]]:
+        """Of each row group that can hold such keys the places and keys of rows whose first part is among theirs."""
+        columns = TABLES[self.signal].key_columns
+        firsts = sorted({key[0] for key in wanted if key[0] is not None})
+        without = any(key[0] is None for key in wanted)
+        for group, (least, greatest, nulls) in enumerate(self._bounds):
+            at = 0 if least is None else bisect_left(firsts, least)
+            if not (at < len(firsts) and (greatest is None or firsts[at] <= greatest)) and not (without and nulls):
+                continue
+            table = self.table([group], columns)
+            first = table.column(columns[0])
+            mask = pc.is_in(first, value_set=pa.array([*firsts, None] if without else firsts, type=first.type))
+            places = pc.indices_nonzero(mask).to_pylist()
+            parts = [_plain(table.column(name).take(pa.array(places, type=pa.int64()))) for name in columns]
+            yield group, places, list(zip(*parts, strict=True))
+
     def table(self, groups: Sequence[int], columns: Sequence[str] | None = None) -> Any:
         """Arrow's table of these row groups."""
         names = None if columns is None else list(columns)
@@ -195,6 +227,10 @@ class Opened:
     def made(self, table: Any) -> list[Any]:
         """The records of a table with all columns."""
         return self.layout.records(table, self._site)
+
+
+def _plain(column: Any) -> list[Any]:
+    return list((column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column).to_pylist())
 
 
 def _meet(least: Any, greatest: Any, nulls: bool, first: Any, last: Any) -> bool:
