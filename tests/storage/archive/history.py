@@ -145,7 +145,7 @@ async def late_rows(pool: asyncpg.Pool, signal: Signal) -> list:
 
     if signal is Signal.RUNS:
         return []
-    rows = await pool.fetch(statement(f"archive_late_{signal}"), day_of(NOW + 365 * DAY), [], 100_000)
+    rows = await pool.fetch(statement(f"archive_late_{signal}"), day_of(NOW + 365 * DAY), [], 100_000, [], [])
     return [_SOURCES[signal].record(row) for row in rows]
 
 

@@ -11,13 +11,15 @@ import pytest
 
 from tests.storage.archive import history
 from tests.storage.archive.history import NOW, OLD, SITES, TODAY, Folder, archive, archiver, everything, told
-from tests.storage.contract.builders import DAY, HOUR, SECOND, beat, ended, span
+from tests.storage.contract.builders import DAY, HOUR, SECOND, beat, ended, resource, span
 from wafermonitor.runs.merge import merge
 from wafermonitor.runs.records import Batch
+from wafermonitor.storage.archive import archiver as archiving
 from wafermonitor.storage.archive import copies, files, owner
 from wafermonitor.storage.archive.archiver import Archiver, Done, Plan, compact_once, run_once
 from wafermonitor.storage.archive.config import Config
 from wafermonitor.storage.archive.protocol import Place, Signal, day_of
+from wafermonitor.storage.archive.tables import TABLES
 from wafermonitor.storage.errors import ArchiveDamaged, StorageUnavailable
 from wafermonitor.storage.timescale.days import Days
 from wafermonitor.storage.timescale.writer import Writer
@@ -224,7 +226,7 @@ class Broken(Folder):
 @pytest.mark.parametrize("shelf", [Spoiled, Broken])
 async def test_what_does_not_read_back_is_not_recorded_and_nothing_is_dropped(filled, folder, shelf):
     done = await run_once(Days(filled), shelf(folder), history.settings(folder), now_ns=NOW)
-    assert len([name for name in done.failed if name.startswith("spans")]) == 2
+    assert len([name for name in done.failed if name.startswith("spans")]) == len(SITES) * len(OLD)
     assert (await Days(filled).manifest()).entries == ()
     assert (await counts(filled))["span"] == 4 * history.ROWS
     healed = await archive(filled, folder)
@@ -245,6 +247,87 @@ async def test_a_day_whose_file_is_gone_stays_in_the_store(filled, folder):
     assert [failure for failure in done.failed if lost.path in failure]
     assert f"logs {lost.place.day}" in done.dropped
     assert await filled.fetchval("SELECT count(*) FROM wafer_data.span WHERE start_time::date = $1", lost.place.day) > 0
+
+
+async def test_late_rows_of_a_day_whose_file_is_damaged_wait_and_hold_up_no_others(filled, folder):
+    await archive(filled, folder)
+    damaged = next(entry for entry in (await Days(filled).manifest()).entries if entry.place == _spans_of(SITES[0], FIRST))
+    kept = (folder / damaged.path).read_bytes()
+    (folder / damaged.path).write_bytes(b"PAR1" + bytes(100) + b"PAR1")
+    late = [history.batch(site, midnight, 5_000 + 10 * place, 3) for site in SITES for place, midnight in enumerate(OLD)]
+    await Writer(filled).write(late)
+    done = await archive(filled, folder)
+    assert [failure for failure in done.failed if f"spans {FIRST} of {SITES[0]}" in failure]
+    assert (await counts(filled))["span_late"] == 3
+    assert (await counts(filled))["log_late"] == 0
+    (folder / damaged.path).write_bytes(kept)
+    assert (await archive(filled, folder)).failed == ()
+    await exact(filled, folder, [*history.history(), *late])
+
+
+async def test_a_place_that_fails_in_whatever_way_holds_up_no_other_and_its_day_stays(filled, folder):
+    class Strange(Folder):
+        @contextmanager
+        def create(self, path):
+            if f"spans/site={SITES[0]}" in path:
+                raise ArithmeticError("of a library")
+            with super().create(path) as sink:
+                yield sink
+
+    done = await run_once(Days(filled), Strange(folder), history.settings(folder), now_ns=NOW)
+    assert f"spans {FIRST} of {SITES[0]}: ArithmeticError" in done.failed
+    assert f"spans {FIRST}" not in done.dropped
+    assert f"logs {FIRST}" in done.dropped
+    sites = {entry.place.site for entry in (await Days(filled).manifest()).entries if entry.place.signal is Signal.SPANS}
+    assert sites == {SITES[1]}
+    assert (await archive(filled, folder)).failed == ()
+    await exact(filled, folder, history.history())
+
+
+async def test_rows_that_cannot_be_archived_keep_their_day_in_the_store_and_keep_no_late_rows_out(filled, folder, monkeypatch):
+    monkeypatch.setattr(archiving, "LATE_ROWS", 5)
+    odd = [
+        Batch(spans=[span(number, resource=resource("odd"), start_ns=at + number)])
+        for at in (OLD[0], 5 * DAY)
+        for number in range(20)
+    ]
+    await Writer(filled).write(odd)
+    key = await filled.fetchval("DELETE FROM wafer_data.resource WHERE site_id = $1 RETURNING resource_id", await _site(filled))
+    stray = span(99, start_ns=5 * DAY + 1)
+    await Writer(filled).write([Batch(spans=[stray])])
+    done = await archive(filled, folder)
+    assert [failure for failure in done.failed if failure.startswith(f"spans {FIRST}: 20 rows of it name a site, resource")]
+    assert f"spans {FIRST}" not in done.dropped
+    assert f"spans {SECOND_DAY}" in done.dropped
+    left = await filled.fetch("SELECT DISTINCT resource_id FROM wafer_data.span_late")
+    assert [row["resource_id"] for row in left] == [key]
+    assert stray in (await history.in_archive(filled, Folder(folder)))[Signal.SPANS]
+
+
+async def _site(pool):
+    return await pool.fetchval("SELECT site_id FROM wafer_data.site WHERE name = 'odd'")
+
+
+def _spans_of(site, day):
+    return Place(Signal.SPANS, site, day)
+
+
+async def test_runs_of_months_that_never_had_a_table_leave_when_they_are_old_enough(filled, folder):
+    at = NOW - 900 * DAY
+    old = [dataclasses.replace(ended(700 + n, site="f1"), start_ns=at + n, end_ns=at + SECOND) for n in range(3)]
+    young = dataclasses.replace(ended(709, site="f1"), start_ns=NOW - 200 * DAY, end_ns=NOW - 199 * DAY)
+    await Writer(filled).write([Batch(runs=[*old, young])])
+    assert (await counts(filled))["run_default"] == 4
+    done = await archive(filled, folder)
+    assert done.failed == ()
+    assert (await counts(filled))["run_default"] == 1
+    assert set((await history.in_archive(filled, Folder(folder)))[Signal.RUNS]) == set(old)
+    # What comes for that month later, on another day of it, follows.
+    later = dataclasses.replace(ended(710, site="f1"), start_ns=at + DAY, end_ns=at + 2 * DAY)
+    await Writer(filled).write([Batch(runs=[later])])
+    await archive(filled, folder)
+    assert set((await history.in_archive(filled, Folder(folder)))[Signal.RUNS]) == {*old, later}
+    assert (await counts(filled))["run_default"] == 1
 
 
 async def test_verifying_finds_a_changed_byte(filled, folder):
@@ -358,6 +441,26 @@ async def test_a_large_day_becomes_several_files_of_several_row_groups(filled, f
         groups = opened.groups_between(rows[0].trace_id, rows[0].trace_id)
         assert groups == [0]
         assert rows[0] in opened.made(opened.table(groups))
+
+
+async def test_late_rows_are_compared_with_the_keys_of_a_row_group_at_a_time(filled, folder, monkeypatch):
+    monkeypatch.setattr(files, "GROUP_ROWS", 5)
+    await archive(filled, folder)
+    looked = []
+
+    def table(self, groups, columns=None):
+        looked.append((self.signal, len(groups), columns))
+        return whole(self, groups, columns)
+
+    whole = files.Opened.table
+    monkeypatch.setattr(files.Opened, "table", table)
+    late = history.batch(SITES[0], OLD[0], 5_000, 3)
+    await Writer(filled).write([late, history.history()[0]])
+    await archive(filled, folder)
+    assert {count for _, count, _ in looked} == {1}
+    assert {(signal, columns) for signal, _, columns in looked} == {(one, TABLES[one].key_columns) for one in BY_DAY}
+    monkeypatch.setattr(files.Opened, "table", whole)
+    await exact(filled, folder, [*history.history(), late])
 
 
 def _in_sevens(whole):

@@ -25,7 +25,7 @@ from wafermonitor.storage.archive.copies import Copies, batches_of, merged, once
 from wafermonitor.storage.archive.protocol import Days, Entry, Late, Place, Signal, Step, day_of
 from wafermonitor.storage.archive.shelf import Shelf
 from wafermonitor.storage.archive.tables import TABLES
-from wafermonitor.storage.errors import ArchiveDamaged, StorageError
+from wafermonitor.storage.errors import ArchiveDamaged, StorageError, StorageRejected
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -110,6 +110,7 @@ class Archiver:
         self.days = days
         self.copies = Copies(days, shelf, on_step)
         self.failed: list[str] = []
+        self._stuck: dict[Signal, list[Place]] = {signal: [] for signal in Signal}
         self._shelf = shelf
         self._config = config
         self._now_ns = now_ns
@@ -148,8 +149,8 @@ class Archiver:
                     name = _named(signal, day)
                     dropped += [name] if await self.guarded(name, self.drop_day(signal, day)) else []
             late += await self.guarded("late rows", self.take_late()) or 0
-        await self.expire()
-        removed = await self.remove_retired()
+        await self.guarded("old files", self.expire())
+        removed = await self.guarded("retired files", self.remove_retired()) or 0
         return Done(tuple(archived), tuple(dropped), rows, late, removed, tuple(self.failed))
 
     async def hot_hours(self) -> float:
@@ -160,52 +161,68 @@ class Archiver:
         )
 
     async def archive_day(self, signal: Signal, day: date) -> int:
-        """Write what the archive lacks of a day, for every site; rows written."""
+        """Write what the archive lacks of a day, for every site; rows written. A site that fails holds up no other one."""
         written = 0
-        known = await self.copies.entries(signal, day)
+        failed = len(self.failed)
         for site, count in sorted((await self.days.counts(signal, day)).items()):
             place = Place(signal, site, day)
-            have = known.get(site, [])
-            if have and signal is not Signal.RUNS and sum(entry.rows for entry in have) == count:
-                continue
-            if await self.copies.take_in(place):
-                have = (await self.copies.entries(signal, day)).get(site, [])
-            rows = self.days.rows(place)
-            entries = await self.copies.write(place, self.copies.lacking(have, rows) if have else rows)
-            if entries:
-                await self.days.record(signal, entries)
-                self._step("recorded", entries[0].path, sum(entry.rows for entry in entries))
-            written += sum(entry.rows for entry in entries)
+            written += await self.guarded(_placed(place), self._archive_place(place, count)) or 0
+        if len(self.failed) > failed:
+            raise _Told
         await self.days.record(signal, [], whole=day)
         self._step("archived", _named(signal, day), written)
+        return written
+
+    async def _archive_place(self, place: Place, count: int) -> int:
+        have = (await self.copies.entries(place.signal, place.day)).get(place.site, [])
+        if have and place.signal is not Signal.RUNS and sum(entry.rows for entry in have) == count:
+            return 0
+        if await self.copies.take_in(place):
+            have = (await self.copies.entries(place.signal, place.day)).get(place.site, [])
+        rows = self.days.rows(place)
+        entries = await self.copies.write(place, self.copies.lacking(have, rows) if have else rows)
+        written = sum(entry.rows for entry in entries)
+        if entries:
+            await self.days.record(place.signal, entries)
+            self._step("recorded", entries[0].path, written)
         return written
 
     async def drop_day(self, signal: Signal, day: date) -> bool:
         """Take a day (of runs: a month) out of the store, if the archive has all of it; False when it changed meanwhile.
 
         Its files are read back first: ArchiveDamaged or StorageUnavailable when one is gone or changed, and nothing is dropped.
+        StorageRejected when rows of it cannot be archived.
         """
-        fingerprint = await self.days.fingerprint(signal, day)
-        if fingerprint is None:
+        held = await self.days.fingerprint(signal, day)
+        if held is None:
             return False
+        archivable = 0
         for one in await self._days_of(signal, day):
             await self.archive_day(signal, one)
+            archivable += sum((await self.days.counts(signal, one)).values())
             # Days may have passed since the files were written: whoever moved the archive would lose the day here.
             for entries in (await self.copies.entries(signal, one)).values():
                 for entry in entries:
                     await self.verify(entry)
+        if archivable < held.rows:
+            raise StorageRejected(
+                f"{held.rows - archivable} rows of it name a site, resource, scope or series that the store does not have: "
+                "they cannot be archived, so nothing of it is dropped"
+            )
         self._step("complete", _named(signal, day), 0)
-        dropped = await self.days.drop(signal, day, fingerprint)
+        dropped = await self.days.drop(signal, day, held)
         self._step("dropped" if dropped else "changed", _named(signal, day), 0)
         return dropped
 
     async def take_late(self) -> int:
-        """Late rows of days that are dropped, or were never here: what the archive lacks becomes a file; all are deleted."""
+        """Late rows of days that are dropped, or were never here: what the archive lacks becomes a file; all are deleted.
+
+        Those of a place that fails stay, and hold up no others.
+        """
         taken = 0
         for signal in Signal:
-            while late := await self.days.late(signal, LATE_ROWS):
-                await self._take(signal, late)
-                taken += len(late)
+            while late := await self.days.late(signal, LATE_ROWS, runs_before=self._runs_before(), without=self._stuck[signal]):
+                taken += await self._take(signal, late)
         return taken
 
     async def expire(self) -> None:
@@ -255,7 +272,7 @@ class Archiver:
         for place, count in await self.worth_merging():
             if merged and rows + count > most_rows:
                 continue
-            entry = await self.guarded(f"{place.signal} {place.day} of {place.site}", self.compact(place))
+            entry = await self.guarded(_placed(place), self.compact(place))
             if entry is not None:
                 merged.append(entry.path)
                 rows += entry.rows
@@ -310,22 +327,27 @@ class Archiver:
         found = (one for one in self.copies.records(entry) if trace_id in {None, getattr(one, "trace_id", None)})
         return list(islice(found, limit))
 
-    async def _take(self, signal: Signal, late: Sequence[Late]) -> None:
-        order = order_of(signal)
-
+    async def _take(self, signal: Signal, late: Sequence[Late]) -> int:
         def place(one: Late) -> Place:
             return Place(signal, _site(one.record), day_of(TABLES[signal].at_ns(one.record)))
 
-        entries: list[Entry] = []
-        days = set()
+        taken = 0
         for where, group in groupby(sorted(late, key=place), key=place):
-            days.add(where.day)
-            records = sorted((one.record for one in group), key=order)
-            await self.copies.take_in(where)
-            have = (await self.copies.entries(signal, where.day)).get(where.site, [])
-            entries += await self.copies.write(where, self.copies.lacking(have, once(records)) if have else once(records))
-        await self.days.record(signal, entries, late=late, gone=days)
-        self._step("late taken", signal.value, len(late))
+            done = await self.guarded(f"late rows of {_placed(where)}", self._take_place(where, list(group)))
+            if done is None:
+                self._stuck[signal].append(where)
+            else:
+                taken += done
+        self._step("late taken", signal.value, taken)
+        return taken
+
+    async def _take_place(self, place: Place, late: Sequence[Late]) -> int:
+        records = sorted((one.record for one in late), key=order_of(place.signal))
+        await self.copies.take_in(place)
+        have = (await self.copies.entries(place.signal, place.day)).get(place.site, [])
+        entries = await self.copies.write(place, self.copies.lacking(have, once(records)) if have else once(records))
+        await self.days.record(place.signal, entries, late=late, gone=[place.day])
+        return len(late)
 
     async def _pending(self, signal: Signal, before: date) -> list[date]:
         archived = await self.days.archived(signal)
@@ -335,10 +357,10 @@ class Archiver:
         """Days (of runs: the first of months) that are archived, or `pending`, and have been over for long enough."""
         today = day_of(self._now_ns)
         runs = signal is Signal.RUNS
-        before = today - timedelta(days=self._config.hot_run_days) if runs else self._over(await self.hot_hours())
+        before = self._runs_before() if runs else self._over(await self.hot_hours())
         archived = await self.days.archived(signal)
         days = []
-        for day in await self.days.stored(signal, before.replace(day=1) if runs else before):
+        for day in await self.days.stored(signal, before):
             state = archived.get(day)
             if (state is not None or day in pending) and (
                 state is None or state.kept_until is None or state.kept_until <= today
@@ -358,6 +380,10 @@ class Archiver:
         entries = (await self.days.manifest()).entries
         return [one for one in entries if one.dropped and max(one.place.day, one.recorded or one.place.day) < oldest]
 
+    def _runs_before(self) -> date:
+        """Months before this first of one leave the store."""
+        return (day_of(self._now_ns) - timedelta(days=self._config.hot_run_days)).replace(day=1)
+
     def archived_before(self) -> date:
         """Days before this one are to be archived."""
         return self._over(self._config.after_hours)
@@ -375,6 +401,8 @@ class Archiver:
             raise
         try:
             return await work
+        except _Told:
+            _log.info("the archive does not have all of %s yet", name)
         except StorageError as error:
             _log.warning("the archive could not take %s: %s", name, error)
             self.failed.append(f"{name}: {error}")
@@ -382,6 +410,14 @@ class Archiver:
             _log.exception("the archive could not take %s", name)
             self.failed.append(f"{name}: {type(error).__name__}")
         return None
+
+
+class _Told(Exception):  # noqa: N818 - no error: what failed is logged and told of already
+    """A part of it failed."""
+
+
+def _placed(place: Place) -> str:
+    return f"{_named(place.signal, place.day)} of {place.site}"
 
 
 def _named(signal: Signal, day: date) -> str:

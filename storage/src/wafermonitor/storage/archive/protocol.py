@@ -89,6 +89,13 @@ class DayState(NamedTuple):
     kept_until: date | None
 
 
+class Held(NamedTuple):
+    """How many rows the store has of something at one moment, and by what it knows whether they are still the same."""
+
+    rows: int
+    mark: str
+
+
 class Identity(NamedTuple):
     """Which archive a store has, empty before its first round, and under which names the store used it last (see `owner`)."""
 
@@ -134,16 +141,16 @@ class Days(Protocol):
         """Those of `days` for which the store keeps no table, so that it can answer for none of them."""
 
     async def counts(self, signal: Signal, day: date) -> Mapping[str, int]:
-        """How many rows each site has on a day."""
+        """How many rows each site has on a day, of those that can be archived: not rows whose resource or scope is missing."""
 
     def rows(self, place: Place) -> AsyncGenerator[list[Any]]:
         """A day's rows in the order of the archive, some thousand at a time, all of one moment."""
 
-    async def fingerprint(self, signal: Signal, day: date) -> str | None:
-        """What changes whenever the stored rows of a day (of runs: its month) do; None when there are none."""
+    async def fingerprint(self, signal: Signal, day: date) -> Held | None:
+        """What the store has of a day, of runs of its month; None when it has no table of it."""
 
-    async def drop(self, signal: Signal, day: date, fingerprint: str) -> bool:
-        """Delete them, unless the fingerprint is another by now; the archive answers from then on."""
+    async def drop(self, signal: Signal, day: date, held: Held) -> bool:
+        """Delete them, unless they have changed since; the archive answers from then on."""
 
     async def hot_hours(self) -> float:
         """How long a day may stay where nothing else is set: long where its rows are compressed, short where they are not."""
@@ -175,8 +182,14 @@ class Days(Protocol):
         Days that are `gone` from the store, or never were in it, are answered by the archive from then on.
         """
 
-    async def late(self, signal: Signal, limit: int) -> list[Late]:
-        """Some late rows of days that are fenced and have no rows in the store otherwise."""
+    async def late(
+        self, signal: Signal, limit: int, *, runs_before: date | None = None, without: Collection[Place] = ()
+    ) -> list[Late]:
+        """Some late rows of days that are fenced and have no table in the store, but for those of some places.
+
+        Of runs: of months that have left the store; with `runs_before` also of those before it that never had a table, which
+        rollups do not count any more from then on.
+        """
 
     async def restore(self, signal: Signal, day: date, batches: AsyncGenerator[list[Any]], until: date) -> int:
         """Put a dropped day's rows back; the store answers until it is dropped again, not before `until`. How many."""

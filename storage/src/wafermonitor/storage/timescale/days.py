@@ -17,6 +17,7 @@ from wafermonitor.storage.archive.protocol import (
     Choice,
     DayState,
     Entry,
+    Held,
     Identity,
     Late,
     Manifest,
@@ -218,15 +219,15 @@ class Days:
                 while rows := await cursor.fetch(_FETCH_ROWS, timeout=_SLOW_S):
                     yield [record(row) for row in rows]
 
-    async def fingerprint(self, signal: Signal, day: date) -> str | None:
+    async def fingerprint(self, signal: Signal, day: date) -> Held | None:
         """Of the partition."""
         with border("look at a day"):
             found: str | None = await self._pool.fetchval(
                 "SELECT wafer_data.fingerprint($1, $2::date)", _SOURCES[signal].parent, day, timeout=_SLOW_S
             )
-        return found
+        return None if found is None else Held(int(found.partition(" ")[0]), found)
 
-    async def drop(self, signal: Signal, day: date, fingerprint: str) -> bool:
+    async def drop(self, signal: Signal, day: date, held: Held) -> bool:
         """The partition, and in the same transaction the note that the archive answers."""
         last = _month_end(day) if signal is Signal.RUNS else day
         with border("drop a day"):
@@ -236,7 +237,7 @@ class Days:
                     "SELECT wafer_data.drop_archived($1, $2::date, $3)",
                     _SOURCES[signal].parent,
                     day,
-                    fingerprint,
+                    held.mark,
                     timeout=_SLOW_S,
                 )
                 if dropped:
@@ -307,19 +308,25 @@ class Days:
                     await connection.execute(statement("archive_mark"), signal.value, sorted(gone), _ARCHIVE, version)
         return version
 
-    async def late(self, signal: Signal, limit: int) -> list[Late]:
-        """Rows of `*_late`; of runs those that `run_default` took for a month that was dropped."""
+    async def late(
+        self, signal: Signal, limit: int, *, runs_before: date | None = None, without: Collection[Place] = ()
+    ) -> list[Late]:
+        """Rows of `*_late`; of runs those that `run_default` took for a month that was dropped, or that never had a table."""
         source = _SOURCES[signal]
+        excluded = [place.site for place in without], [place.day for place in without]
+        query = statement(f"archive_late_{signal}")
         with border("read late rows"):
+            if signal is Signal.RUNS and runs_before is not None:
+                await self._pool.execute(statement("archive_raise_horizon"), runs_before, timeout=_SLOW_S)
             async with self._pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
                 await connection.execute(statement("begin_reading"))
-                query = statement(f"archive_late_{signal}")
                 if signal is Signal.RUNS:
-                    rows = await connection.fetch(query, limit, timeout=_SLOW_S)
+                    rows = await connection.fetch(query, runs_before, limit, *excluded, timeout=_SLOW_S)
                 else:
                     fence = await connection.fetchval("SELECT wafer_data.fenced_before()")
                     stored = await connection.fetch("SELECT * FROM wafer_data.stored_days($1)", source.parent)
-                    rows = await connection.fetch(query, fence, [row["day"] for row in stored], limit, timeout=_SLOW_S)
+                    days = [row["day"] for row in stored]
+                    rows = await connection.fetch(query, fence, days, limit, *excluded, timeout=_SLOW_S)
         return [Late(source.record(row), source.handle(row)) for row in rows]
 
     async def restore(self, signal: Signal, day: date, batches: AsyncGenerator[list[Any]], until: date) -> int:
