@@ -55,6 +55,8 @@ _RANK_BAD, _RANK_GOOD = 4, 6
 _NEWEST_PARTS = (("runs_open", "newest", None), ("runs_ended", "all", None))
 _FAILING_PARTS = (("runs_open", "failing", None), ("runs_ended", "bad", _RANK_BAD), ("runs_ended", "good", _RANK_GOOD))
 """Statement, what of it, and the rank that all its runs have."""
+_PLAIN, _SPECIAL, _ESCAPED = re.compile(r"[A-Za-z0-9_.:@ -]+\Z"), re.compile(r"([%_])"), r"\\\1"
+_FRACTION = re.compile(r"-?[0-9]+[.eE][0-9eE+-]*\Z|-?[0-9]{16,}\Z")
 _TOKEN = re.compile(r"(?P<origin>-?[\d.]{1,50})/(?P<snapshot>\d{1,20}:\d{1,20}:(\d{1,20}(,\d{1,20})*)?)\Z")
 
 
@@ -231,7 +233,7 @@ class Reader:
             if its_rank == _RANK_GOOD and len(rows) >= limit:
                 continue
             place = after if its_rank is None or rank is None or rank == its_rank else None
-            arguments = [self._clock(), kind, *_run_filters(query), *_run_place(place), limit, query.inferred]
+            arguments = [self._clock(), kind, *_run_filters(query), *_run_place(place), limit, query.inferred, _needles(query)]
             if name == "runs_open":
                 arguments.append(rank)
             of_material = name == "runs_ended" and (query.lot or query.substrate)
@@ -268,6 +270,16 @@ def _run_filters(query: RunQuery) -> list[Any]:
         query.min_duration_s,
         query.max_duration_s,
     ]
+
+
+def _needles(query: RunQuery) -> list[str] | None:
+    """LIKE patterns that the text of the attributes matches when it holds those that are asked for.
+
+    Only of what is written in one way as JSON and nowhere escaped: not of fractions, quotes, slashes or letters beyond ASCII.
+    """
+    plain = [f'"{name}"' for name, _ in query.attributes if _PLAIN.match(name)]
+    plain += [value for _, value in query.attributes if _PLAIN.match(value) and not _FRACTION.match(value)]
+    return [f"%{_SPECIAL.sub(_ESCAPED, text)}%" for text in plain] or None
 
 
 def _run_order(row: asyncpg.Record, *, failing: bool) -> tuple[Any, ...]:
