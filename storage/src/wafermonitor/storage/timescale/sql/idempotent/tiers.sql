@@ -48,7 +48,6 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     FROM dependant d CROSS JOIN LATERAL pg_identify_object(d.classid, d.objid, 0) i
     LEFT JOIN pg_trigger t ON d.classid = 'pg_trigger'::regclass AND t.oid = d.objid
     LEFT JOIN pg_constraint c ON d.classid = 'pg_constraint'::regclass AND c.oid = d.objid
-    LEFT JOIN pg_class r ON r.oid = c.conrelid
     WHERE NOT coalesce(t.tgisinternal OR t.tgparentid <> 0, false)
       AND (d.classid <> 'pg_constraint'::regclass OR (c.contype = 'f' AND c.conparentid = 0))
   )
@@ -256,6 +255,10 @@ BEGIN
      ORDER BY c.range_end DESC, t.name LIMIT 1'
     INTO chunk USING settled;
   IF chunk IS NOT NULL THEN
+    -- Half the work of PostgreSQL's own way for a twentieth more room, where the server was built with it.
+    IF 'lz4' = ANY ((SELECT enumvals FROM pg_settings WHERE name = 'default_toast_compression')::text[]) THEN
+      PERFORM set_config('default_toast_compression', 'lz4', true);
+    END IF;
     EXECUTE format('SELECT %s(%L, if_not_compressed => true)', wafer_data.timescaledb('compress_chunk'), chunk);
   END IF;
   RETURN chunk;
