@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from wafermonitor.storage.config import Config as StorageConfig
 from wafermonitor.storage.connect import connect
 from wafermonitor.storage.maintain.config import Config
 from wafermonitor.storage.timescale.store import Storage
+
+collect_ignore = [] if os.environ.get("WAFER_TEST_STORE", "plain") == "plain" else ["test_strays.py"]
 
 
 @pytest.fixture(autouse=True)

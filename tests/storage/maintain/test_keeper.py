@@ -116,12 +116,12 @@ async def test_a_step_that_waits_for_a_lock_gives_up_and_the_others_are_done(sto
     assert again.outcome == "nothing"
 
 
-async def test_a_day_that_cannot_be_made_for_a_lock_holds_up_no_other_step(store):
+async def test_a_month_that_cannot_be_made_for_a_lock_holds_up_no_other_step(store):
     async with store.pool.acquire() as other, other.transaction():
-        await other.execute("LOCK TABLE wafer_data.span_default IN ROW EXCLUSIVE MODE")
-        made, runs = await keeper.run_round(store, SHORT[:2], now_ns=NOW + 9 * DAY)
+        await other.execute("LOCK TABLE wafer_data.run_default IN ROW EXCLUSIVE MODE")
+        made, runs = await keeper.run_round(store, SHORT[:2], now_ns=NOW + 40 * DAY)
         assert (made.step, made.outcome, runs.outcome) == ("partitions", "failed", "nothing")
-    (made,) = await keeper.run_round(store, SHORT[:1], now_ns=NOW + 9 * DAY)
+    (made,) = await keeper.run_round(store, SHORT[:1], now_ns=NOW + 40 * DAY)
     assert made.outcome == "done"
 
 
@@ -129,27 +129,6 @@ async def test_rounds_that_find_nothing_are_one_entry(store):
     for _ in range(3):
         await keeper.run_round(store, SHORT[1:2], now_ns=NOW)
     assert await _log(store) == [("runs", "nothing", "", 3)]
-
-
-async def test_stray_rows_are_an_alarm(store):
-    await store.writer.write([Batch(spans=[builders.span()])])
-    await store.pool.execute("UPDATE wafer_data.span SET start_time = start_time + interval '1 year'")
-    (done,) = await keeper.run_round(store, SHORT[:1], now_ns=NOW)
-    assert (done.outcome, done.report) == ("failed", "rows are outside every prepared day, in span_default")
-
-
-async def test_rows_that_slip_past_the_fence_are_late_rows_and_no_alarm(store):
-    """A writer may not have heard for a minute that a day is archived and dropped."""
-    old = NOW - 3 * DAY
-    await store.writer.write([Batch(spans=[builders.span(1, start_ns=old)])])
-    await store.pool.execute("SELECT wafer_data.fence_days((now() AT TIME ZONE 'UTC')::date - 1)")
-    await store.pool.execute("SELECT wafer_data.drop_day('span', (now() AT TIME ZONE 'UTC')::date - 3)")
-    await store.writer.write([Batch(spans=[builders.span(2, start_ns=old)])])
-    assert await store.pool.fetchval("SELECT count(*) FROM wafer_data.span_default") == 1
-    (done,) = await keeper.run_round(store, SHORT[:1], now_ns=NOW)
-    assert done.outcome == "nothing", done.report
-    counts = "SELECT (SELECT count(*) FROM wafer_data.span_default), (SELECT count(*) FROM wafer_data.span_late)"
-    assert tuple(await store.pool.fetchrow(counts)) == (0, 1)
 
 
 async def test_runs_are_rolled_up_where_no_worker_runs_beside(store):

@@ -70,10 +70,12 @@ async def test_days_that_the_next_round_archives_and_drops_are_both_planned(stor
 
 
 async def test_what_is_dropped_without_an_archive_is_planned(store, monkeypatch):
+    await store.writer.write([Batch(spans=[builders.span(1)], logs=[builders.log(1)])])
     assert (await plan(store, NOW + 800 * DAY)).drop == ()
     monkeypatch.setenv("WAFER_MAINTAIN_DROP_UNARCHIVED_DAYS", "3")
     planned = await plan(store, NOW + 800 * DAY)
-    assert {name.split()[0] for name in planned.drop} == {"span", "log_record", "metric_point", "run"}
+    assert "run" in {name.split()[0] for name in planned.drop}
     retention = [step for step in STEPS if step.name == "retention"]
-    await keeper.run_round(store, retention, now_ns=NOW + 800 * DAY, force=True)
+    (done,) = await keeper.run_round(store, retention, now_ns=NOW + 800 * DAY, force=True)
+    assert done.report.startswith(f"{len(planned.drop)} days dropped without being archived")
     assert (await plan(store, NOW + 800 * DAY)).drop == ()
