@@ -161,7 +161,9 @@ class MergedReader:
         for bad, newest_ns, oldest_ns in _run_parts(place, last, failing=failing) if _asks_for_ended(query) else ():
             choice = _narrowed(Choice(Signal.RUNS, query.site, query.from_ns, query.to_ns), newest_ns, oldest_ns)
             entries = await self._chosen(restores, choice)
-            archived = await asyncio.to_thread(self._files.runs, entries, query, complete, limit=limit + 1, bad=bad)
+            archived = await asyncio.to_thread(
+                self._files.runs, entries, query, complete, limit=limit + 1, bad=bad, newest_ns=newest_ns
+            )
             found |= {run.key: _joined(found.get(run.key), run) for run in archived}
         items = sorted(found.values(), key=lambda one: _run_order(_run_place(one, failing=failing), failing=failing))
         more = len(items) > limit or hot.cursor is not None
@@ -208,7 +210,7 @@ class MergedReader:
         else:
             oldest_ns = hot.items[-1].start_ns if last is not None else None
             entries = await self._chosen(restores, _narrowed(choice, _first(place), oldest_ns))
-            archived = await asyncio.to_thread(self._files.newest_spans, entries, query, limit + 1, wanted)
+            archived = await asyncio.to_thread(self._files.newest_spans, entries, query, limit + 1, place)
         items = list({_span_key(one): one for one in [*filter(wanted, archived), *hot.items]}.values())
         items.sort(key=lambda one: order(name(one)))
         more = len(items) > limit or hot.cursor is not None

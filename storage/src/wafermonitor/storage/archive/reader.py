@@ -22,10 +22,14 @@ from wafermonitor.runs.state import BAD_RESULTS, State
 from wafermonitor.storage.archive.files import Opened
 from wafermonitor.storage.archive.protocol import Entry, Signal
 from wafermonitor.storage.archive.shelf import Shelf
+from wafermonitor.storage.archive.tables import TABLES
 from wafermonitor.storage.errors import StorageRejected
 from wafermonitor.storage.matching import matches
 from wafermonitor.storage.protocol import LogQuery, MetricQuery, RunQuery, SpanQuery, StoredRun
 
+_AT_ONCE = 256
+"""Rows that are made whole at a time."""
+_IDS = ("trace_id", "span_id")
 _FOOTERS = 512
 """Footers kept: a file never changes."""
 _WORDS = (("job", "job"), ("result", "result"), ("app", "service"), ("equipment", "equipment"))
@@ -51,18 +55,23 @@ class Files:
         *,
         limit: int,
         bad: bool | None = None,
+        newest_ns: int | None = None,
     ) -> list[Run]:
         """Ended runs that match, as `complete` makes them, newest first; those of which it makes None are left out.
 
-        `bad`: True only those that ended badly, False only the others. Days are read from the newest on until there are
-        `limit`.
+        `bad`: True only those that ended badly, False only the others. Runs that began after `newest_ns` are left out. Days are
+        read from the newest on, and of a day a few columns; whole runs are made of the newest rows until there are `limit`.
         """
-        chosen = _between(entries, Signal.RUNS, query.site, query.from_ns, query.to_ns)
+        chosen = sorted(_between(entries, Signal.RUNS, query.site, query.from_ns, query.to_ns), key=_newest_day)
+        names, mask = _run_mask(query, bad)
         found: list[Run] = []
-        for _, day in groupby(self._bounded(sorted(chosen, key=_newest_day)), key=lambda one: one.place.day):
-            for _, place in groupby(sorted(day, key=_by_place), key=lambda one: one.place):
-                versions = self._newest(list(place), lambda opened: _run_mask(opened, query))
-                made = (complete(run) for run in versions if _wanted(run, query))
+        for _, same in groupby(self._bounded(chosen), key=lambda one: one.place.day):
+            day = list(same)
+            places = self._candidates(day, names, mask, newest_ns)
+            for start in range(0, places.num_rows, _AT_ONCE):
+                if len(found) >= limit:
+                    break
+                made = (complete(run) for run in self._made(day, places.slice(start, _AT_ONCE)) if _wanted(run, query))
                 found += [run for run in made if run is not None and (bad is None or bad == (run.result in BAD_RESULTS))]
             if len(found) >= limit:
                 break
@@ -85,18 +94,24 @@ class Files:
         return sorted(found, key=lambda one: (one.start_ns, one.span_id, one.resource.site))
 
     def newest_spans(
-        self, entries: Iterable[Entry], query: SpanQuery, limit: int, before: Callable[[Span], bool]
+        self, entries: Iterable[Entry], query: SpanQuery, limit: int, after: tuple[int, str, str, str] | None
     ) -> list[Span]:
-        """Root spans, newest first; days are read from the newest on until there are `limit`."""
+        """The first `limit` root spans behind `after` (start, trace, span, site), newest first; days are read as for `runs`."""
         chosen = sorted(_between(entries, Signal.SPANS, _sites(query.site), query.from_ns, query.to_ns), key=_newest_day)
+        names, mask = _root_mask(query)
         found: list[Span] = []
-        for _, day in groupby(self._bounded(chosen), key=lambda one: one.place.day):
-            for entry in day:
-                rows = self._rows(entry, lambda opened: _root_mask(opened, query))
-                found += [one for one in rows if _span_fits(one, query) and before(one)]
+        for _, same in groupby(self._bounded(chosen), key=lambda one: one.place.day):
+            day = list(same)
+            places = self._candidates(day, names, mask, None if after is None else after[0])
+            for start in range(0, places.num_rows, _AT_ONCE):
+                if len(found) >= limit:
+                    break
+                for one in self._made(day, places.slice(start, _AT_ONCE)):
+                    here = (-one.start_ns, one.trace_id.hex(), one.span_id.hex(), one.resource.site)
+                    if _span_fits(one, query) and (after is None or here > (-after[0], *after[1:])):
+                        found.append(one)
             if len(found) >= limit:
                 break
-        found.sort(key=lambda one: (-one.start_ns, one.trace_id, one.span_id, one.resource.site))
         return found[:limit]
 
     def logs(self, entries: Iterable[Entry], query: LogQuery) -> list[LogRecord]:
@@ -130,6 +145,60 @@ class Files:
         return _filtered(
             opened, opened.groups_between(trace_id, trace_id), ["trace_id"], lambda t: pc.equal(t["trace_id"], trace_id)
         )
+
+    def _candidates(self, day: Sequence[Entry], names: Sequence[str], mask: Callable[[Any], Any], newest_ns: int | None) -> Any:
+        """Where the rows of a day's files are that `mask` chooses by these columns, newest first: file, group, row.
+
+        Of a run that several files of a place have, the one of the newest.
+        """
+        found = []
+        for number, entry in enumerate(day):
+            time = TABLES[entry.place.signal].time
+            with self._open(entry) as opened:
+                for group in range(opened.groups):
+                    table = opened.table([group], list({*names, time, "trace_id", "span_id"}))
+                    at_ns = pc.cast(table[time], pa.int64())
+                    chosen = mask(table)
+                    if newest_ns is not None:
+                        chosen = pc.and_(chosen, pc.less_equal(at_ns, newest_ns))
+                    rows = pc.indices_nonzero(pc.fill_null(chosen, fill_value=False))
+                    columns = {"at": at_ns.take(rows), "row": rows} | {name: table[name].take(rows) for name in _IDS}
+                    columns |= {
+                        "file": pa.array([number] * len(rows), pa.int32()),
+                        "group": pa.array([group] * len(rows), pa.int32()),
+                    }
+                    found.append(pa.table(columns | {"site": pa.array([entry.place.site] * len(rows), pa.string())}))
+        if not found:
+            return pa.table({"file": pa.array([], pa.int32())})
+        table = pa.concat_tables(found)
+        if day[0].place.signal is Signal.RUNS:
+            table = self._without_older(day, table)
+        return table.take(
+            pc.sort_indices(table, sort_keys=[("at", "descending"), *((name, "ascending") for name in (*_IDS, "site"))])
+        )
+
+    def _without_older(self, day: Sequence[Entry], table: Any) -> Any:
+        """Without the rows whose run a newer file of the same place has as well, chosen or not."""
+        for number, entry in enumerate(day):
+            newer = [one for one in day if one.place == entry.place and one.version > entry.version]
+            if newer:
+                known = {key for one in newer for key in self._keys(one)}
+                keys = zip(table["file"].to_pylist(), table["trace_id"].to_pylist(), table["span_id"].to_pylist(), strict=True)
+                keep = [file != number or (trace_id, span_id) not in known for file, trace_id, span_id in keys]
+                table = table.filter(pa.array(keep, pa.bool_()))
+        return table
+
+    def _made(self, day: Sequence[Entry], places: Any) -> list[Any]:
+        """Whole rows, in the order of `places`."""
+        made: dict[int, Any] = {}
+        order = list(zip(*(places[name].to_pylist() for name in ("file", "group", "row")), range(places.num_rows), strict=True))
+        for file, of_file in groupby(sorted(order), key=lambda one: one[0]):
+            with self._open(day[file]) as opened:
+                for group, of_group in groupby(of_file, key=lambda one: one[1]):
+                    rows = list(of_group)
+                    records = opened.made(opened.table([group]).take([row for _, _, row, _ in rows]))
+                    made |= dict(zip((place for *_, place in rows), records, strict=True))
+        return [made[place] for place in range(places.num_rows)]
 
     def _newest(self, entries: Sequence[Entry], choose: Callable[[Opened], Any]) -> list[Run]:
         """The chosen runs of one place; a run of an earlier file counts only if no later file has it."""
@@ -198,10 +267,11 @@ def _filtered(opened: Opened, groups: Sequence[int], names: Sequence[str], mask:
     return pa.concat_tables(found) if found else opened.table([])
 
 
-def _run_mask(opened: Opened, query: RunQuery) -> Any:
+def _run_mask(query: RunQuery, bad: bool | None) -> tuple[list[str], Callable[[Any], Any]]:
+    """The columns that tell most of what a question leaves out, and what they tell."""
     words = {column: getattr(query, field) for field, column in (*_WORDS, *_MORE_WORDS) if getattr(query, field)}
     lists = {column: set(getattr(query, field)) for field, column in _LISTS if getattr(query, field)}
-    names = [*words, *lists] or ["trace_id"]
+    names = [*words, *lists, *(["result"] if bad is not None else [])]
 
     def mask(table: Any) -> Any:
         chosen = pa.array([True] * table.num_rows)
@@ -210,17 +280,24 @@ def _run_mask(opened: Opened, query: RunQuery) -> Any:
         for column, wanted in lists.items():
             held = [not wanted.isdisjoint(values or ()) for values in table[column].to_pylist()]
             chosen = pc.and_(chosen, pa.array(held, type=pa.bool_()))
+        if bad is not None:
+            chosen = pc.and_(chosen, pc.equal(pc.is_in(table["result"], pa.array(sorted(BAD_RESULTS))), bad))
         return chosen
 
-    return _filtered(opened, range(opened.groups), names, mask)
+    return names, mask
 
 
-def _root_mask(opened: Opened, query: SpanQuery) -> Any:
+def _root_mask(query: SpanQuery) -> tuple[list[str], Callable[[Any], Any]]:
     def mask(table: Any) -> Any:
-        roots = pc.is_null(table["parent_span_id"])
-        return roots if query.app is None else pc.and_(roots, pc.equal(table["service"], query.app))
+        chosen = pc.is_null(table["parent_span_id"])
+        if query.app is not None:
+            chosen = pc.and_(chosen, pc.equal(table["service"], query.app))
+        at_ns = pc.cast(table["start_time"], pa.int64())
+        if query.from_ns is not None:
+            chosen = pc.and_(chosen, pc.greater_equal(at_ns, query.from_ns))
+        return chosen if query.to_ns is None else pc.and_(chosen, pc.less(at_ns, query.to_ns))
 
-    return _filtered(opened, range(opened.groups), ["parent_span_id", "service"], mask)
+    return ["parent_span_id", "service"], mask
 
 
 def _point_mask(opened: Opened, query: MetricQuery) -> Any:
