@@ -90,7 +90,7 @@ lock: ## choose versions anew (needs uv on PATH)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 		--no-header --no-annotate --extra all --group dev pyproject.toml -o requirements.lock
 
-bench: setup collector ## the published figures (about 40 minutes): make bench BENCH="p01 p05" measures some of them
+bench: setup collector ## the published figures (about 50 minutes): make bench BENCH="p01 p05" measures some of them
 	@$(BIN)/python -m benchmarks $(BENCH)
 
 soak: setup packages collector ## faults and fuzzing at full length; both lanes on a million spans; a year of maintenance

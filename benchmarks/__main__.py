@@ -34,6 +34,8 @@ BENCHMARKS = {
     "p05": Benchmark("p05_small", "bench_p05_small", "p05_small"),
     "p06": Benchmark("p06_lag", "bench_p06_lag", "p06_lag"),
     "p07": Benchmark("p07_overload", "bench_p07_overload", "p07_overload"),
+    "p08": Benchmark("p08_at_rest", "bench_p08_at_rest", "p08_at_rest"),
+    "p09": Benchmark("p09_search", "bench_p09_search", "p09_search"),
     "p10": Benchmark("p10_rollups", "bench_p10_rollups", "p10_rollups"),
     "lanes": Benchmark("lanes", "bench_lanes", "lanes"),
     "visibility": Benchmark("visibility", "bench_visibility", "visibility"),
@@ -49,12 +51,17 @@ def main() -> int:
     length.add_argument("--quick", action="store_const", dest="mode", const="quick", help="about a minute each, rough")
     length.add_argument("--full", action="store_const", dest="mode", const="full", help="20 M rows, ten minutes of overload")
     parser.add_argument("--rows", type=int, metavar="N", help="p01: so many rows in the open partition instead")
+    parser.add_argument("--spans", type=int, metavar="N", help="p09: so many spans in thirty days instead")
     parser.add_argument("--overload-s", type=float, metavar="S", help="p07: overload of that length instead")
     parser.add_argument("--page", action="store_true", help="measure nothing, only write the page from the results")
     parser.add_argument("--dry", action="store_true", help="print the figures and write nothing")
     options = parser.parse_args()
     plan = PLANS[options.mode or "normal"]
-    plan = plan._replace(preload_rows=options.rows or plan.preload_rows, overload_s=options.overload_s or plan.overload_s)
+    plan = plan._replace(
+        preload_rows=options.rows or plan.preload_rows,
+        overload_s=options.overload_s or plan.overload_s,
+        search_spans=options.spans or plan.search_spans,
+    )
     chosen = [] if options.page else options.names or BENCHMARKS
     failed = [name for name in chosen if not attempt(name, plan, dry=options.dry)]
     if not options.dry:

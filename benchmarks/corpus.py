@@ -1,7 +1,7 @@
 """Spans to send: encoded once from a seed; before each send only ids and times are written over, in place.
 
 In: a size, spans per request, how many spans are runs, protobuf or JSON. Out: a `Sheet` whose `fill` gives requests with ids
-that were never sent before. Called by: `generator`, `ceilings`, `lanes`, `probe`.
+that were never sent before. Called by: `generator`, `ceilings`, `lanes`, `probe`, `p08_at_rest`.
 
 Span number n belongs to trace n // 10, whose root is the span with n % 10 == 0. Ids are a bijection of the number (`mix`), so
 they look random to an index and to a compressor, and `unmix` tells from a stored id which span it was.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -32,6 +32,7 @@ TRACE_SPANS = 10
 STREAM_BITS = 40
 """A stream is a run of the generator: numbers of two streams never meet."""
 SHEET_SPANS = 2_000
+SEARCHED_SPANS = 100_000
 SECOND_NS = 1_000_000_000
 _EPOCH_2000_US = 946_684_800 * 1_000_000
 _GOLDEN, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
@@ -146,18 +147,29 @@ class Sheet:
 
 
 def sheet(
-    size: str, batch: int, runs: str, *, encoding: str = "protobuf", head: Callable[[int], bytes] = lambda _length: b""
+    size: str,
+    batch: int,
+    runs: str,
+    *,
+    encoding: str = "protobuf",
+    head: Callable[[int], bytes] = lambda _length: b"",
+    gap_ns: int = 1_000,
+    searched: bool = False,
 ) -> Sheet:
-    """A sheet of requests with `batch` spans each; `head(length of the body)` is put before each."""
+    """A sheet of requests with `batch` spans each; `head(length of the body)` is put before each.
+
+    A span begins `gap_ns` after the one before. `searched`: many more spans before their values repeat, and runs of forty jobs
+    with results, for a store that is searched.
+    """
     step = TRACE_SPANS // math.gcd(TRACE_SPANS, batch)
-    requests = step * max(1, round(SHEET_SPANS / batch / step))
+    requests = step * max(1, round((SEARCHED_SPANS if searched else SHEET_SPANS) / batch / step))
     draw = random.Random(SEED)
     parts: list[bytes] = []
     bounds: list[tuple[int, int]] = []
     found: list[list[int]] = []
     position = 0
     for number in range(requests):
-        message, marks = _request(draw, SIZES[size], range(number * batch, (number + 1) * batch), RUNS[runs])
+        message, marks = _request(draw, SIZES[size], range(number * batch, (number + 1) * batch), RUNS[runs], searched=searched)
         body = _JSON.encode(message) if encoding == "json" else message.SerializeToString()
         start = head(len(body))
         codec = _JSON if encoding == "json" else _PROTOBUF
@@ -166,7 +178,7 @@ def sheet(
         bounds.append((position, position + len(start) + len(body)))
         position = bounds[-1][1]
     columns = [np.array(column, dtype=np.int64) for column in zip(*found, strict=True)]
-    delays = np.arange(len(found), dtype=np.int64) * 1_000
+    delays = np.arange(len(found), dtype=np.int64) * gap_ns
     codec = _JSON if encoding == "json" else _PROTOBUF
     slots = Slots(
         columns[0],
@@ -178,6 +190,27 @@ def sheet(
         write_time=codec.write_time,
     )
     return Sheet(b"".join(parts), bounds, slots)
+
+
+def fresh(count: int, batch: int, at_ns: int, gap_ns: int) -> Iterator[bytes]:
+    """Requests of size M, `count` spans in all, no two spans alike: for what is compressed.
+
+    Encoded when they are asked for, 0.1 ms for each span. A span begins `gap_ns` after the one before, the first at `at_ns`.
+    """
+    draw = random.Random(SEED)
+    for first in range(0, count, batch):
+        message, _ = _request(draw, SIZES["M"], range(first, first + batch), RUNS["1 in 10"])
+        numbers = np.arange(first, first + batch, dtype=np.uint64) + np.uint64(TRACE_SPANS)
+        spans = message.resource_spans[0].scope_spans[0].spans
+        for place, (span, trace, own, root) in enumerate(
+            zip(spans, trace_ids(numbers), span_ids(numbers), span_ids(roots(numbers)), strict=True), first
+        ):
+            span.trace_id, span.span_id = trace.tobytes(), own.tobytes()
+            span.parent_span_id = root.tobytes() if span.parent_span_id else b""
+            span.start_time_unix_nano = at_ns + place * gap_ns
+            span.end_time_unix_nano = span.start_time_unix_nano + 900_000_000
+            span.events[0].time_unix_nano = span.start_time_unix_nano + 100_000_000
+        yield message.SerializeToString()
 
 
 def copy_sheet(stream: bytes, rows: int) -> Sheet:
@@ -293,11 +326,13 @@ _JSON = _Codec(
 )
 
 
-def _request(draw: random.Random, size: Size, positions: range, run_every: int) -> tuple[Message, list[_Marks]]:
+def _request(
+    draw: random.Random, size: Size, positions: range, run_every: int, *, searched: bool = False
+) -> tuple[trace_service_pb2.ExportTraceServiceRequest, list[_Marks]]:
     """One request; `positions` are the spans' places in the sheet."""
     request = trace_service_pb2.ExportTraceServiceRequest()
     group = request.resource_spans.add()
-    group.resource.attributes.extend(_pairs(list(_resource().items())[: size.resource_attributes]))
+    group.resource.attributes.extend(pairs(list(resource().items())[: size.resource_attributes]))
     scoped = group.scope_spans.add()
     scoped.scope.name = "benchmarks"
     marks = []
@@ -321,15 +356,23 @@ def _request(draw: random.Random, size: Size, positions: range, run_every: int) 
             start_time_unix_nano=made.times[0],
             end_time_unix_nano=made.times[1],
         )
-        span.attributes.extend(_pairs(_attributes(draw, is_run=is_run)[: size.attributes]))
+        attributes = _attributes(draw, is_run=is_run)[: size.attributes]
+        if searched and is_run:
+            attributes = [
+                (names.WAFER_JOB_NAME, f"yield_analysis.cp1.{draw.randrange(40):02}"),
+                *attributes[1:],
+                *_ending(draw),
+            ]
+        span.attributes.extend(pairs(attributes))
         for time_ns in made.times[2:]:
             event = span.events.add(time_unix_nano=time_ns, name="threshold.checked")
-            event.attributes.extend(_pairs([("limit.name", "edge_exclusion_mm"), ("limit.value", draw.random())]))
+            event.attributes.extend(pairs([("limit.name", "edge_exclusion_mm"), ("limit.value", draw.random())]))
         marks.append(made)
     return request, marks
 
 
-def _resource() -> dict[str, Any]:
+def resource() -> dict[str, Any]:
+    """The attributes of the one program that sends, of which requests carry the first few."""
     return {
         names.WAFER_SITE_ID: "fab-1",
         names.SERVICE_NAME: "yield-analysis",
@@ -386,7 +429,15 @@ def _attributes(draw: random.Random, *, is_run: bool) -> list[tuple[str, Any]]:
     ]
 
 
-def _pairs(attributes: Sequence[tuple[str, Any]]) -> list[common_pb2.KeyValue]:
+def _ending(draw: random.Random) -> list[tuple[str, Any]]:
+    """How a run ends: one in fifty badly."""
+    bad = (names.WAFER_JOB_RESULT_FAILURE, names.WAFER_JOB_RESULT_ERROR, names.WAFER_JOB_RESULT_TIMEOUT)
+    result = draw.choice(bad) if draw.random() < 0.02 else names.WAFER_JOB_RESULT_SUCCESS
+    return [(names.WAFER_JOB_RESULT, result)]
+
+
+def pairs(attributes: Sequence[tuple[str, Any]]) -> list[common_pb2.KeyValue]:
+    """As OTLP has them."""
     return [common_pb2.KeyValue(key=key, value=_value(value)) for key, value in attributes]
 
 

@@ -56,13 +56,21 @@ def prepare(load: Load) -> Supply:
     if load.gzip:
         sheet = corpus.sheet(load.size, load.batch, load.runs)
         return Compressed(sheet, load.first, load.limit or 100)
+    gap_ns = load.gap_ns or 1_000
     if load.transport == "grpc":
-        return Fresh(corpus.sheet(load.size, load.batch, load.runs), load.first, load.limit)
+        sheet = corpus.sheet(load.size, load.batch, load.runs, gap_ns=gap_ns, searched=load.searched)
+        return Fresh(sheet, load.first, load.limit, load.gap_ns)
     media, encoding = ("application/json", "json") if load.transport == "json" else ("application/x-protobuf", "protobuf")
     sheet = corpus.sheet(
-        load.size, load.batch, load.runs, encoding=encoding, head=lambda length: http_head(length, media, route=load.route)
+        load.size,
+        load.batch,
+        load.runs,
+        encoding=encoding,
+        head=lambda length: http_head(length, media, route=load.route),
+        gap_ns=gap_ns,
+        searched=load.searched,
     )
-    return Fresh(sheet, load.first, load.limit)
+    return Fresh(sheet, load.first, load.limit, load.gap_ns)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,9 @@ class Load(NamedTuple):
 
     `first` is the number of the first span, `limit` the number of requests after which it ends, `grace_s` how long answers
     are waited for at the end.
+
+    `gap_ns`: a span begins so long after the one before, and the last of the `limit` requests now, instead of all of them now.
+    `searched`: see `corpus.sheet`.
     """
 
     address: str
@@ -51,6 +54,8 @@ class Load(NamedTuple):
     grace_s: float = 60.0
     rows: str = ""
     route: str = "/v1/traces"
+    gap_ns: int = 0
+    searched: bool = False
 
     def to_json(self) -> str:
         """One line."""

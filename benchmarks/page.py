@@ -26,7 +26,7 @@ rows of one tier are alike:
 
 Spans are of size M unless said otherwise: about 780 bytes, 16 span and 8 resource attributes, one event, ten spans in a trace
 of which the root is a run. Each case begins with an empty store; rounds of all cases take turns; figures are medians, ranges
-in brackets. A run counts only when the store holds exactly what was acknowledged, once. `make bench` measures again (about 40
+in brackets. A run counts only when the store holds exactly what was acknowledged, once. `make bench` measures again (about 50
 minutes), `make bench BENCH=p01` one of them; `benchmarks/README.md` says how.
 """
 
@@ -69,6 +69,12 @@ GOALS = [
     Goal("P7", "stored twice after overload, spans", "p07_overload", "doubled_spans", most=0),
     Goal("P7", "receiver's memory under overload, MiB", "p07_overload", "receiver_peak_mib", most=300),
     Goal("P7", "newest traces whole after kill -9, share", "p07_overload", "whole_after_kill_share", least=1),
+    Goal("P8", "a span in the archive, bytes", "p08_at_rest", "archive_bytes", most=55),
+    Goal("P8", "a span in a compressed chunk, bytes", "p08_at_rest", "compressed_bytes", most=80),
+    Goal("P9", "a trace by its id, p99 ms", "p09_search", "trace_p99_ms", most=4),
+    Goal("P9", "runs by lot, equipment, job, result, p99 ms", "p09_search", "runs_p99_ms", most=50),
+    Goal("P9", "runs by an attribute, 24 h, p99 ms", "p09_search", "attributes_p99_ms", most=500),
+    Goal("P9", "the read API over HTTP, p99 ms", "p09_search", "api_p99_ms", most=100),
     Goal("P10", "a dashboard's question to the rollups, p99 ms", "p10_rollups", "dashboard_p99_ms", most=20),
     Goal("P10", "rollups behind at most, s", "p10_rollups", "behind_most_s", most=5),
     Goal("P10", "CPU of the rollups, share of what ingest takes", "p10_rollups", "rollup_cpu_share", most=0.05),
@@ -141,7 +147,7 @@ def _cpu(row: Result) -> str:
 
 
 def _ceilings(result: Result) -> str:
-    how = f"{result.get('c1_connections', 2)} connections, 4096 rows each, no runs"
+    how = f"{result['c1_connections']} connections, 4096 rows each, no runs"
     return (
         f"C1, raw COPY BINARY of the same span rows into the same table ({how}): "
         f"**{_spread(result, 'c1_rows_per_s')} rows/s**, {number(result['c1_database_us_per_row'])} µs of the database each. "
@@ -155,10 +161,8 @@ def _of_ceiling(row: Result) -> str:
 
 
 def _swept(result: Result) -> list[str]:
-    """What the numbers in flight were chosen by; results from before there was a choice have none."""
-    sweeps = result.get("sweeps")
-    if sweeps is None:
-        return ["As many requests in flight as said, 16 where nothing is said (64 for up to 64 spans)."]
+    """What the numbers in flight were chosen by."""
+    sweeps = result["sweeps"]
     counts = sorted({int(count) for swept in sweeps for count in swept["rates"]})
     rows = []
     for swept in sweeps:
@@ -200,7 +204,7 @@ def _ingest(result: Result) -> list[str]:
         [
             (
                 row["case"],
-                str(row.get("in_flight", "")),
+                str(row["in_flight"]),
                 _spread(row, "acked_spans_per_s"),
                 _of_ceiling(row),
                 number(row["spans_per_server_cpu_s"]),
@@ -227,7 +231,7 @@ def _beside(result: Result) -> list[str]:
         (
             row["case"],
             "T2",
-            str(row.get("in_flight", "")),
+            str(row["in_flight"]),
             _spread(row, "acked_spans_per_s"),
             number(row["ack_p99_ms"]),
             _memory(row),
@@ -321,6 +325,73 @@ def _lag(result: Result) -> list[str]:
                 for row in result["rows"]
             ],
         ),
+    ]
+
+
+def _at_rest(result: Result) -> list[str]:
+    compressed = result["compressed"]
+    hot, archive = result["hot"], result["archive"]
+    rows = []
+    for what, count in result["counts"].items():
+        small = compressed.get("bytes", {}).get(what)
+        rows.append(
+            (
+                f"{what} ({count:,})",
+                f"{number(hot[what]['bytes'])} ({number(hot[what]['table'])} + {number(hot[what]['indexes'])} of indexes)",
+                "" if small is None else number(small),
+                number(archive[what]),
+            )
+        )
+    words = (
+        "One day of corpus M with values drawn anew for every span (about 29 bytes of each cannot be foretold), one in ten "
+        "a run, log records and points beside. Hot is a row of plain PostgreSQL with its indexes: "
+        "a day of 1,000 spans/s takes "
+        f"{number(hot['spans']['bytes'] * 86_400_000 / 2**30)} GiB before it is archived."
+    )
+    how = compressed["not_run"] if "not_run" in compressed else f"TimescaleDB {compressed['timescaledb']}, chunks with indexes"
+    layouts = [
+        (f"Parquet: {what}", number(size), f"the same spans, measured here ({result['layout_spans']:,})")
+        for what, size in result["layouts"].items()
+    ]
+    layouts += [(one["store"], number(one["bytes"]), one["source"]) for one in result["published"]]
+    return [
+        "## P8: bytes at rest",
+        "",
+        words,
+        "",
+        *_table(("bytes for each", "hot", "hot, compressed", "archive"), rows),
+        "",
+        f"Compressed: {how}. Beside, bytes for each span:",
+        "",
+        *_table(("store", "bytes", "whence"), layouts),
+    ]
+
+
+def _search(result: Result) -> list[str]:
+    words = (
+        f"{result['spans']:,} spans and {result['runs']:,} runs over {result['days']} days, stored by the receiver in "
+        f"{number(result['fill_s'])} s, {number(result['store_gib'])} GiB. Asked of the API's reader, then of that "
+        "API over one HTTP connection; other values each time."
+    )
+    compressed = result["compressed"]
+    cases = [*result["rows"], *compressed.get("rows", [])]
+    return [
+        "## P9: search",
+        "",
+        words,
+        "",
+        *_table(
+            ("question", *(f"p50 / p99 ms, {case['case']} ({case['questions'][0]['asked']} times)" for case in cases)),
+            [
+                (
+                    lines[0]["question"],
+                    *(f"{number(line['p50_ms'])} / {number(line['p99_ms'])}" for line in lines),
+                )
+                for part in ("questions", "endpoints")
+                for lines in zip(*(case[part] for case in cases), strict=True)
+            ],
+        ),
+        *(["", f"Compressed: not run here, {compressed['not_run']}."] if "not_run" in compressed else []),
     ]
 
 
@@ -491,6 +562,8 @@ SECTIONS: dict[str, Callable[[Result], list[str]]] = {
     "p05_small": _small,
     "p06_lag": _lag,
     "p07_overload": _overload,
+    "p08_at_rest": _at_rest,
+    "p09_search": _search,
     "p10_rollups": _rollups,
     "lanes": _lanes,
     "visibility": _visibility,

@@ -28,7 +28,10 @@ IN_FLIGHT = (16, 32, 64, 128)
 
 
 class Plan(NamedTuple):
-    """How long and how often. `preload_rows` is what stands in the open partition for the case that wants it full."""
+    """How long and how often.
+
+    `preload_rows` is what stands in the open partition for the case that wants it full; `search_spans` is what is searched.
+    """
 
     mode: str
     rounds: int
@@ -36,6 +39,7 @@ class Plan(NamedTuple):
     seconds: float
     preload_rows: int
     overload_s: float
+    search_spans: int
 
     @property
     def brief(self) -> Plan:
@@ -49,9 +53,9 @@ class Plan(NamedTuple):
 
 
 PLANS = {
-    "quick": Plan("quick", 1, 0.5, 2.0, 100_000, 8.0),
-    "normal": Plan("normal", 3, 1.5, 5.0, 2_000_000, 60.0),
-    "full": Plan("full", 5, 3.0, 15.0, 20_000_000, 600.0),
+    "quick": Plan("quick", 1, 0.5, 2.0, 100_000, 8.0, 200_000),
+    "normal": Plan("normal", 3, 1.5, 5.0, 2_000_000, 60.0, 10_000_000),
+    "full": Plan("full", 5, 3.0, 15.0, 20_000_000, 600.0, 10_000_000),
 }
 
 

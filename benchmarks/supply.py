@@ -18,6 +18,8 @@ from isal import igzip
 
 from benchmarks.corpus import Sheet
 
+_AGO_NS = 2_000_000_000
+
 
 class Answer(IntEnum):
     """What became of a request."""
@@ -40,12 +42,18 @@ class Supply(Protocol):
 
 
 class Fresh:
-    """Requests without end, each sheet filled when the one before is used up. Threads may share it."""
+    """Requests without end, each sheet filled when the one before is used up. Threads may share it.
 
-    def __init__(self, sheet: Sheet, first: int, limit: int | None = None) -> None:
+    Spans begin now; or, when `gap_ns` says how far apart they are and `limit` how many requests there are, the last begins now.
+    """
+
+    def __init__(self, sheet: Sheet, first: int, limit: int | None = None, gap_ns: int = 0) -> None:
         self._sheet = sheet
         self._first = first
         self._limit = limit
+        self._gap_ns = gap_ns
+        spans = (limit or 0) * (sheet.spans // len(sheet.bounds))
+        self._began_ns = time.time_ns() - _AGO_NS - spans * gap_ns
         self._lock = threading.Lock()
         self._turns = self._requests()
 
@@ -58,7 +66,8 @@ class Fresh:
         number = 0
         first = self._first
         while True:
-            filled = memoryview(self._sheet.fill(first, time.time_ns() - 2_000_000_000))
+            at_ns = self._began_ns + (first - self._first) * self._gap_ns if self._gap_ns else time.time_ns() - _AGO_NS
+            filled = memoryview(self._sheet.fill(first, at_ns))
             for start, end in self._sheet.bounds:
                 if number == self._limit:
                     return

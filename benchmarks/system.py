@@ -66,8 +66,9 @@ def compare(stored: NDArray[np.uint64], acked: NDArray[np.uint64], maybe: NDArra
 class System:
     """Running processes; made by `running`."""
 
-    def __init__(self, work: Path, environment: Mapping[str, str], *, query: bool) -> None:
+    def __init__(self, work: Path, environment: Mapping[str, str], *, query: bool, dsn: str | None) -> None:
         self.work = work
+        self._given = dsn
         self.addresses = free_addresses()
         self._query = query
         self._environment = {
@@ -80,17 +81,18 @@ class System:
     def start(self) -> None:
         """Start everything; also again, after `kill`."""
         self._children = ExitStack()
-        store = self._children.enter_context(Child(wafer("storage", "serve", "--json"), self._environment))
-        self.dsn = Path(facts(store, "dsn_file")["dsn_file"]).read_text().strip()
+        self.groups: dict[str, Sequence[int]] = {}
+        if self._given is None:
+            self.store = self._children.enter_context(Child(wafer("storage", "serve", "--json"), self._environment))
+            self.dsn = Path(facts(self.store, "dsn_file")["dsn_file"]).read_text().strip()
+            self.groups["database"] = [self.store.pid]
+        else:
+            self.dsn = self._given
         environment = self._environment | {"WAFER_STORAGE_DSN": self.dsn}
         places = ("--grpc-address", self.addresses.receiver_grpc, "--http-address", self.addresses.receiver_http)
         self.receiver = self._children.enter_context(Child(wafer("receiver", "--ready-json", *places), environment))
         facts(self.receiver, "ready")
-        self.store = store
-        self.groups: dict[str, Sequence[int]] = {
-            "receiver": [self.receiver.pid],
-            "database": [store.pid],
-        }
+        self.groups = {"receiver": [self.receiver.pid], **self.groups}
         if self._query:
             api = self._children.enter_context(Child(wafer("query", "--address", self.addresses.query), environment))
             self.groups["query"] = [api.pid]
@@ -161,10 +163,10 @@ class System:
 
 
 @contextmanager
-def running(environment: Mapping[str, str] | None = None, *, query: bool = False) -> Iterator[System]:
-    """Everything started on free ports, its data in a folder that goes away."""
+def running(environment: Mapping[str, str] | None = None, *, query: bool = False, dsn: str | None = None) -> Iterator[System]:
+    """Everything started on free ports, its data in a folder that goes away, or in the database `dsn`, which has the schema."""
     with work_folder("wafer-bench-") as (work, _):
-        system = System(work, environment or {}, query=query)
+        system = System(work, environment or {}, query=query, dsn=dsn)
         try:
             yield system
         finally:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import random
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -21,22 +19,10 @@ START = 1_790_000_000 * corpus.SECOND_NS
 
 
 def fresh_spans():
-    """Spans of size M, every one with values of its own, one request after the other at 20,000 spans a second."""
-    draw, lane, spans = random.Random(corpus.SEED), python.Lane(), []
-    for first in range(0, SPANS, BATCH):
-        message, _ = corpus._request(draw, corpus.SIZES["M"], range(first, first + BATCH), 10)
-        numbers = np.arange(first, first + BATCH, dtype=np.uint64) + np.uint64(10)
-        ids = zip(corpus.trace_ids(numbers), corpus.span_ids(numbers), corpus.span_ids(corpus.roots(numbers)), strict=True)
-        at_ns = START + first * corpus.SECOND_NS // 20_000
-        for place, (span, (trace, own, root)) in enumerate(
-            zip(message.resource_spans[0].scope_spans[0].spans, ids, strict=True)
-        ):
-            span.trace_id, span.span_id = trace.tobytes(), own.tobytes()
-            span.parent_span_id = root.tobytes() if span.parent_span_id else b""
-            span.start_time_unix_nano = at_ns + place * 1_000
-            span.end_time_unix_nano = span.start_time_unix_nano + 900_000_000
-            span.events[0].time_unix_nano = span.start_time_unix_nano + 100_000_000
-        request = Request(Signal.TRACES, Encoding.PROTOBUF, message.SerializeToString(), at_ns + corpus.SECOND_NS)
+    """Spans of size M, every one with values of its own, at 20,000 spans a second."""
+    lane, spans = python.Lane(), []
+    for body in corpus.fresh(SPANS, BATCH, START, corpus.SECOND_NS // 20_000):
+        request = Request(Signal.TRACES, Encoding.PROTOBUF, body, START + corpus.SECOND_NS)
         spans += lane.transcode(request).batch.spans
     return sorted(spans, key=lambda one: (one.trace_id, one.span_id))
 
