@@ -17,7 +17,7 @@ from wafermonitor.storage.archive.config import Config
 from wafermonitor.storage.archive.merged import MergedReader
 from wafermonitor.storage.archive.protocol import Place, Signal, day_of
 from wafermonitor.storage.archive.reader import Files
-from wafermonitor.storage.archive.shelf import open_shelf
+from wafermonitor.storage.archive.shelf import Bucket, _border, open_shelf
 from wafermonitor.storage.errors import ArchiveDamaged, StorageUnavailable
 from wafermonitor.storage.protocol import SpanQuery
 from wafermonitor.storage.timescale.days import Days
@@ -134,6 +134,57 @@ async def test_under_the_object_lock_of_the_document_no_archived_object_can_be_d
     status, said = server.ask("DELETE", f"kept/{victim}", f"versionId={version}")
     assert status == 403, said
     await exact(filled, shelf, history.history())
+
+
+async def test_under_an_object_lock_files_that_were_merged_are_hidden_and_their_bytes_stay(filled, server):
+    server.bucket("locked", locked=True)
+    document = json.loads((DOCUMENTS / "object-lock.json").read_text())
+    assert server.ask("PUT", "locked", "object-lock", as_xml("ObjectLockConfiguration", document).encode())[0] == 200
+    config = settings(server, "locked", grace_hours=0)
+    shelf, days = open_shelf(config), Days(filled)
+    late = history.batch("f1", OLD[0], 5_000, 4)
+    await run_once(days, shelf, config, now_ns=NOW)
+    await Writer(filled).write([late])
+    await run_once(days, shelf, config, now_ns=NOW)
+    place = Place(Signal.SPANS, "f1", day_of(OLD[0]))
+    old = [entry.path for entry in (await days.manifest()).entries if entry.place == place]
+    made = await Archiver(days, shelf, config, NOW).compact(place)
+    done = await run_once(days, shelf, config, now_ns=NOW)
+    assert (done.removed, done.failed) == (2, ())
+    assert shelf.names(made.path.rpartition("/")[0]) == [made.path]
+    await exact(filled, shelf, [*history.history(), late])
+    # Nobody can destroy what was merged before its time is over: every version is still there.
+    versions = server.ask("GET", "locked", "versions")[1].decode()
+    for path in old:
+        kept = [part for part in versions.split("<Version>")[1:] if f"<Key>{path}</Key>" in part.replace("%3D", "=")]
+        version = kept[0].partition("<VersionId>")[2].partition("</VersionId>")[0]
+        assert server.ask("DELETE", f"locked/{path}", f"versionId={version}")[0] == 403
+    assert (await run_once(days, shelf, config, now_ns=NOW)).removed == 0
+
+
+class Refused(Bucket):
+    """The bucket of a key that may not delete."""
+
+    def remove(self, path):
+        with _border("delete from the archive"):
+            raise PermissionError(13, "Access Denied")
+
+
+async def test_a_bucket_that_refuses_to_delete_is_told_of_and_asked_again(filled, server):
+    server.bucket("archive")
+    config = settings(server, "archive/refused", grace_hours=0)
+    shelf, days = open_shelf(config), Days(filled)
+    await run_once(days, shelf, config, now_ns=NOW)
+    await Writer(filled).write([history.batch("f1", OLD[0], 5_000, 4)])
+    await run_once(days, shelf, config, now_ns=NOW)
+    await Archiver(days, shelf, config, NOW).compact(Place(Signal.SPANS, "f1", day_of(OLD[0])))
+    refused = Refused(shelf._root, shelf._system)
+    done = await run_once(days, refused, config, now_ns=NOW)
+    assert done.removed == 0
+    assert len(done.failed) == 2
+    assert all("access is denied" in line for line in done.failed)
+    again = await run_once(days, shelf, config, now_ns=NOW)
+    assert (again.removed, again.failed) == (2, ())
 
 
 def test_the_lifecycle_of_the_document_keeps_files_for_as_long_as_the_archiver_does(server):

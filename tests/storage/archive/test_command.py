@@ -93,6 +93,31 @@ def test_archived_rows_are_printed_as_json_lines(told):
     assert told("query", "runs", "--trace", trace, text=True)
 
 
+def test_rows_of_every_signal_are_printed_as_one_object(told):
+    told("run", "--keep-hot")
+    for signal, name in (("spans", "span_id"), ("logs", "digest"), ("metrics", "series"), ("runs", "run_id")):
+        rows = told("query", signal, "--site", "f1", "--limit", "40")["rows"]
+        assert len(rows) == 40
+        assert all(row[name] for row in rows)
+    assert told("query", "spans", "--trace", "00" * 16) == {"rows": []}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["spans", "--trace", "xyz"], "not 32 hex digits"),
+        (["spans", "--trace", "abcd"], "not 32 hex digits"),
+        (["metrics", "--trace", "00" * 16], "points belong to no trace"),
+        (["spans", "--from", "2026-02-02", "--to", "2026-02-01"], "is after --to"),
+        (["beats"], "'beats' is not one of"),
+    ],
+)
+def test_what_cannot_be_asked_is_said(words, said):
+    done = CliRunner().invoke(archive, ["query", *words])
+    assert done.exit_code == 2
+    assert said in done.output
+
+
 def test_late_files_are_merged(told):
     told("run")
     told.write(history.batch("f1", OLD[0], 7_000, 3))

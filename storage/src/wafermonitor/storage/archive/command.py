@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from wafermonitor.storage.archive.opening import Archive
 
 _DAY = click.DateTime(["%Y-%m-%d"])
+_TRACE_BYTES = 16
 _signal = click.option("--signal", type=click.Choice([one.value for one in Signal]), help="Only this signal.")
 _site = click.option("--site", help="Only this site.")
 _from = click.option("--from", "first", type=_DAY, help="Only days from this one on.")
@@ -145,15 +147,34 @@ def adopt(*, as_json: bool, **flags: Any) -> int:
 @_site
 @_from
 @_to
-@click.option("--trace", help="Only rows of this trace, 32 hex.")
+@click.option("--trace", help="Only rows of this trace, 32 hex; points have none.")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="Most rows.")
-def query(*, signal: str, site: str | None, first: Any, last: Any, trace: str | None, limit: int, **flags: Any) -> None:
-    """Print archived rows of SIGNAL as JSON lines, whether their day has left the store or not."""
+@as_json_option
+def query(
+    *, as_json: bool, signal: str, site: str | None, first: Any, last: Any, trace: str | None, limit: int, **flags: Any
+) -> None:
+    """Print archived rows of SIGNAL as JSON lines, whether their day has left the store or not; --json: as one object."""
+    if trace and signal == Signal.METRICS:
+        raise click.UsageError("points belong to no trace: leave --trace out")
+    if first and last and first > last:
+        raise click.UsageError(f"--from {first:%Y-%m-%d} is after --to {last:%Y-%m-%d}")
+    choice = _Choice(signal, site, first, last)
+    rows = _query(Config.load(**flags), choice, _trace_id(trace) if trace else None, limit, echo=not as_json)
+    found = asyncio.run(rows)
+    if as_json:
+        say({"rows": found}, "", as_json=True)
+    elif not found:
+        click.echo("no archived rows match: `wafer archive list` shows what there is", err=True)
+
+
+def _trace_id(text: str) -> bytes:
     try:
-        trace_id = bytes.fromhex(trace) if trace else None
+        found = bytes.fromhex(text)
     except ValueError:
-        raise click.UsageError(f"--trace {trace!r} is no hex") from None
-    asyncio.run(_query(Config.load(**flags), _Choice(signal, site, first, last), trace_id, limit))
+        found = b""
+    if len(found) != _TRACE_BYTES:
+        raise click.UsageError(f"--trace {text!r} is not 32 hex digits")
+    return found
 
 
 class _Choice(NamedTuple):
@@ -307,16 +328,19 @@ async def _adopt(config: Config) -> Adopted:
         return await adopting.adopt(_steps(opened, Reporter()))
 
 
-async def _query(config: Config, choice: _Choice, trace_id: bytes | None, limit: int) -> None:
+async def _query(config: Config, choice: _Choice, trace_id: bytes | None, limit: int, *, echo: bool) -> list[dict[str, Any]]:
+    """The rows; `echo` prints each as soon as it is read."""
+    found: list[dict[str, Any]] = []
     async with _Opened(config) as opened:
-        entries = choice.of((await opened.days.manifest()).entries)
-        steps, left = _steps(opened), limit
-        for entry in entries:
-            for record in await asyncio.to_thread(steps.some, entry, trace_id, left):
-                click.echo(json.dumps(_plain(record)))
-                left -= 1
-            if left <= 0:
-                return
+        steps = _steps(opened)
+        for entry in choice.of((await opened.days.manifest()).entries):
+            for record in await asyncio.to_thread(steps.some, entry, trace_id, limit - len(found)):
+                found.append(_plain(record))
+                if echo:
+                    click.echo(json.dumps(found[-1]))
+            if len(found) >= limit:
+                break
+    return found
 
 
 def _by_place(entries: Iterable[Entry]) -> list[tuple[Place, list[Entry]]]:
@@ -342,6 +366,8 @@ def _plain(value: Any) -> Any:
     """A record as JSON has it: ids in hex, JSON texts as they are."""
     if isinstance(value, bytes):
         return value.hex()
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # which JSON has no number for
     if hasattr(value, "_asdict"):
         return {name: _plain(inner) for name, inner in value._asdict().items()}
     if hasattr(value, "__dataclass_fields__"):
