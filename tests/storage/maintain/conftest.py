@@ -27,6 +27,7 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WAFER_ARCHIVE_ENABLED", "false")
     monkeypatch.setenv("WAFER_ARCHIVE_FOLDER", str(tmp_path / "archive"))
+    monkeypatch.setenv("WAFER_ARCHIVE_HOT_HOURS", "72")  # also where the store's edition would keep days for longer
     monkeypatch.chdir(tmp_path)
 
 
