@@ -40,6 +40,7 @@ _ANY_DURATION_S = 1e12
 _LISTS = ("site", "job", "result", "app", "equipment", "recipe", "product", "run_id", "lot", "substrate")
 _SELECTIVE = ("lot", "substrate", "run_id", "parent")
 """Filters that few runs pass, by an index of their own: no window narrows them further."""
+_FEW = frozenset(_SELECTIVE)
 _RARE = ("equipment", "recipe", "product", "job", "app", "result")
 """Filters that find their rows by reading one column."""
 
@@ -170,7 +171,8 @@ class Runs:
             chosen = " AND ".join(statement(f"candidates_{name}").strip() for name in narrowing)
             while True:
                 parts = {*asked, kind, *(["after"] if place else [])}
-                sql = with_parts(statement("runs").replace("-- candidates", f"PREWHERE {chosen}" if chosen else ""), parts)
+                text = statement("runs_few" if _FEW.issuperset(narrowing) and narrowing else "runs")
+                sql = with_parts(text.replace("-- candidates", f"PREWHERE {chosen}" if chosen else ""), parts)
                 bounds = {"least": least, "most": most, "limit": size} | _place(place)
                 stored = await self.judge(LISTING, await self._client.query(LISTING, sql, given | bounds))
                 for one in stored:
