@@ -11,6 +11,7 @@ import asyncio
 import os
 import signal as signals
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -35,7 +36,7 @@ from tests.storage.contract.builders import (
 )
 from wafermonitor.runs.records import Batch
 from wafermonitor.storage.archive import files
-from wafermonitor.storage.archive.archiver import Archiver, Done, run_once
+from wafermonitor.storage.archive.archiver import Archiver, Done, compact_once, run_once
 from wafermonitor.storage.archive.config import Config
 from wafermonitor.storage.archive.protocol import Entry, Place, Signal, day_of
 from wafermonitor.storage.archive.shelf import Folder, Shelf
@@ -198,8 +199,10 @@ async def _until(dsn: str, folder: Path, now_ns: int, last: tuple[str, int]) -> 
         if (step, counts[step]) == last:
             os.kill(os.getpid(), signals.SIGKILL)
 
+    config, quiet_ns = settings(folder, grace_hours=0), time.time_ns() + 8 * DAY
     async with opened(dsn) as pool:
-        await run_once(Days(pool), Folder(folder), settings(folder), now_ns=now_ns, on_step=count)
+        await run_once(Days(pool), Folder(folder), config, now_ns=now_ns, on_step=count)
+        await compact_once(Days(pool), Folder(folder), config, now_ns=quiet_ns, on_step=count)
 
 
 if __name__ == "__main__":

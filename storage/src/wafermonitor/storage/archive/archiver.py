@@ -402,12 +402,12 @@ class Archiver:
         try:
             return await work
         except _Told:
-            _log.info("the archive does not have all of %s yet", name)
+            _log.info("archive: %s is not whole yet", name)
         except StorageError as error:
-            _log.warning("the archive could not take %s: %s", name, error)
+            _log.warning("archive: %s: %s", name, error)
             self.failed.append(f"{name}: {error}")
         except Exception as error:  # noqa: BLE001 - whatever it is, the other days go on, and somebody is told
-            _log.exception("the archive could not take %s", name)
+            _log.exception("archive: %s", name)
             self.failed.append(f"{name}: {type(error).__name__}")
         return None
 
