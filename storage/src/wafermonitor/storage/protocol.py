@@ -1,7 +1,7 @@
 """The one protocol every engine implements: a Writer that stores batches exactly once, a Reader that answers questions.
 
 In: `runs.records` from the receiver, questions from the query layer. Out: the same records.
-Implemented by: `storage.memory`, `storage.timescale`. Called by: receiver (Writer), query (Reader).
+Implemented by: `storage.memory`, `storage.timescale`, `storage.clickhouse`. Called by: receiver (Writer), query (Reader).
 
 Errors: StorageUnavailable (try again) and StorageRejected (never will); nothing else leaves an engine.
 """
