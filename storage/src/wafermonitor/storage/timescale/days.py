@@ -366,7 +366,7 @@ class Days:
         return int(done.rpartition(" ")[2])
 
     async def _finish_restore(self, signal: Signal, first: date, last: date, until: date) -> None:
-        async with self._pool.acquire() as connection, connection.transaction(isolation="read_committed"):
+        async with self._publishing() as connection:
             await connection.execute("SELECT set_config('lock_timeout', $1, true)", _RESTORE_LOCK_TIMEOUT)
             if signal is Signal.RUNS:
                 await connection.execute("SELECT wafer_data.finish_restore_runs($1::date)", first, timeout=_SLOW_S)
