@@ -79,7 +79,8 @@ async def run_once(
 
     None when another process is at it; nothing is done while `config.enabled` is False. `drop=False` leaves every day in the
     store. A day that fails is told of in `failed` and tried again in the next round; the others go on. Files that are too old,
-    or were compacted away, are removed. Raises StorageUnavailable when the store does not answer.
+    or were compacted away, are removed. Raises StorageUnavailable when the store does not answer, or the lock was lost;
+    ArchiveForeign when the archive is another store's.
     """
     if not config.enabled:
         return Done()
