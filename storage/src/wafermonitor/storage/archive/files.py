@@ -5,14 +5,14 @@ Called by: `archiver`, `reader`.
 
 Columns of few values are dictionaries; numbers that hardly repeat are deltas or split into bytes, whichever suits them; ids and
 long words are plain; zstd is over all. Row groups are in the order of the key, so that the statistics of the first key column
-name the one group that a trace can be in. Runs also get Bloom filters, for engines that read them.
+name the one group that a trace can be in. Bloom filters say whether it is there: of traces, and of what runs are looked for by.
 """
 
 from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple, Self
 
@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from wafermonitor.storage.archive.blooms import may_hold
 from wafermonitor.storage.archive.protocol import Signal
 from wafermonitor.storage.archive.shelf import reading
 from wafermonitor.storage.archive.tables import TABLES, Layout, layout_for, layout_of
@@ -33,6 +34,8 @@ _SAMPLE_ROWS = 4_096
 _REPEATS = 0.5
 """A column with fewer distinct values than this share of its rows is a dictionary."""
 _BLOOM = {
+    Signal.SPANS: ("trace_id",),
+    Signal.LOGS: ("trace_id",),
     Signal.RUNS: ("trace_id", "run_id", "job", "equipment", "lot_ids.list.element", "substrate_ids.list.element"),
 }
 _packed = msgspec.msgpack.Encoder(order="deterministic").encode
@@ -217,6 +220,11 @@ class Opened:
             places = pc.indices_nonzero(mask).to_pylist()
             parts = [_plain(table.column(name).take(pa.array(places, type=pa.int64()))) for name in columns]
             yield group, places, list(zip(*parts, strict=True))
+
+    def may_hold(self, group: int, words: Mapping[str, Sequence[bytes]]) -> bool:
+        """Whether a row group can have a row that has, of every column here, one of the values; by its Bloom filters."""
+        with reading():
+            return all(may_hold(self._source, self.footer, group, column, values) for column, values in words.items())
 
     def table(self, groups: Sequence[int], columns: Sequence[str] | None = None) -> Any:
         """Arrow's table of these row groups."""

@@ -2,15 +2,15 @@
 
 In: entries of the manifest, and questions of `storage.protocol`. Out: records. Called by: `merged`, in threads.
 
-Site and time choose the files, the statistics of the first key column choose row groups, and a few columns choose rows,
-before whole rows are read. Of a run that several files have, the last file says most.
+Site and time choose the files, statistics and Bloom filters choose row groups, and a few columns choose rows, before whole rows
+are read. Of a run that several files have, the last file says most.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -64,10 +64,11 @@ class Files:
         """
         chosen = sorted(_between(entries, Signal.RUNS, query.site, query.from_ns, query.to_ns), key=_newest_day)
         names, mask = _run_mask(query, bad)
+        words = _words(query)
         found: list[Run] = []
         for _, same in groupby(self._bounded(chosen), key=lambda one: one.place.day):
             day = list(same)
-            places = self._candidates(day, names, mask, newest_ns)
+            places = self._candidates(day, names, mask, newest_ns, words)
             for start in range(0, places.num_rows, _AT_ONCE):
                 if len(found) >= limit:
                     break
@@ -102,7 +103,7 @@ class Files:
         found: list[Span] = []
         for _, same in groupby(self._bounded(chosen), key=lambda one: one.place.day):
             day = list(same)
-            places = self._candidates(day, names, mask, None if after is None else after[0])
+            places = self._candidates(day, names, mask, None if after is None else after[0], {})
             for start in range(0, places.num_rows, _AT_ONCE):
                 if len(found) >= limit:
                     break
@@ -142,20 +143,28 @@ class Files:
     @staticmethod
     def _of_trace(opened: Opened, trace_id: bytes) -> Any:
         """Of the row groups that can hold the trace the rows that do."""
-        return _filtered(
-            opened, opened.groups_between(trace_id, trace_id), ["trace_id"], lambda t: pc.equal(t["trace_id"], trace_id)
-        )
+        groups = opened.groups_between(trace_id, trace_id)
+        groups = [group for group in groups if opened.may_hold(group, {"trace_id": [trace_id]})]
+        return _filtered(opened, groups, ["trace_id"], lambda t: pc.equal(t["trace_id"], trace_id))
 
-    def _candidates(self, day: Sequence[Entry], names: Sequence[str], mask: Callable[[Any], Any], newest_ns: int | None) -> Any:
+    def _candidates(
+        self,
+        day: Sequence[Entry],
+        names: Sequence[str],
+        mask: Callable[[Any], Any],
+        newest_ns: int | None,
+        words: Mapping[str, Sequence[bytes]],
+    ) -> Any:
         """Where the rows of a day's files are that `mask` chooses by these columns, newest first: file, group, row.
 
-        Of a run that several files of a place have, the one of the newest.
+        Of a run that several files of a place have, the one of the newest. Row groups that lack all of the `words` of a column
+        are not read.
         """
         found = []
         for number, entry in enumerate(day):
             time = TABLES[entry.place.signal].time
             with self._open(entry) as opened:
-                for group in range(opened.groups):
+                for group in (one for one in range(opened.groups) if opened.may_hold(one, words)):
                     table = opened.table([group], list({*names, time, "trace_id", "span_id"}))
                     at_ns = pc.cast(table[time], pa.int64())
                     chosen = mask(table)
@@ -285,6 +294,13 @@ def _run_mask(query: RunQuery, bad: bool | None) -> tuple[list[str], Callable[[A
         return chosen
 
     return names, mask
+
+
+def _words(query: RunQuery) -> dict[str, list[bytes]]:
+    """The columns with a Bloom filter that a question names values of."""
+    fields = {"run_id": query.run_id, "job": query.job, "equipment": query.equipment}
+    fields |= {"lot_ids.list.element": query.lot, "substrate_ids.list.element": query.substrate}
+    return {column: [value.encode() for value in values] for column, values in fields.items() if values}
 
 
 def _root_mask(query: SpanQuery) -> tuple[list[str], Callable[[Any], Any]]:
