@@ -16,6 +16,7 @@ pytest.importorskip("clickhouse_connect", reason="the extra clickhouse is not in
 from tests.servers import clickhouse as server
 from tests.storage.contract.builders import TRACE, ended, span
 from wafermonitor.runs.records import Batch
+from wafermonitor.storage.archive.command import archive
 from wafermonitor.storage.clickhouse import schema
 from wafermonitor.storage.clickhouse.client import Client
 from wafermonitor.storage.command import storage
@@ -106,6 +107,16 @@ async def test_whoever_maintains_it_rolls_up(clickhouse):
     await store.close()
 
 
+def test_no_day_of_it_is_archived_and_the_command_says_so(clickhouse, monkeypatch, tmp_path):
+    monkeypatch.setenv("WAFER_STORAGE_DSN", clickhouse.database())
+    monkeypatch.setenv("WAFER_ARCHIVE_LOCATION", str(tmp_path))
+    CliRunner().invoke(storage, ["migrate"])
+    refused = CliRunner().invoke(archive, ["run"], standalone_mode=False)
+    assert isinstance(refused.exception, StorageRejected)
+    assert "only a PostgreSQL store has an archive" in str(refused.exception)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_commands_say_what_was_done(clickhouse, monkeypatch):
     monkeypatch.setenv("WAFER_STORAGE_DSN", clickhouse.database())
 
@@ -114,8 +125,10 @@ def test_commands_say_what_was_done(clickhouse, monkeypatch):
 
     before = run("status")
     assert (before.return_value, json.loads(before.output)["current"]) == (1, False)
-    assert json.loads(run("migrate").output) == {"applied": schema.migrations()}
-    assert json.loads(run("migrate").output) == {"applied": []}
+    assert json.loads(run("migrate").output) == {"applied": schema.migrations(), "raw_days": 90, "run_days": 730}
+    assert json.loads(run("migrate").output)["applied"] == []
+    said = CliRunner().invoke(storage, ["migrate"]).output
+    assert "kept for 90 days, runs for 730, and then dropped: this store has no archive" in said
     after = run("status")
     assert after.return_value == 0
     facts = json.loads(after.output)
