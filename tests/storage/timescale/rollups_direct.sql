@@ -1,13 +1,14 @@
 -- Rows in which a rollup table and a direct query over the runs differ; {table} and {unit} are filled in.
 WITH measured AS (
   SELECT
-    date_trunc('{unit}', date_trunc('hour', start_time, wafer.time_zone()), wafer.time_zone()) AS bucket,
+    CASE '{unit}' WHEN 'hour' THEN hour ELSE date_trunc('{unit}', hour, wafer.time_zone()) END AS bucket,
     d.dimension::smallint, site_id, coalesce(job, '') AS job, d.value, result, parent_span_id,
     CASE WHEN duration_ns >= 0 THEN duration_ns END AS duration_ns,
     CASE WHEN cpu_s BETWEEN 0 AND 1e9 THEN round(cpu_s * 1e9)::bigint END AS cpu_ns,
     memory_bytes,
     CASE WHEN nominal_unix_ns > 0 AND start_unix_ns > 0 THEN start_unix_ns - nominal_unix_ns END AS queue_ns
   FROM wafer_data.run
+  CROSS JOIN LATERAL (SELECT date_trunc('hour', start_time, wafer.time_zone()) AS hour) h
   CROSS JOIN LATERAL (VALUES (0, ''), (1, service), (2, equipment), (3, recipe), (4, product)) d (dimension, value)
   WHERE d.value IS NOT NULL AND start_unix_ns IS NOT NULL
 ), direct AS (

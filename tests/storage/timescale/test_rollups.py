@@ -63,9 +63,10 @@ async def in_zone(store, zone: str) -> None:
 class Stream:
     """Runs of one writer's share, told in pieces: what is written is late, doubled, and in any order."""
 
-    def __init__(self, seed: int, keys: int) -> None:
+    def __init__(self, seed: int, keys: int, now_ns: int = builders.NOW) -> None:
         self._random = random.Random(seed)
         self._keys = keys
+        self._now_ns = now_ns
 
     def batch(self) -> Batch:
         return Batch(runs=[self._one() for _ in range(self._random.randrange(1, 60))])
@@ -73,7 +74,7 @@ class Stream:
     def _one(self) -> Run:
         pick = self._random
         number = pick.randrange(self._keys)
-        start_ns = builders.NOW - (number % 60) * HOUR // (1 + number % 7) + number
+        start_ns = self._now_ns - (number % 60) * HOUR // (1 + number % 7) + number
         described = {
             "job": None if number % 23 == 0 else f"job {number % 5}",
             "site": f"f{number % 2}",
@@ -85,7 +86,8 @@ class Stream:
             "memory_bytes": pick.choice([None, pick.randrange(10**10)]),
             "nominal_time_ns": pick.choice([None, start_ns - pick.randrange(10**12)]),
             "parent_span_id": builders.span_id(1) if number % 4 == 0 else None,
-            "start_ns": pick.choice([start_ns, start_ns, start_ns, start_ns - HOUR, None]),
+            # A start that is told earlier than another writer told it moves the run: to another hour, day, week or month.
+            "start_ns": pick.choice([start_ns, start_ns, start_ns, start_ns - HOUR, start_ns - 9 * DAY, None]),
         }
         if pick.random() < 0.3:
             return builders.run(number, **described)
@@ -97,15 +99,29 @@ class Stream:
         return dataclasses.replace(builders.ended(number, **described), **how)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-async def test_four_writers_beside_the_worker_leave_no_group_different(store, seed):
+AUTUMN = "2026-11-01T12:00:00-05:00"
+"""Clocks of New York went back at 2:00 of this day; the runs of a stream begin in the two days before, or in October."""
+SPRING = "2026-10-04T12:00:00+11:00"
+"""Clocks of Lord Howe went forward by half an hour at 2:00 of this day."""
+
+
+@pytest.mark.parametrize(
+    ("seed", "zone", "noon"), [(1, "UTC", None), (2, "America/New_York", AUTUMN), (3, "Australia/Lord_Howe", SPRING)]
+)
+async def test_four_writers_beside_the_worker_leave_no_group_different(store, seed, zone, noon):
+    await store.pool.execute("UPDATE wafer_data.setting SET value = $1 WHERE name = 'time_zone'", zone)
+    now_ns = at(noon) if noon else builders.NOW
     stop = asyncio.Event()
     worker = asyncio.create_task(rollups.keep(store.pool, stop, interval_s=0.01))
+    told: dict[tuple[int, str], set[object]] = {}
 
     async def write(number: int) -> None:
-        stream, writer = Stream(seed * 10 + number % 3, keys=400), store.another_writer()
+        stream, writer = Stream(seed * 10 + number % 3, keys=400, now_ns=now_ns), store.another_writer()
         for _ in range(25):
             batch = stream.batch()
+            for run in batch.runs:
+                told.setdefault((run.span_id, "equipment"), set()).add(run.equipment)
+                told.setdefault((run.span_id, "start"), set()).add(run.start_ns)
             await writer.write([batch] * (1 + number % 2))
 
     await asyncio.gather(*(write(number) for number in range(4)))
@@ -114,6 +130,45 @@ async def test_four_writers_beside_the_worker_leave_no_group_different(store, se
     await roll_up(store)
     assert await differences(store) == []
     assert await store.pool.fetchval("SELECT sum(ended) FROM wafer_data.job_daily WHERE dimension = 0") > 200
+    # What is hard was there: tools learnt late, starts that moved, and hours of the day on which clocks change.
+    learnt = [key for key, values in told.items() if key[1] == "equipment" and None in values and len(values) > 1]
+    moved = [key for key, values in told.items() if key[1] == "start" and len(values - {None}) > 1]
+    assert min(len(learnt), len(moved)) > 50
+    if noon:
+        day = await store.pool.fetchval("SELECT date_trunc('day', $1::timestamptz, $2)", now_ns // 1000, zone)
+        hours = await store.pool.fetchval(
+            "SELECT count(DISTINCT bucket) FROM wafer_data.job_hourly WHERE date_trunc('day', bucket, $2) = $1", day, zone
+        )
+        assert hours >= 6
+
+
+async def test_a_tool_that_is_learnt_late_takes_the_run_into_its_row(store):
+    await roll_up(store)
+    await store.writer.write(builders.runs(ended(1, equipment=None, end_rank=1), ended(2, equipment="A")))
+    await roll_up(store)
+    await store.writer.write(builders.runs(ended(1, equipment="B", recipe="r")))
+    await roll_up(store)
+    found = await store.pool.fetch(
+        "SELECT dimension, value, ended FROM wafer_data.job_monthly WHERE dimension IN (2, 3) ORDER BY value"
+    )
+    assert [tuple(row) for row in found] == [(2, "A", 1), (2, "B", 1), (3, "r", 1)]
+    assert await differences(store) == []
+
+
+async def test_a_run_whose_start_is_told_earlier_moves_through_all_four_tables(store):
+    await roll_up(store)
+    first = at("2026-06-01T00:10:00+00:00")  # a Monday, the first of its month
+    await store.writer.write(builders.runs(ended(1, first, end_rank=1)))
+    await roll_up(store)
+    await store.writer.write(builders.runs(ended(1, first - HOUR)))
+    await roll_up(store)
+    assert await differences(store) == []
+    assert [await buckets(store, table) for table in LEVELS] == [
+        {"2026-05-31 23:00": 1},
+        {"2026-05-31 00:00": 1},
+        {"2026-05-25 00:00": 1},
+        {"2026-05-01 00:00": 1},
+    ]
 
 
 async def test_the_same_runs_again_change_nothing(store):

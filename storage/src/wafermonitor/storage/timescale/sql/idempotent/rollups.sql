@@ -295,7 +295,8 @@ BEGIN
 END
 $$;
 
--- job_change added to `rollup`, one of the four tables, in its buckets of `unit`.
+-- job_change added to `rollup`, one of the four tables, in its buckets of `unit`. An hour is not cut again: where clocks go forward by half
+-- an hour, the hour of the half that is left is not the hour of itself.
 CREATE OR REPLACE FUNCTION wafer_data.add_changes(rollup text, unit text, zone text) RETURNS void
 LANGUAGE plpgsql
 SET jit = off
@@ -304,7 +305,7 @@ BEGIN
   EXECUTE format($sql$
     INSERT INTO wafer_data.%1$I AS t
     SELECT
-      date_trunc(%2$L, bucket, %3$L) AS bucket, dimension, site_id, job, value,
+      %2$s AS bucket, dimension, site_id, job, value,
       sum(ended), sum(success), sum(failure), sum(error), sum(timeout), sum(cancellation), sum(skip), sum(subjobs),
       sum(duration_count), sum(duration_ns), min(duration_min_ns), max(duration_max_ns),
       sum(cpu_count), sum(cpu_ns), min(cpu_min_ns), max(cpu_max_ns),
@@ -332,7 +333,7 @@ BEGIN
       queue_ns = CASE WHEN t.queue_count + excluded.queue_count > 0 THEN coalesce(t.queue_ns, 0) + coalesce(excluded.queue_ns, 0) END,
       queue_min_ns = least(t.queue_min_ns, excluded.queue_min_ns), queue_max_ns = greatest(t.queue_max_ns, excluded.queue_max_ns),
       durations = wafer_data.add_histograms(t.durations, excluded.durations)
-  $sql$, rollup, unit, zone);
+  $sql$, rollup, CASE unit WHEN 'hour' THEN 'bucket' ELSE format('date_trunc(%L, bucket, %L)', unit, zone) END);
 END
 $$;
 

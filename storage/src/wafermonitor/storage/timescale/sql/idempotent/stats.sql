@@ -1,7 +1,7 @@
 -- job_hourly_stats … job_monthly_stats and their breakdowns: what is rolled up, what is not yet, and the runs still open, as one.
 --
--- Exact at any moment however far the rollups are behind, but for one thing: a least or greatest value that was taken back
--- since the last pass still stands.
+-- Exact however far the rollups are behind, but for two things: a least or greatest value that was taken back since the last pass still
+-- stands; and hours that are still to be built (before the first pass of all, in a store from elsewhere, after another time zone) are missing.
 
 CREATE OR REPLACE FUNCTION wafer_data.make_stats(rollup text, unit text) RETURNS void
 LANGUAGE plpgsql AS $$
@@ -30,7 +30,7 @@ BEGIN
       FROM wafer_data.%2$I
       UNION ALL
       SELECT
-        date_trunc(%3$L, c.bucket, (SELECT wafer.time_zone())), d.dimension, c.site_id, c.job, d.value, 0, c.sign,
+        %4$s, d.dimension, c.site_id, c.job, d.value, 0, c.sign,
         CASE c.result WHEN 'success' THEN c.sign ELSE 0 END, CASE c.result WHEN 'failure' THEN c.sign ELSE 0 END,
         CASE c.result WHEN 'error' THEN c.sign ELSE 0 END, CASE c.result WHEN 'timeout' THEN c.sign ELSE 0 END,
         CASE c.result WHEN 'cancellation' THEN c.sign ELSE 0 END, CASE c.result WHEN 'skip' THEN c.sign ELSE 0 END,
@@ -61,7 +61,7 @@ BEGIN
     ) parts
     GROUP BY bucket, dimension, site_id, job, value
     HAVING sum(ended) > 0 OR sum(open) > 0
-  $view$, rollup || '_now', rollup, unit);
+  $view$, rollup || '_now', rollup, unit, CASE unit WHEN 'hour' THEN 'c.bucket' ELSE format('date_trunc(%L, c.bucket, (SELECT wafer.time_zone()))', unit) END);
 
   FOR kind IN
     SELECT * FROM (VALUES
