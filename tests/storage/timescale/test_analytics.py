@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,6 +20,7 @@ pytestmark = pytest.mark.postgres
 
 GUIDE = Path(__file__).parents[3] / "docs" / "analytics.md"
 EXAMPLES = re.findall(r"```sql\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+PANELS = re.findall(r"```grafana\n(.*?)```", GUIDE.read_text(), re.DOTALL)
 NOW, SECOND, HOUR, DAY = builders.NOW, builders.SECOND, builders.HOUR, builders.DAY
 VIEWS = {
     *("job_health_summary", "system_health", "app_success_rates", "recent_failures", "performance_outliers", "slow_queries"),
@@ -63,6 +65,7 @@ async def test_examples_of_the_guide_run_as_a_reader(reader, example):
 def test_the_guide_names_every_view_and_function():
     assert {name for name in VIEWS | FUNCTIONS if f"`{name}" not in GUIDE.read_text()} == set()
     assert len(EXAMPLES) >= 12
+    assert len(PANELS) >= 4
 
 
 async def test_a_reader_can_neither_write_nor_see_secrets(reader):
@@ -76,6 +79,66 @@ async def test_a_reader_can_neither_write_nor_see_secrets(reader):
     for secret in ("SELECT rolpassword FROM pg_authid", "SELECT pg_read_file('postgresql.conf')", "CREATE TABLE wafer.mine ()"):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await reader.execute(secret)
+
+
+HOURS_OF_JOBS = """
+  WITH site AS (INSERT INTO wafer_data.site (name) VALUES ('f1') RETURNING site_id)
+  INSERT INTO wafer_data.job_hourly (
+    bucket, dimension, site_id, job, value, ended, success, failure, error, timeout, cancellation, skip, subjobs,
+    duration_count, duration_ns, cpu_count, memory_count, queue_count, durations
+  )
+  SELECT
+    date_trunc('hour', now()) - make_interval(hours => hour), 0, site_id, 'job ' || job, '',
+    5, 5, 0, 0, 0, 0, 0, 0, 5, 5e9, 0, 0, 0, '{}'
+  FROM site, generate_series(1, $1::int) job, generate_series(1, $2::int * 24) hour
+"""
+"""Rollups of so many jobs, for so many days: each ran in each hour."""
+
+
+async def read_rows(connection) -> int:
+    """Rows of job_hourly that were read by an index so far, in this session too."""
+    await connection.execute("SELECT pg_stat_force_next_flush()")
+    return await connection.fetchval(
+        "SELECT idx_tup_fetch + seq_tup_read FROM pg_stat_user_tables WHERE relid = 'wafer_data.job_hourly'::regclass"
+    )
+
+
+def expanded(panel: str, from_time: datetime, to_time: datetime) -> str:
+    """What Grafana's PostgreSQL data source sends: macros become text in UTC, variables of many values a list of literals."""
+    begin, end = (f"'{at:%Y-%m-%dT%H:%M:%SZ}'" for at in (from_time, to_time))
+    text = re.sub(r"\$__timeFilter\((\w+)\)", rf"\1 BETWEEN {begin} AND {end}", panel)
+    text = text.replace("$__timeFrom()", begin).replace("$__timeTo()", end)
+    return text.replace("$site", "'f1','f2'").replace("$job", "'lot_yield'")
+
+
+@pytest.mark.parametrize("panel", PANELS, ids=range(len(PANELS)))
+async def test_panels_of_the_guide_show_something_to_a_reader(store, reader, panel):
+    await store.writer.write(
+        builders.runs(
+            ended(1, equipment="T1"),
+            ended(2, result="failure", equipment="T2"),
+            ended(3, site="f2", equipment="T1"),
+            builders.run(4, expected_duration_s=60.0),
+        )
+    )
+    await roll_up(store)
+    now = datetime.fromtimestamp(NOW / SECOND, UTC)
+    found = await reader.fetch(expanded(panel, now - timedelta(days=2), now + timedelta(minutes=5)))
+    assert found
+    for row in found:
+        assert row.get("time", found) is not None
+    if "$__" in panel:
+        long_ago = now - timedelta(days=400)
+        assert await reader.fetch(expanded(panel, long_ago, long_ago + timedelta(hours=6))) == []
+
+
+async def test_a_reader_can_call_nothing_that_acts_with_rights_that_it_has_not(store):
+    """A function that runs as its owner is closed to readers, or only tells which days there are."""
+    names = await store.pool.fetch(
+        "SELECT proname FROM pg_proc WHERE pronamespace IN ('wafer'::regnamespace, 'wafer_data'::regnamespace) "
+        "AND prosecdef AND has_function_privilege('wafer_reader', oid, 'EXECUTE')"
+    )
+    assert {row[0] for row in names} <= {"fenced_before", "hot_window", "stray_partitions"}
 
 
 async def rows(store, sql: str, *arguments) -> list[dict]:
@@ -236,6 +299,31 @@ async def test_stats_and_metrics_of_jobs(store):
     assert (slow["cpu_mean_s"], slow["queue_delay_mean_s"]) == (2.5, 3600)
     (none,) = await rows(store, "SELECT * FROM wafer.calculate_job_metrics('unheard of')")
     assert (none["started"], none["success_rate"]) == (0, None)
+
+
+async def test_the_slowest_job_is_found_among_more_busy_ones_than_are_listed(store):
+    busy = [ended(number, job=f"job {number // 2}") for number in range(2 * 1010)]
+    await store.writer.write(builders.runs(*busy, ended(9000, job="rare and slow", seconds=9000)))
+    await roll_up(store)
+    (slowest,) = await rows(store, "SELECT job, duration_max_s FROM wafer.get_slowest_jobs(max_rows => 1)")
+    assert tuple(slowest.values()) == ("rare and slow", 9000)
+    assert len(await rows(store, "SELECT FROM wafer.get_job_stats()")) == 1000
+
+
+async def test_anomalies_read_no_more_than_what_is_asked_and_compared(store):
+    """A careless question is cut: three months before the last week; and of these only the hours that are compared."""
+    await store.pool.execute(HOURS_OF_JOBS, 40, 200)
+    await store.pool.execute("ANALYZE wafer_data.job_hourly")
+    one, all_ = "interval '1 hour', '91 days'", "interval '10 years', '10 years'"
+    assert await rows(store, f"SELECT * FROM wafer.detect_anomalies({all_})") == await rows(
+        store, "SELECT * FROM wafer.detect_anomalies('7 days', '91 days')"
+    )
+    async with store.pool.acquire() as connection:
+        before = await read_rows(connection)
+        await connection.fetch(f"SELECT * FROM wafer.detect_anomalies({one})")
+        read = await read_rows(connection) - before
+    # Three hours a week of 13 weeks, the hour that is asked, and for each job its first one.
+    assert 40 * 30 < read < 40 * 60
 
 
 async def test_anomalies_are_found_by_the_hour_of_the_week_on_both_sides(store):

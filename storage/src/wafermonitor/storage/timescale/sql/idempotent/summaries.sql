@@ -76,7 +76,7 @@ SELECT
   w.oldest AS hot_from, w.newest AS hot_to,
   (SELECT count(*) FROM wafer_data.stray_partitions()) AS stray_partitions,
   CASE WHEN wafer_data.has_unrolled(s.snapshot) THEN extract(epoch FROM clock_timestamp() - s.taken_at)::double precision ELSE 0 END AS rollup_lag_s,
-  s.built_from > '-infinity' AS rollups_building,
+  s.built_from > '-infinity' OR s.system_identifier <> (SELECT c.system_identifier FROM pg_control_system() c) AS rollups_building,
   m.last_maintenance_time, m.failing_steps
 FROM (
   SELECT

@@ -1,4 +1,4 @@
--- Functions that answer what people ask of jobs. They read rollups (exact at any moment, see stats.sql) wherever these suffice.
+-- Functions that answer what people ask of jobs. They read rollups (how exact these are: stats.sql) wherever these suffice.
 
 -- Null when there is no such site.
 CREATE OR REPLACE FUNCTION wafer_data.site_number(site text) RETURNS smallint
@@ -52,8 +52,8 @@ LANGUAGE sql STABLE AS $$
   LEFT JOIN wafer_data.hours_of(job_name, from_time, until_time, site) n ON true
 $$;
 
--- Each job of each site, over the last `since`: the busiest first.
-CREATE OR REPLACE FUNCTION wafer.get_job_stats(job_name text DEFAULT NULL, since interval DEFAULT '24 hours', site text DEFAULT NULL)
+-- Each job of each site, over the last `since`.
+CREATE OR REPLACE FUNCTION wafer_data.job_stats(job_name text, since interval, site text)
 RETURNS TABLE (
   site_id text, job text, started bigint, open bigint, ended bigint, success bigint, bad bigint, cancellation bigint, skip bigint,
   success_rate double precision, subjobs bigint, duration_mean_s double precision, duration_p50_s double precision,
@@ -72,8 +72,18 @@ LANGUAGE sql STABLE AS $$
   FROM wafer_data.hours_of(job_name, now() - since, now() + interval '1 hour', site) r
   JOIN wafer_data.site s ON s.site_id = r.site_id
   GROUP BY s.name, r.job
-  ORDER BY 3 DESC, 1, 2
-  LIMIT 1000
+$$;
+
+-- The same: the busiest first.
+CREATE OR REPLACE FUNCTION wafer.get_job_stats(job_name text DEFAULT NULL, since interval DEFAULT '24 hours', site text DEFAULT NULL)
+RETURNS TABLE (
+  site_id text, job text, started bigint, open bigint, ended bigint, success bigint, bad bigint, cancellation bigint, skip bigint,
+  success_rate double precision, subjobs bigint, duration_mean_s double precision, duration_p50_s double precision,
+  duration_p95_s double precision, duration_max_s double precision, duration_sum_s double precision, cpu_sum_s double precision,
+  memory_max_bytes bigint, queue_delay_mean_s double precision
+)
+LANGUAGE sql STABLE AS $$
+  SELECT * FROM wafer_data.job_stats(job_name, since, site) j ORDER BY j.started DESC, j.site_id, j.job LIMIT 1000
 $$;
 
 -- The jobs whose slow runs (95th percentile) take longest, over the last `since`.
@@ -84,7 +94,7 @@ RETURNS TABLE (
 )
 LANGUAGE sql STABLE AS $$
   SELECT j.site_id, j.job, j.ended, j.duration_p50_s, j.duration_p95_s, j.duration_max_s, j.duration_sum_s
-  FROM wafer.get_job_stats(NULL, since, site) j
+  FROM wafer_data.job_stats(NULL, since, site) j
   WHERE j.duration_p95_s IS NOT NULL
   ORDER BY j.duration_p95_s DESC, j.site_id, j.job
   LIMIT least(max_rows, 1000)
@@ -128,12 +138,19 @@ LANGUAGE sql STABLE AS $$
   ORDER BY k.failures DESC, k.last_time DESC, s.name, k.job
 $$;
 
--- Hours within the last `since` in which a job did not do as it does: how many runs, which share of them bad, how long they took (mean).
+-- Hours within the last `since` (7 days at most) in which a job did not do as it does: how many runs, which share of them bad, how long they
+-- took (mean).
 --
--- Compared with the same hour of the week, and the hours beside it, over `baseline` before, by median and median absolute deviation; both
--- sides count, so a job that fell silent is seen like one that went wild. An hour without runs counts as 0 runs from the first hour on
--- in which the job ran. At least eight hours to compare with; deviations are never taken for less than 5 % of the median, one run,
--- two percent of failures or ten milliseconds. The hour that is still going on is left out.
+-- Compared with the same hour of the week, and the hours beside it, over `baseline` before (91 days at most), by median and median
+-- absolute deviation; both sides count, so a job that fell silent is seen like one that went wild. An hour without runs counts as 0 runs
+-- from the first hour on in which the job ran. At least eight hours to compare with; deviations are never taken for less than 5 % of the
+-- median, one run, two percent of failures or ten milliseconds. The hour that is still going on is left out.
+--
+-- Only the hours that are asked or compared are read, and empty ones are counted, not made: so it costs what these hours hold.
+CREATE OR REPLACE FUNCTION wafer_data.hour_of_week(bucket timestamptz, zone text) RETURNS integer
+LANGUAGE sql IMMUTABLE PARALLEL SAFE -- in local time, so that a night stays a night when clocks change
+RETURN extract(dow FROM bucket AT TIME ZONE zone)::integer * 24 + extract(hour FROM bucket AT TIME ZONE zone)::integer;
+
 CREATE OR REPLACE FUNCTION wafer.detect_anomalies(
   since interval DEFAULT '24 hours', baseline interval DEFAULT '56 days', threshold double precision DEFAULT 3.5,
   job_name text DEFAULT NULL, site text DEFAULT NULL
@@ -143,62 +160,95 @@ CREATE OR REPLACE FUNCTION wafer.detect_anomalies(
 )
 LANGUAGE plpgsql STABLE
 SET work_mem = '32MB'
-SET enable_nestloop = off -- how many hours there are cannot be estimated
+SET plan_cache_mode = force_custom_plan -- the hours and the job are known, and decide
+SET enable_nestloop = off -- how many rows these have cannot be estimated: hash them
+SET enable_mergejoin = off
 SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
   zone constant text := wafer.time_zone();
   this_hour constant timestamptz := date_trunc('hour', now(), zone);
-  from_hour constant timestamptz := date_trunc('hour', now() - since, zone);
+  from_hour constant timestamptz := date_trunc('hour', now() - least(since, interval '7 days'), zone);
+  earliest constant timestamptz := date_trunc('hour', from_hour - least(baseline, interval '91 days'), zone);
+  asked integer[]; -- hours of the week
+  wanted timestamptz[];
 BEGIN
+  SELECT array_agg(DISTINCT wafer_data.hour_of_week(h, zone)) INTO asked
+  FROM generate_series(from_hour, this_hour - interval '1 hour', interval '1 hour') h;
+  SELECT array_agg(DISTINCT h.bucket) INTO wanted
+  FROM generate_series(earliest, this_hour - interval '1 hour', interval '1 hour') g (hour)
+  CROSS JOIN LATERAL (SELECT date_trunc('hour', g.hour, zone) AS bucket) h
+  CROSS JOIN LATERAL (SELECT wafer_data.hour_of_week(h.bucket, zone) AS hour_of_week) w
+  WHERE h.bucket >= from_hour OR ARRAY[(w.hour_of_week + 167) % 168, w.hour_of_week, (w.hour_of_week + 1) % 168] && asked;
   RETURN QUERY
-  WITH known AS MATERIALIZED (
-    SELECT h.site_id, h.job, h.bucket, h.ended + h.open AS runs, h.failure + h.error + h.timeout AS bad, h.ended, h.duration_ns, h.duration_count
-    FROM wafer_data.hours_of(job_name, from_hour - baseline, this_hour, site) h
-    WHERE h.job <> ''
-  ), hour AS MATERIALIZED (
-    -- Hours of the week in local time, so that a night stays a night when clocks change.
+  WITH calendar AS MATERIALIZED (
+    SELECT w.bucket, w.bucket >= from_hour AS is_asked, wafer_data.hour_of_week(w.bucket, zone) AS hour_of_week FROM unnest(wanted) w (bucket)
+  ), comparable AS MATERIALIZED (
+    -- For each hour of the week that is asked, the earlier hours of it and beside it.
+    SELECT a.hour_of_week, array_agg(c.bucket ORDER BY c.bucket) AS buckets
+    FROM unnest(asked) a (hour_of_week)
+    JOIN calendar c ON NOT c.is_asked AND c.hour_of_week IN ((a.hour_of_week + 167) % 168, a.hour_of_week, (a.hour_of_week + 1) % 168)
+    GROUP BY a.hour_of_week
+  ), known AS MATERIALIZED (
     SELECT
-      f.site_id, f.job, f.bucket, f.bucket >= from_hour AS is_asked,
-      extract(dow FROM f.bucket AT TIME ZONE zone)::integer * 24 + extract(hour FROM f.bucket AT TIME ZONE zone)::integer AS hour_of_week,
-      m.metric, m.value
-    FROM (
-      SELECT e.site_id, e.job, e.bucket, sum(e.runs) AS runs, sum(e.bad) AS bad, sum(e.ended) AS ended, sum(e.duration_ns) AS duration_ns, sum(e.duration_count) AS duration_count
-      FROM (
-        TABLE known
-        UNION ALL
-        SELECT j.site_id, j.job, g.bucket, 0, 0, 0, 0, 0
-        FROM (SELECT k.site_id, k.job, min(k.bucket) AS first_hour FROM known k GROUP BY k.site_id, k.job) j
-        CROSS JOIN LATERAL generate_series(j.first_hour, this_hour - interval '1 hour', interval '1 hour') g (bucket)
-      ) e
-      GROUP BY e.site_id, e.job, e.bucket
-    ) f
+      h.site_id, h.job, h.bucket, (h.ended + h.open)::double precision AS runs,
+      (h.failure + h.error + h.timeout)::double precision / nullif(h.ended, 0)::double precision AS bad_share,
+      (h.duration_ns / nullif(h.duration_count, 0) / 1e9)::double precision AS duration_mean_s
+    FROM wafer_data.job_hourly_now h
+    WHERE h.dimension = 0 AND h.bucket = ANY (wanted) AND h.job <> '' AND (job_name IS NULL OR h.job = job_name)
+      AND (site IS NULL OR h.site_id = wafer_data.site_number(site))
+  ), job AS MATERIALIZED (
+    SELECT k.site_id, k.job, least(k.first_hour, f.bucket) AS first_hour
+    FROM (SELECT site_id, job, min(bucket) AS first_hour FROM known GROUP BY site_id, job) k
+    LEFT JOIN LATERAL (
+      SELECT r.bucket FROM wafer_data.job_hourly r
+      WHERE r.job = k.job AND r.dimension = 0 AND r.value = '' AND r.site_id = k.site_id AND r.bucket >= earliest
+      ORDER BY r.bucket LIMIT 1
+    ) f ON true
+  ), past AS MATERIALIZED (
+    SELECT
+      k.site_id, k.job, a.hour_of_week, array_agg(k.runs ORDER BY k.runs) AS runs,
+      array_agg(k.bad_share ORDER BY k.bad_share) FILTER (WHERE k.bad_share IS NOT NULL) AS bad_share,
+      array_agg(k.duration_mean_s ORDER BY k.duration_mean_s) FILTER (WHERE k.duration_mean_s IS NOT NULL) AS duration_mean_s
+    FROM known k
+    JOIN calendar c ON c.bucket = k.bucket AND NOT c.is_asked
+    CROSS JOIN (VALUES (167), (0), (1)) beside (hours)
+    JOIN unnest(asked) a (hour_of_week) ON a.hour_of_week = (c.hour_of_week + beside.hours) % 168
+    GROUP BY k.site_id, k.job, a.hour_of_week
+  ), compared AS (
+    SELECT j.site_id, j.job, c.bucket, m.metric, m.value, m.others, m.least_deviation, cardinality(m.others) AS n
+    FROM job j
+    JOIN calendar c ON c.is_asked AND c.bucket >= j.first_hour
+    JOIN comparable w ON w.hour_of_week = c.hour_of_week
+    LEFT JOIN past p ON (p.site_id, p.job, p.hour_of_week) = (j.site_id, j.job, c.hour_of_week)
+    LEFT JOIN known k ON (k.site_id, k.job, k.bucket) = (j.site_id, j.job, c.bucket)
+    -- Of the earlier hours those since the first one, without those that had runs.
+    CROSS JOIN LATERAL (
+      SELECT cardinality(w.buckets) - width_bucket(j.first_hour - interval '1 microsecond', w.buckets) - coalesce(cardinality(p.runs), 0) AS empty
+    ) n
     CROSS JOIN LATERAL (
       VALUES
-        ('runs', f.runs::double precision),
-        ('bad_share', f.bad::double precision / nullif(f.ended, 0)::double precision),
-        ('duration_mean_s', (f.duration_ns / nullif(f.duration_count, 0) / 1e9)::double precision)
-    ) m (metric, value)
-    WHERE m.value IS NOT NULL
-  ), compared AS (
-    SELECT h.site_id, h.job, h.bucket, h.metric, h.value, array_agg(p.value) AS others
-    FROM hour h
-    CROSS JOIN (VALUES (167), (0), (1)) beside (hours)
-    JOIN hour p ON (p.site_id, p.job, p.metric, p.hour_of_week) = (h.site_id, h.job, h.metric, (h.hour_of_week + beside.hours) % 168)
-      AND NOT p.is_asked
-    WHERE h.is_asked
-    GROUP BY h.site_id, h.job, h.bucket, h.metric, h.value
-    HAVING count(*) >= 8
-  ), judged AS (
-    SELECT
-      c.*, m.median,
-      greatest(
-        d.deviation, 0.05 * abs(m.median), CASE c.metric WHEN 'runs' THEN 1 WHEN 'bad_share' THEN 0.02 ELSE 0.01 END
-      ) / 0.6745 AS spread
+        ('runs', coalesce(k.runs, 0), array_fill(0::double precision, ARRAY[n.empty]) || coalesce(p.runs, '{}'), 1::double precision),
+        ('bad_share', k.bad_share, p.bad_share, 0.02),
+        ('duration_mean_s', k.duration_mean_s, p.duration_mean_s, 0.01)
+    ) m (metric, value, others, least_deviation)
+    WHERE m.value IS NOT NULL AND cardinality(m.others) >= 8
+  ), far AS (
+    -- Fewer than half of the values lie strictly between the two around the quartiles, so the deviation is no less than the nearer one's
+    -- distance: most hours need no more than this.
+    SELECT c.*, q.median
     FROM compared c
-    CROSS JOIN LATERAL (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY o) AS median FROM unnest(c.others) o) m
-    CROSS JOIN LATERAL (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY abs(o - m.median)) AS deviation FROM unnest(c.others) o) d
+    CROSS JOIN LATERAL (
+      SELECT
+        (c.others[(c.n + 1) / 2] + c.others[c.n / 2 + 1]) / 2 AS median, c.others[c.n / 4 + 1] AS lower, c.others[c.n - c.n / 4] AS upper
+    ) q
+    WHERE abs(c.value - q.median)
+      > threshold / 0.6745 * greatest(0.05 * abs(q.median), c.least_deviation, least(q.median - q.lower, q.upper - q.median))
+  ), judged AS (
+    SELECT f.*, greatest(d.deviation, 0.05 * abs(f.median), f.least_deviation) / 0.6745 AS spread
+    FROM far f
+    CROSS JOIN LATERAL (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY abs(o - f.median)) AS deviation FROM unnest(f.others) o) d
   )
   SELECT
     j.bucket, s.name, j.job, j.metric, j.value, j.median, j.spread, (j.value - j.median) / j.spread,
