@@ -295,6 +295,16 @@ BEGIN
 END
 $$;
 
+-- What rows of a rollup table are together, in the order of its columns after `value`.
+CREATE OR REPLACE FUNCTION wafer_data.summed_columns() RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN 'sum(ended), sum(success), sum(failure), sum(error), sum(timeout), sum(cancellation), sum(skip), sum(subjobs),
+  sum(duration_count), sum(duration_ns), min(duration_min_ns), max(duration_max_ns),
+  sum(cpu_count), sum(cpu_ns), min(cpu_min_ns), max(cpu_max_ns),
+  sum(memory_count), sum(memory_bytes), min(memory_min_bytes), max(memory_max_bytes),
+  sum(queue_count), sum(queue_ns), min(queue_min_ns), max(queue_max_ns),
+  wafer.sum_durations(durations)';
+
 -- job_change added to `rollup`, one of the four tables, in its buckets of `unit`. An hour is not cut again: where clocks go forward by half
 -- an hour, the hour of the half that is left is not the hour of itself.
 CREATE OR REPLACE FUNCTION wafer_data.add_changes(rollup text, unit text, zone text) RETURNS void
@@ -306,12 +316,7 @@ BEGIN
     INSERT INTO wafer_data.%1$I AS t
     SELECT
       %2$s AS bucket, dimension, site_id, job, value,
-      sum(ended), sum(success), sum(failure), sum(error), sum(timeout), sum(cancellation), sum(skip), sum(subjobs),
-      sum(duration_count), sum(duration_ns), min(duration_min_ns), max(duration_max_ns),
-      sum(cpu_count), sum(cpu_ns), min(cpu_min_ns), max(cpu_max_ns),
-      sum(memory_count), sum(memory_bytes), min(memory_min_bytes), max(memory_max_bytes),
-      sum(queue_count), sum(queue_ns), min(queue_min_ns), max(queue_max_ns),
-      wafer.sum_durations(durations)
+      %3$s
     FROM pg_temp.job_change
     GROUP BY 1, 2, 3, 4, 5
     ON CONFLICT (dimension, bucket, job, value, site_id) DO UPDATE SET
@@ -333,7 +338,7 @@ BEGIN
       queue_ns = CASE WHEN t.queue_count + excluded.queue_count > 0 THEN coalesce(t.queue_ns, 0) + coalesce(excluded.queue_ns, 0) END,
       queue_min_ns = least(t.queue_min_ns, excluded.queue_min_ns), queue_max_ns = greatest(t.queue_max_ns, excluded.queue_max_ns),
       durations = wafer_data.add_histograms(t.durations, excluded.durations)
-  $sql$, rollup, CASE unit WHEN 'hour' THEN 'bucket' ELSE format('date_trunc(%L, bucket, %L)', unit, zone) END);
+  $sql$, rollup, CASE unit WHEN 'hour' THEN 'bucket' ELSE format('date_trunc(%L, bucket, %L)', unit, zone) END, wafer_data.summed_columns());
 END
 $$;
 
@@ -361,17 +366,12 @@ BEGIN
       INSERT INTO wafer_data.%1$I
       SELECT
         $1, dimension, site_id, job, value,
-        sum(ended), sum(success), sum(failure), sum(error), sum(timeout), sum(cancellation), sum(skip), sum(subjobs),
-        sum(duration_count), sum(duration_ns), min(duration_min_ns), max(duration_max_ns),
-        sum(cpu_count), sum(cpu_ns), min(cpu_min_ns), max(cpu_max_ns),
-        sum(memory_count), sum(memory_bytes), min(memory_min_bytes), max(memory_max_bytes),
-        sum(queue_count), sum(queue_ns), min(queue_min_ns), max(queue_max_ns),
-        wafer.sum_durations(durations)
+        %5$s
       FROM wafer_data.%2$I
       WHERE bucket >= $1 AND bucket < $1 + interval '33 days' AND date_trunc(%3$L, bucket, %4$L) = $1
         AND dimension = ANY ('{0,1,2,3,4}') AND ($2 IS NULL OR (job = $3 AND site_id = $2))
       GROUP BY dimension, site_id, job, value
-    $sql$, rollup, parts, unit, zone) USING touched.bucket, touched.site_id, touched.job;
+    $sql$, rollup, parts, unit, zone, wafer_data.summed_columns()) USING touched.bucket, touched.site_id, touched.job;
   END LOOP;
 END
 $$;
