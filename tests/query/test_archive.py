@@ -12,12 +12,14 @@ from pydantic import SecretStr
 
 from tests.servers import postgres as server
 from tests.storage.archive import history
-from tests.storage.contract.builders import DAY
+from tests.storage.contract.builders import DAY, ended
 from wafermonitor.query.app import create_app
 from wafermonitor.query.config import Config
 from wafermonitor.query.sources import archive
+from wafermonitor.runs.records import Batch
 from wafermonitor.storage import memory
 from wafermonitor.storage.archive.config import Config as ArchiveConfig
+from wafermonitor.storage.archive.protocol import day_of
 from wafermonitor.storage.config import Config as StorageConfig
 from wafermonitor.storage.connect import connect
 
@@ -85,6 +87,23 @@ async def test_lists_and_their_pages_do_not_change_when_days_leave(stored, folde
     assert len(done.dropped) >= 6
     async with api(stored) as client:
         assert len(await walk(client, "/v1/spans", 9)) < len(before["/v1/spans"])
+    async with api(await archive.attach(stored, ArchiveConfig.load(folder=folder))) as client:
+        for path, items in before.items():
+            assert await walk(client, path, 9) == items, path
+
+
+async def test_pages_of_runs_walk_over_the_month_that_has_left(stored, folder):
+    later = history.NOW + 45 * DAY
+    await stored.pool.execute("SELECT wafer_data.keep_partitions($1::date, $1::date, $1::date)", day_of(later))
+    young = [ended(900 + number, site="f1", start_ns=later - DAY + number, end_ns=later) for number in range(12)]
+    await stored.writer.write([Batch(runs=young)])
+    lists = [path for path in LISTS if "jobs" in path]
+    async with api(stored) as client:
+        before = {path: await walk(client, path, 9) for path in lists}
+    done = await history.archive(stored.pool, folder, later, hot_run_days=1)
+    assert any(name.startswith("runs") for name in done.dropped)
+    async with api(stored) as client:
+        assert len(await walk(client, lists[0], 9)) == len(young)
     async with api(await archive.attach(stored, ArchiveConfig.load(folder=folder))) as client:
         for path, items in before.items():
             assert await walk(client, path, 9) == items, path
