@@ -371,14 +371,15 @@ def _search(result: Result) -> list[str]:
     words = (
         f"{result['spans']:,} spans and {result['runs']:,} runs over {result['days']} days, stored by the receiver in "
         f"{number(result['fill_s'])} s, {number(result['store_gib'])} GiB. Asked of the API's reader, then of that "
-        "API over one HTTP connection; other values each time."
+        f"API over one HTTP connection; other values each time, after {result['warm_lookups']:,} lookups of other traces. "
+        f"{result['note']}"
     )
     compressed = result["compressed"]
     cases = [*result["rows"], *compressed.get("rows", [])]
     return [
         "## P9: search",
         "",
-        words,
+        words.strip(),
         "",
         *_table(
             ("question", *(f"p50 / p99 ms, {case['case']} ({case['questions'][0]['asked']} times)" for case in cases)),
