@@ -330,6 +330,52 @@ async def test_when_the_store_was_replaced_every_stream_loads_afresh(hub, storag
     assert (await listener.run())["run"] == world.id_of(98, 1)
 
 
+async def test_a_run_that_becomes_again_what_it_was_in_the_store_before_is_told(hub, storage):
+    """An older backup was brought back: whoever loaded afresh shows the run as it was then."""
+    listener, _ = await listen(hub)
+    await storage.writer.write([Batch(runs=[world.run(97, 1, start_s=0, end_s=0)])])
+    assert (await listener.run())["run"] == world.id_of(97, 1)
+    changes, refused, told = storage.reader.changes, [], []
+
+    async def replaced(token, limit=500):
+        if token is not None and not refused:
+            refused.append(token)
+            raise CursorRejected("from another database")
+        answer = await changes(token, limit)
+        if token is not None and not told:
+            told.append(await storage.reader.run(*world.run(97, 1, start_s=0).key[1:]))
+            return answer._replace(runs=told)
+        return answer
+
+    storage.reader.changes = replaced
+    assert (await listener.next())[0] == "hello"
+    assert (await listener.run())["run"] == world.id_of(97, 1)
+
+
+async def test_nothing_of_the_store_before_is_told_after_a_stream_was_asked_to_load_afresh(hub, storage):
+    listener, _ = await listen(hub)
+    await storage.writer.write([Batch(runs=[world.run(number, 1, start_s=0, end_s=0)]) for number in (96, 97)])
+    changes, refused = storage.reader.changes, asyncio.Event()
+    begun = asyncio.Event()
+
+    async def replaced(token, limit=500):
+        if token is None:
+            begun.set()
+        elif not refused.is_set():
+            refused.set()
+            raise CursorRejected("from another database")
+        return await changes(token, limit)
+
+    async with asyncio.timeout(5):
+        while hub._token == listener.id:  # the poller has put them into the stream's queue
+            await asyncio.sleep(0)
+        storage.reader.changes = replaced
+        await begun.wait()
+    await storage.writer.write([Batch(runs=[world.run(98, 1, start_s=0, end_s=0)])])
+    assert (await listener.next())[0] == "hello"
+    assert (await listener.run())["run"] == world.id_of(98, 1)
+
+
 async def test_many_streams_share_one_poller(hub, storage):
     listeners = [(await listen(hub))[0] for _ in range(20)]
     await storage.writer.write([Batch(runs=[world.run(96, 1, start_s=0, end_s=0)])])

@@ -74,10 +74,14 @@ class Subscription:
     def offer(self, message: Message | None) -> None:
         """Never waits: a full queue is emptied, and the stream is told to load afresh."""
         if self.queue.full():
-            while not self.queue.empty():
-                self.queue.get_nowait()
-            self.overrun = True
+            self.restart()
         self.queue.put_nowait(message)
+
+    def restart(self) -> None:
+        """What is still to be sent is not: with the next message the stream is told to load afresh."""
+        while not self.queue.empty():
+            self.queue.get_nowait()
+        self.overrun = True
 
 
 class Stream(NamedTuple):
@@ -159,12 +163,17 @@ class Hub:
     async def _start(self) -> None:
         async with self._starting:
             if self._poller is None or self._poller.done():
-                self._told.clear()
-                self._token = (await self._reader.changes(None)).token
-                living = await self._living_runs()
-                self._living = {stored.run.key for stored in living}
-                self._fresh(living)
+                await self._begin()
                 self._poller = asyncio.create_task(self._poll(), name="wafer query stream poller")
+
+    async def _begin(self) -> None:
+        """With the store as it is now, whatever was told of another one."""
+        self._told.clear()
+        token = (await self._reader.changes(None)).token
+        living = await self._living_runs()
+        self._living = {stored.run.key for stored in living}
+        self._fresh(living)
+        self._token = token
 
     def _stop(self) -> asyncio.Task[None] | None:
         poller, self._poller = self._poller, None
@@ -235,9 +244,9 @@ class Hub:
 
     async def _reset(self) -> None:
         """The store was replaced: begin again with it."""
-        self._token = (await self._reader.changes(None)).token
+        await self._begin()
         for subscription in self._subscriptions:
-            subscription.overrun = True
+            subscription.restart()
             subscription.offer(Message([], self._token))
 
     async def _pass_changes(self) -> None:
