@@ -28,6 +28,7 @@ pytestmark = pytest.mark.postgres
 GIB = 1024**3
 PG_BIN = Path(os.environ["WAFER_STORAGE_PG_BIN"]) if os.environ.get("WAFER_STORAGE_PG_BIN") else None
 """Another version's programs; tests that start a store see no such setting."""
+GO_ON = "DO $$ BEGIN FOR i IN 1..3000 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$"
 CATALOG = (Path(__file__).parent / "catalog.sql").read_text()
 
 
@@ -199,7 +200,7 @@ async def test_a_store_moved_to_a_new_server_by_pg_dump_tells_and_counts_each_ru
     old, new = server.start(), server.start()
     try:
         # Far ahead of the other server's transactions.
-        old.psql("DO $$ BEGIN FOR i IN 1..3000 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$")
+        old.psql(GO_ON)
         dsn = old.migrated()
         async with on_postgres(dsn) as store:
             await store.writer.write(builders.runs(builders.run(1), builders.ended(2), builders.ended(3)))
@@ -240,6 +241,36 @@ def test_a_backup_is_taken_while_the_server_runs_and_restored_beside_it(home: Pa
         _run("restore", "--data-dir", str(again), str(target))
     with pytest.raises(StorageRejected, match="stays as it is"):
         _run("backup", "--data-dir", str(home), str(target))
+
+
+async def test_change_tokens_from_before_a_restore_are_refused_however_far_the_store_went_on_since(home: Path) -> None:
+    """It is the same server to PostgreSQL, with the same numbers for other transactions."""
+    target, again = home.parent / "copy", home.parent / "again"
+    tokens = []
+    running = await embedded.start(home, settings=FAST)
+    try:
+        async with open_session(running.dsn) as connection:
+            await migrate.upgrade(connection)
+        await backup.take(home, running.port, target, None, lambda _: None)
+        async with on_postgres(running.dsn) as store:
+            tokens.append((await store.reader.changes(None)).token)
+    finally:
+        await running.stop()
+    await backup.restore(target, again, None, lambda _: None)
+    for home_of_it in (again, again, home):
+        running = await embedded.start(home_of_it, settings=FAST)
+        try:
+            async with on_postgres(running.dsn) as store:
+                await store.pool.execute(GO_ON)
+                if home_of_it == home:
+                    assert (await store.reader.changes(tokens[0])).runs == []
+                else:
+                    with pytest.raises(CursorRejected, match="another database"):
+                        await store.reader.changes(tokens[0])
+                    tokens.append((await store.reader.changes(None)).token)
+                    assert (await store.reader.changes(tokens[1])).runs == []  # also after it was started again
+        finally:
+            await running.stop()
 
 
 async def test_a_backup_gets_its_name_when_it_is_on_the_disk_and_so_does_what_is_restored(

@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -177,6 +178,9 @@ def _copy(backup: Path, folder: Folder) -> None:
     owner = (os.geteuid(), os.getegid()) if folder.account is None else (folder.account.uid, folder.account.gid)
     with _part_of(folder.data) as part:
         shutil.copytree(backup / "postgres", part, dirs_exist_ok=True, symlinks=True)
+        with (part / "postgresql.auto.conf").open("a") as file:
+            # Numbers of transactions are given out again: tokens of changes from before must be told apart (snapshot.sql).
+            file.write(f"wafer.restored_unix_ns = '{time.time_ns()}'\n")
         if folder.account is not None:
             for place, folders, files in os.walk(part):
                 for name in (*folders, *files):

@@ -57,7 +57,7 @@ _FAILING_PARTS = (("runs_open", "failing", None), ("runs_ended", "bad", _RANK_BA
 """Statement, what of it, and the rank that all its runs have."""
 _PLAIN, _SPECIAL, _ESCAPED = re.compile(r"[A-Za-z0-9_.:@ -]+\Z"), re.compile(r"([%_])"), r"\\\1"
 _FRACTION = re.compile(r"-?[0-9]+[.eE][0-9eE+-]*\Z|-?[0-9]{16,}\Z")
-_TOKEN = re.compile(r"(?P<origin>-?[\d.]{1,50})/(?P<snapshot>\d{1,20}:\d{1,20}:(\d{1,20}(,\d{1,20})*)?)\Z")
+_TOKEN = re.compile(r"(?P<origin>-?[\d.]{1,80})/(?P<snapshot>\d{1,20}:\d{1,20}:(\d{1,20}(,\d{1,20})*)?)\Z")
 
 
 class Reader:
