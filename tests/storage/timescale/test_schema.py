@@ -55,7 +55,7 @@ async def test_a_delta_has_every_column_of_a_run_but_those_that_the_table_makes(
 
 async def test_span_has_its_two_indexes_and_no_third(store):
     rows = await store.pool.fetch("SELECT indexname FROM pg_indexes WHERE schemaname = 'wafer_data' AND tablename = 'span'")
-    assert {row["indexname"] for row in rows} == {"span_key", "span_app"}
+    assert {row["indexname"] for row in rows} == {"span_key", "span_root"}
 
 
 async def test_a_sign_of_life_changes_no_index_of_the_open_runs(store):

@@ -88,7 +88,8 @@ CREATE TABLE wafer_data.span (
 ) PARTITION BY RANGE (start_time);
 -- Dedupe and trace lookup are one index. start_ns makes the key exact and fills what alignment would waste.
 CREATE UNIQUE INDEX span_key ON wafer_data.span (trace_id, span_id, start_time, site_id, start_ns);
-CREATE INDEX span_app ON wafer_data.span (app_id, start_time);
+-- Spans are searched by their service at the root only: one entry for each trace.
+CREATE INDEX span_root ON wafer_data.span (app_id, start_time) WHERE parent_span_id IS NULL;
 CREATE TABLE wafer_data.span_default PARTITION OF wafer_data.span DEFAULT;
 CREATE TABLE wafer_data.span_late (LIKE wafer_data.span INCLUDING ALL);
 
