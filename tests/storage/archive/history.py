@@ -191,6 +191,16 @@ def archiver(pool: asyncpg.Pool, folder: Path, now_ns: int = NOW) -> Archiver:
     return Archiver(Days(pool), Folder(folder), settings(folder), now_ns)
 
 
+def killed(pool: asyncpg.Pool, folder: Path, last: str) -> Archiver:
+    """As `archiver`, but it is cancelled as soon as it has done a step of this kind."""
+
+    def end(step: str, where: str, rows: int) -> None:
+        if step == last:
+            raise asyncio.CancelledError
+
+    return Archiver(Days(pool), Folder(folder), settings(folder), NOW, end)
+
+
 async def _until(dsn: str, folder: Path, now_ns: int, last: tuple[str, int]) -> None:
     counts: Counter[str] = Counter()
 

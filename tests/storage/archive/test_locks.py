@@ -92,3 +92,13 @@ async def test_what_was_archived_before_the_archive_was_switched_off_is_answered
         assert len(found[signal]) == len(wanted[signal]), signal
         assert set(found[signal]) == wanted[signal], signal
     assert all(state.dropped for state in (await Days(filled).archived(Signal.SPANS)).values())
+
+
+async def test_what_a_killed_round_archived_of_a_day_is_answered_by_the_archive_too(filled, folder):
+    with pytest.raises(asyncio.CancelledError):
+        await history.killed(filled, folder, "recorded").archive_day(Signal.SPANS, day_of(OLD[0]))
+    async with filled.acquire() as connection:
+        await maintenance.drop_unarchived(connection, 3, 730, NOW)
+    found = (await everything(filled, Folder(folder)))[Signal.SPANS]
+    (entry,) = (await Days(filled).manifest()).entries
+    assert (len(found), {one.resource.site for one in found}) == (history.ROWS, {entry.place.site})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 
 import pytest
@@ -14,6 +15,7 @@ from wafermonitor.runs.records import Batch
 from wafermonitor.storage.archive.merged import MergedReader
 from wafermonitor.storage.archive.protocol import Place, Signal, day_of
 from wafermonitor.storage.archive.reader import Files
+from wafermonitor.storage.archive.tables import TABLES
 from wafermonitor.storage.errors import StorageUnavailable
 from wafermonitor.storage.protocol import LogQuery, MetricQuery, RunQuery, SpanQuery
 from wafermonitor.storage.timescale.days import Days
@@ -192,6 +194,34 @@ async def test_a_step_while_a_page_is_made_changes_nothing(filled, folder, name,
     assert act is None
     assert during == before
     assert keys(await getattr(merged(filled, folder), method)(wide)) == before
+
+
+async def test_late_rows_that_a_killed_archiver_has_already_copied_are_shown_once(filled, folder):
+    """R14: their file is in the manifest by way of the next round, and they are still in the store."""
+    steps = Steps(filled, folder)
+    await steps.drop()
+    await steps.write_late()
+    asked = {name: (method, query) for name, (method, query) in QUESTIONS.items() if method != "runs"}
+    before = {name: await walk(merged(filled, folder), *asked[name], 1000, nothing) for name in asked}
+    points = MetricQuery(site="f1", process_key=None, service="yield", from_ns=OLD[0], to_ns=NOW)
+    known = await merged(filled, folder).metrics(points)
+    for step in ("written", "taken in"):
+        for signal in (Signal.SPANS, Signal.LOGS, Signal.METRICS):
+            killed = history.killed(filled, folder, step)
+            late = await Days(filled).late(signal, 1000)
+            late = [one for one in late if day_of(TABLES[signal].at_ns(one.record)) == day_of(OLD[0])]
+            with pytest.raises(asyncio.CancelledError):
+                await killed._take(signal, late)
+    archived = await history.in_archive(filled, Folder(folder))
+    for signal in (Signal.SPANS, Signal.LOGS, Signal.METRICS):
+        assert set(await history.late_rows(filled, signal)) & set(archived[signal])
+    for limit in (1, 4, 1000):
+        for name, keys in before.items():
+            assert await walk(merged(filled, folder), *asked[name], limit, nothing) == keys, (name, limit)
+    assert await merged(filled, folder).metrics(points) == known
+    await steps.take()
+    for signal in (Signal.SPANS, Signal.LOGS, Signal.METRICS):
+        assert await history.late_rows(filled, signal) == []
 
 
 async def test_a_file_that_goes_between_the_manifest_and_its_reading_is_looked_for_again(filled, folder):

@@ -194,6 +194,9 @@ class Days(Protocol):
     async def restore(self, signal: Signal, day: date, batches: AsyncGenerator[list[Any]], until: date) -> int:
         """Put a dropped day's rows back; the store answers until it is dropped again, not before `until`. How many."""
 
+    async def forget_restore(self) -> None:
+        """Throw away what a killed restore left, of which nobody reads."""
+
     async def give_back(self, runs: list[Any]) -> None:
         """Write runs to the store again, as if they had been sent once more."""
 

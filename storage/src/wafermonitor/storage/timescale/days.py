@@ -348,6 +348,12 @@ class Days:
                     break
         return restored
 
+    async def forget_restore(self) -> None:
+        """As the protocol says."""
+        with border("throw away what a killed restore left"):
+            async with self._publishing() as connection:
+                await connection.execute("SELECT wafer_data.forget_restore()")
+
     async def _restore_some(self, source: _Source, made: str, records: list[Any]) -> int:
         """How many were new."""
         ids = await self._dictionary.number(self._pool, [source.batch(records)])

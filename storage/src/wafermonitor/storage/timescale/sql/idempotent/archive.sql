@@ -210,6 +210,20 @@ BEGIN
 END
 $$;
 
+-- Throw away what a killed restore left. Called by the one archiver that there is.
+CREATE OR REPLACE FUNCTION wafer_data.forget_restore() RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  parent text;
+BEGIN
+  FOREACH parent IN ARRAY ARRAY['span', 'log_record', 'metric_point', 'run'] LOOP
+    IF to_regclass(format('wafer_data.%I', 'restored_' || parent)) IS NOT NULL THEN
+      EXECUTE format('DROP TABLE wafer_data.%I', 'restored_' || parent);
+    END IF;
+  END LOOP;
+END
+$$;
+
 -- The table of `prepare_restore` becomes the partition again, or fills the chunk. What the DEFAULT partition took meanwhile moves there.
 -- Locks that keep others out are held for as long as that takes; writers are kept out of nothing.
 CREATE OR REPLACE FUNCTION wafer_data.finish_restore(parent text, day date) RETURNS void
@@ -268,7 +282,7 @@ $$;
 
 REVOKE ALL ON FUNCTION wafer_data.fence_days(date), wafer_data.move_strays(), wafer_data.stored_days(text), wafer_data.fingerprint(text, date),
   wafer_data.runs_changed(text, pg_snapshot), wafer_data.drop_archived(text, date, text),
-  wafer_data.prepare_restore(text, date), wafer_data.finish_restore(text, date) FROM PUBLIC;
+  wafer_data.prepare_restore(text, date), wafer_data.forget_restore(), wafer_data.finish_restore(text, date) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION wafer_data.fence_days(date), wafer_data.move_strays(), wafer_data.stored_days(text), wafer_data.fingerprint(text, date),
   wafer_data.runs_changed(text, pg_snapshot), wafer_data.drop_archived(text, date, text),
-  wafer_data.prepare_restore(text, date), wafer_data.finish_restore(text, date) TO wafer_writer;
+  wafer_data.prepare_restore(text, date), wafer_data.forget_restore(), wafer_data.finish_restore(text, date) TO wafer_writer;

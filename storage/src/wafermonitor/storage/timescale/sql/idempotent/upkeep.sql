@@ -80,14 +80,22 @@ BEGIN
 END
 $$;
 
--- Days of a table that the store has dropped, of which the archive may have files.
+-- Days of a table that the store has dropped, of which the archive may have files: all of the day, or those of some sites, where it was
+-- switched off in the midst of a round.
 CREATE OR REPLACE FUNCTION wafer_data.let_archive_answer(parent text, first date, last date) RETURNS void
 LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
-  UPDATE wafer_data.archive_day SET
-    dropped_at = now(), kept_until = NULL,
-    dropped_version = (SELECT coalesce(max(greatest(m.version, m.retired_version)), 0) FROM wafer_data.archive_manifest m)
-  WHERE signal = CASE parent WHEN 'span' THEN 'spans' WHEN 'log_record' THEN 'logs' WHEN 'metric_point' THEN 'metrics' ELSE 'runs' END
-    AND day BETWEEN first AND last AND dropped_at IS NULL
+  WITH named AS (
+    SELECT CASE parent WHEN 'span' THEN 'spans' WHEN 'log_record' THEN 'logs' WHEN 'metric_point' THEN 'metrics' ELSE 'runs' END AS signal
+  )
+  INSERT INTO wafer_data.archive_day AS d (signal, day, dropped_at, dropped_version)
+  SELECT n.signal, m.day, now(), (SELECT coalesce(max(greatest(a.version, a.retired_version)), 0) FROM wafer_data.archive_manifest a)
+  FROM named n, LATERAL (
+    SELECT k.day FROM wafer_data.archive_day k WHERE k.signal = n.signal AND k.day BETWEEN first AND last
+    UNION SELECT f.day FROM wafer_data.archive_manifest f
+    WHERE f.signal = n.signal AND f.day BETWEEN first AND last AND f.retired_version IS NULL
+  ) m
+  ON CONFLICT (signal, day) DO UPDATE SET dropped_at = excluded.dropped_at, dropped_version = excluded.dropped_version, kept_until = NULL
+  WHERE d.dropped_at IS NULL
 $$;
 
 -- Rollups and entries of the log that are older than they are kept, but for the last of each step. Answers how many rollups went.
