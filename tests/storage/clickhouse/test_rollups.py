@@ -16,7 +16,7 @@ from tests.storage.contract import builders
 from tests.storage.engines import in_memory
 from tests.storage.timescale.test_rollups import Stream, at, ended
 from wafermonitor.runs.records import Batch, Run
-from wafermonitor.storage.clickhouse import rollups, rows
+from wafermonitor.storage.clickhouse import rollups, rows, schema
 from wafermonitor.storage.clickhouse.rollups import Rollups
 from wafermonitor.storage.errors import StorageUnavailable
 
@@ -24,7 +24,6 @@ pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("clickhouse"), pytest
 SECOND, HOUR, DAY = builders.SECOND, builders.HOUR, builders.DAY
 UNITS = ("hour", "day", "week", "month")
 RESULTS = ("success", "failure", "error", "timeout", "cancellation", "skip")
-RUN_DAYS = 730
 COLUMNS = """
 bucket site_id job started open ended success failure error timeout cancellation skip other bad success_rate subjobs
 duration_sum_s duration_mean_s duration_min_s duration_p50_s duration_p95_s duration_p99_s duration_max_s
@@ -116,7 +115,7 @@ def client(store):
 
 @pytest.fixture
 def worker(client):
-    return Rollups(client, RUN_DAYS)
+    return Rollups(client)
 
 
 async def in_zone(client, zone: str) -> None:
@@ -205,7 +204,7 @@ async def test_a_pass_that_was_cut_off_is_made_good_by_the_next(store, client, w
         async def _note(self, *given):
             raise StorageUnavailable("cut off")
 
-    broken = CutOff(client, RUN_DAYS)
+    broken = CutOff(client)
     broken._name = worker._name
     with pytest.raises(StorageUnavailable):
         await broken.one_pass()
@@ -215,7 +214,7 @@ async def test_a_pass_that_was_cut_off_is_made_good_by_the_next(store, client, w
 
 async def test_two_workers_at_once_come_to_the_same(store, client, worker, monkeypatch):
     monkeypatch.setattr(rollups, "LEASE_S", 0.0)
-    other = Rollups(client, RUN_DAYS)
+    other = Rollups(client)
     stop = asyncio.Event()
     keeping = [asyncio.create_task(one.keep(stop, interval_s=0.01)) for one in (worker, other)]
     stream, written = Stream(7, keys=60), []
@@ -229,7 +228,7 @@ async def test_two_workers_at_once_come_to_the_same(store, client, worker, monke
 
 
 async def test_whoever_worked_last_goes_on_until_it_is_silent(client, worker):
-    other = Rollups(client, RUN_DAYS)
+    other = Rollups(client)
     assert await worker.run_once() is not None
     assert await other.run_once() is None
     stop = asyncio.Event()
@@ -261,11 +260,12 @@ async def test_runs_that_were_there_before_are_found_and_so_are_those_of_a_long_
 async def test_hours_whose_runs_may_be_gone_stay_as_they_are(store, client):
     old, young = ended(1, builders.NOW - 9 * DAY), ended(2, builders.NOW - 2 * DAY)
     await store.writer.write([Batch(runs=[old, young])])
-    await Rollups(client, RUN_DAYS).run_once()
+    await Rollups(client).run_once()
     before = await client.query("look", ROLLED + " ORDER BY ALL")
     for table in ("run", "run_start", "run_measured"):
         await client.command("drop", f"DELETE FROM {table} WHERE trace_id = unhex('{old.trace_id.hex()}')")
-    late = Rollups(client, run_days=8)
+    await schema.upgrade(client, schema.Keep(None, 8, 3600))
+    late = Rollups(client)
     await client.command("take over", "TRUNCATE TABLE rollup_state")
     await late.run_once()
     await store.writer.write([Batch(runs=[ended(3, builders.NOW - 9 * DAY)])])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
 
 import pytest
@@ -97,6 +99,41 @@ def test_views_for_readers_stand_over_the_distributed_tables():
         assert all(re.match(NAME, source) and "_local" not in source for source in sources)
 
 
+@pytest.mark.servers
+@pytest.mark.xdist_group("clickhouse")
+async def test_nothing_is_dropped_that_no_archive_holds_unless_it_is_said(clickhouse):
+    client = await Client.open(clickhouse.database(), pool_size=1, timeout_s=60)
+    for raw_days, run_days in ((None, None), (None, 30), (7, None), (7, 30), (None, None), (None, None)):
+        await schema.upgrade(client, KEEP._replace(raw_days=raw_days, run_days=run_days))
+        assert await schema.kept_days(client) == {"span": raw_days, "run": run_days}
+        ruled = set(await schema._rules(client))
+        assert {"first_arrival", "dead_letter", "job_rollup", "run_change"} <= ruled
+        raw, runs = {"span", "root_span", "log_record", "metric_point", "resource"}, {"run", "run_start", "process"}
+        assert ruled & raw == (raw if raw_days else set())
+        assert ruled & runs == (runs if run_days else set())
+    await client.close()
+
+
+@pytest.mark.servers
+@pytest.mark.xdist_group("clickhouse")
+async def test_migrate_and_status_say_which_rule_holds(clickhouse, monkeypatch):
+    monkeypatch.setenv("WAFER_STORAGE_DSN", clickhouse.database())
+    told = await asyncio.to_thread(CliRunner().invoke, storage, ["migrate"])
+    assert "are never dropped (WAFER_STORAGE_CLICKHOUSE_RAW_DAYS is not set)" in told.output
+    await asyncio.to_thread(CliRunner().invoke, storage, ["migrate", "--clickhouse-run-days", "30"])
+    told = await asyncio.to_thread(CliRunner().invoke, storage, ["status", "--json"])
+    facts = json.loads(told.output)
+    assert (facts["raw_days"], facts["run_days"], facts["current"]) == (None, 30, True)
+    told = await asyncio.to_thread(CliRunner().invoke, storage, ["status"])
+    assert "runs are dropped, unarchived, after 30 days" in told.output
+
+
+def test_a_cluster_has_rules_only_for_what_is_said():
+    text = schema.render("fab", "wafer", schema.Keep(None, None, 60))
+    assert len(re.findall("^TTL ", text, re.MULTILINE)) == 4
+    assert "{" not in text.replace("{shard}", "").replace("{replica}", "")
+
+
 def test_the_command_prints_it():
     result = CliRunner().invoke(storage, ["ddl", "--cluster", "fab", "--clickhouse-raw-days", "7"])
     assert result.exit_code == 0
@@ -149,8 +186,7 @@ async def test_a_schema_is_made_once_checked_and_kept_in_step_with_the_settings(
     assert await schema.upgrade(client, KEEP) == schema.migrations()
     await schema.check(client)
     assert await schema.upgrade(client, KEEP._replace(raw_days=9)) == []
-    ((text,),) = await client.query("look", "SHOW CREATE TABLE span")
-    assert "toIntervalDay(9)" in text
+    assert await schema.kept_days(client) == {"span": 9, "run": 365}
     await client.command("pretend to be newer", "INSERT INTO schema_migration (name) VALUES ('9999_from_the_future')")
     for ask in (schema.check(client), schema.upgrade(client, KEEP)):
         with pytest.raises(StorageRejected, match="newer than this program"):

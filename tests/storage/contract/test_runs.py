@@ -44,11 +44,12 @@ async def only(engine, number=1):
 
 async def test_every_order_of_arrival_tells_one_story(engine):
     (wanted,) = merge_all(STORY)
-    for number, order in enumerate(itertools.permutations(STORY)):
-        keys = {"trace_id": trace_id(number), "span_id": span_id(number)}
-        for message in order:
-            await engine.writer.write(runs(dataclasses.replace(message, **keys)))
-        assert (await only(engine, number)).run == dataclasses.replace(wanted, **keys)
+    orders = list(itertools.permutations(STORY))
+    keys = [{"trace_id": trace_id(number), "span_id": span_id(number)} for number in range(len(orders))]
+    for arriving in zip(*orders, strict=True):  # a call brings the next message of each run, each in an order of its own
+        await engine.writer.write(runs(*(dataclasses.replace(one, **key) for one, key in zip(arriving, keys, strict=True))))
+    for number, key in enumerate(keys):
+        assert (await only(engine, number)).run == dataclasses.replace(wanted, **key)
 
 
 async def test_nothing_reopens_a_run_that_has_ended(engine):

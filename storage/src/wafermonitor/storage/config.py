@@ -60,10 +60,15 @@ class Config(ServiceConfig, component="storage"):
         ge=0,
         description="how long the first arrival of an item without a time of its own is known; sent again it keeps that time",
     )
-    clickhouse_raw_days: int = Field(
-        default=90, ge=1, le=1000, description="days after which ClickHouse drops spans, log records and points"
+    clickhouse_raw_days: int | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        description="days after which ClickHouse drops spans, log records and points, which it does not archive; none: never",
     )
-    clickhouse_run_days: int = Field(default=730, ge=1, description="days after its last message that ClickHouse keeps a run")
+    clickhouse_run_days: int | None = Field(
+        default=None, ge=1, description="days after its last message after which ClickHouse drops a run; none: never"
+    )
     maintain_interval_s: float = Field(default=60.0, gt=0, description="pause between two rounds of maintenance")
     rollup_interval_s: float = Field(
         default=2.0,

@@ -5,6 +5,7 @@ In: a `Config`, or names. Out: facts and a line of text, or SQL. Called by: `waf
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from wafermonitor.storage.clickhouse import schema
@@ -18,14 +19,12 @@ async def migrate(config: Config) -> tuple[dict[str, Any], str]:
     client = await open_client(config)
     try:
         ran = await schema.upgrade(client, keep_of(config))
+        kept = await schema.kept_days(client)
     finally:
         await client.close()
     done = f"upgraded: {', '.join(ran)}" if ran else "up to date: nothing to do"
-    kept = (
-        f"spans, log records and points are kept for {config.clickhouse_raw_days} days, runs for {config.clickhouse_run_days}"
-    )
-    facts = {"applied": ran, "raw_days": config.clickhouse_raw_days, "run_days": config.clickhouse_run_days}
-    return facts, f"{done}; {kept}, and then dropped: this store has no archive"
+    facts = {"applied": ran, "raw_days": kept["span"], "run_days": kept["run"]}
+    return facts, f"{done}; {_kept_words(kept)}"
 
 
 async def status(config: Config) -> tuple[dict[str, Any], str]:
@@ -35,6 +34,7 @@ async def status(config: Config) -> tuple[dict[str, Any], str]:
         now = await schema.status(client)
         asked = {"database": client.database}
         ((version, size_bytes),) = await client.query("look at the store", statement("size"), asked, in_database=False)
+        kept = await schema.kept_days(client)
     finally:
         await client.close()
     facts = {
@@ -44,11 +44,27 @@ async def status(config: Config) -> tuple[dict[str, Any], str]:
         "current": not now.pending,
         "applied": now.applied,
         "pending": now.pending,
+        "raw_days": kept["span"],
+        "run_days": kept["run"],
     }
     verdict = "too old: run `wafer storage migrate`" if now.pending else "ready"
-    return facts, f"ClickHouse {version}, {facts['size_bytes'] / 1e6:.0f} MB, schema {verdict}"
+    return facts, f"ClickHouse {version}, {facts['size_bytes'] / 1e6:.0f} MB, schema {verdict}; {_kept_words(kept)}"
 
 
 def ddl(cluster: str, database: str, config: Config) -> str:
     """The schema of a cluster as SQL, for `clickhouse-client --multiquery`."""
     return schema.render(cluster, database, keep_of(config))
+
+
+def _kept_words(kept: Mapping[str, int | None]) -> str:
+    """Which rule holds, of what nothing archives."""
+    parts = []
+    for rows, days, option in (
+        ("spans, log records and points", kept["span"], "CLICKHOUSE_RAW_DAYS"),
+        ("runs", kept["run"], "CLICKHOUSE_RUN_DAYS"),
+    ):
+        rule = (
+            f"never dropped (WAFER_STORAGE_{option} is not set)" if days is None else f"dropped, unarchived, after {days} days"
+        )
+        parts.append(f"{rows} are {rule}")
+    return ", ".join(parts)

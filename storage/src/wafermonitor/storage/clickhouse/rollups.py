@@ -26,6 +26,7 @@ from wafermonitor.storage.clickhouse import rows
 from wafermonitor.storage.clickhouse.changes import Call, calls_since, first_token, next_token
 from wafermonitor.storage.clickhouse.client import Client
 from wafermonitor.storage.clickhouse.lists import slices
+from wafermonitor.storage.clickhouse.schema import kept_days
 from wafermonitor.storage.clickhouse.statements import statement, with_parts
 from wafermonitor.storage.errors import CursorRejected, StorageError
 
@@ -69,11 +70,10 @@ class _State(NamedTuple):
 
 
 class Rollups:
-    """One worker. `run_days`: how long runs are kept after their last message."""
+    """One worker."""
 
-    def __init__(self, client: Client, run_days: int) -> None:
+    def __init__(self, client: Client) -> None:
         self._client = client
-        self._run_days = run_days
         self._name = os.urandom(6).hex()
 
     async def keep(self, stop: asyncio.Event, *, interval_s: float) -> None:
@@ -202,9 +202,12 @@ class Rollups:
         await self._client.command(DOING, with_parts(statement(name), set(parts)), given | {"version": now_us})
 
     async def _horizon_s(self) -> int:
-        """Of hours before this runs may be gone."""
+        """Of hours before this runs may be gone: the server drops them, so its word counts and not this process's settings."""
+        run_days = (await kept_days(self._client))["run"]
+        if run_days is None:
+            return 0
         ((now_us,),) = await self._client.query(DOING, statement("now"))
-        return int(now_us) // 1_000_000 - (self._run_days - 1) * _DAY_S
+        return int(now_us) // 1_000_000 - (run_days - 1) * _DAY_S
 
     async def _state(self) -> _State:
         ((now_us, (at_us, holder, token, made_in), zone),) = await self._client.query(DOING, statement("rollup_state"))

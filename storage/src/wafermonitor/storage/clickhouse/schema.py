@@ -3,7 +3,7 @@
 In: `sql/incremental`, a client, or a cluster's name. Out: tables, SchemaTooOld, or SQL text. Called by: `store`, `operating`.
 
 A file runs once; its name then stands in `schema_migration`. Every statement says IF NOT EXISTS, so one that was cut off is run
-again. How long rows are kept is set anew by every upgrade.
+again. How long rows are kept is set anew by every upgrade; what no number of days is given for is never dropped.
 """
 
 from __future__ import annotations
@@ -28,17 +28,21 @@ _VIEW = re.compile(
 )
 _PLAIN_VIEW = re.compile(r"^CREATE VIEW IF NOT EXISTS (\w+) AS\n(.*)\Z", re.DOTALL | re.MULTILINE)
 _SOURCE = re.compile(r"\bFROM (\w+)")
-_KEPT = re.compile(r"^TTL (.*)$", re.MULTILINE)
+_KEPT = re.compile(r"^TTL (.*)\n", re.MULTILINE)
 _KEEP = re.compile(r"{(\w+_(?:days|seconds))}")
+_DAYS = re.compile(r"toIntervalDay\((\d+)\)")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*\Z")
 _APPLIED = Table("schema_migration", ("name",))
 
 
 class Keep(NamedTuple):
-    """How long what was received is kept: spans, records and points; runs; first arrivals; dead letters; rollups."""
+    """How long what was received is kept: spans, records and points; runs; first arrivals; dead letters; rollups.
 
-    raw_days: int
-    run_days: int
+    None is for ever: an operator has to say that something goes, for nothing archives it.
+    """
+
+    raw_days: int | None
+    run_days: int | None
     arrival_seconds: int
     letter_days: int = 90
     rollup_days: int = 3653
@@ -61,8 +65,7 @@ def statements(name: str, keep: Keep) -> list[str]:
     """The statements of one file, with the comments before them."""
     whole = files(__package__).joinpath("sql", "incremental", f"{name}.sql").read_text("utf-8")
     parts = (part.strip() for part in whole.split(";\n"))
-    kept = {name: str(value) for name, value in keep._asdict().items()}
-    return [_KEEP.sub(lambda match: kept[match[1]], part.removesuffix(";")) for part in parts if part]
+    return [_KEPT.sub(lambda rule: _rule(rule[0], keep), part.removesuffix(";")) for part in parts if part]
 
 
 async def status(client: Client) -> Status:
@@ -100,10 +103,16 @@ async def upgrade(client: Client, keep: Keep) -> list[str]:
         for statement in statements(name, keep):
             await client.command(UPGRADING, statement)
         await client.insert(UPGRADING, _APPLIED, [text(name)])
-    for name, kept in ((name, kept) for file in now.applied for name, kept in _kept(file, keep)):
-        if not distributed:
-            await client.command(UPGRADING, f"ALTER TABLE {name} MODIFY TTL {kept}")
+    if not distributed:
+        await _keep(client, [rule for file in now.applied for rule in _kept(file, keep)])
     return now.pending
+
+
+async def kept_days(client: Client) -> dict[str, int | None]:
+    """After how many days rows of `span` and `run` are dropped, as the server has it; None for never."""
+    rules = await _rules(client)
+    found = {name: _DAYS.search(rules.get(f"{name}_local") or rules.get(name) or "") for name in ("span", "run")}
+    return {name: None if days is None else int(days[1]) for name, days in found.items()}
 
 
 def render(cluster: str, database: str, keep: Keep) -> str:
@@ -149,13 +158,40 @@ async def _distributed(client: Client) -> bool:
     return bool(count)
 
 
-def _kept(file: str, keep: Keep) -> list[tuple[str, str]]:
-    """(table, its rule) of every table of the file whose rows are not kept for ever."""
-    found = []
-    for statement in statements(file, keep):
-        table, kept = _TABLE.search(statement), _KEPT.search(statement)
-        if table is not None and kept is not None:
-            found.append((table[1], kept[1]))
+async def _keep(client: Client, wanted: list[tuple[str, str | None]]) -> None:
+    """Set the rules of these tables, or take them away. Who else upgrades meanwhile may have done so already."""
+    rules = await _rules(client)
+    for name, kept in wanted:
+        if kept is not None:
+            await client.command(UPGRADING, f"ALTER TABLE {name} MODIFY TTL {kept}")
+        elif name in rules:
+            await client.command(UPGRADING, f"ALTER TABLE {name} REMOVE TTL")
+
+
+async def _rules(client: Client) -> dict[str, str]:
+    """The rule of every table that has one, as the server words it."""
+    asked = {"database": client.database}  # a database that is not there yet has none
+    found = await client.query("look at the schema", query("schema_rules"), asked, in_database=False)
+    return {name: rule for name, rule in found if rule}
+
+
+def _rule(text: str, keep: Keep) -> str:
+    """The line with the numbers of `keep`; nothing where one is None."""
+    given = keep._asdict()
+    if any(given[name] is None for name in _KEEP.findall(text)):
+        return ""
+    return _KEEP.sub(lambda match: str(given[match[1]]), text)
+
+
+def _kept(file: str, keep: Keep) -> list[tuple[str, str | None]]:
+    """(table, its rule) of every table of the file that can have one; None where its rows are kept for ever."""
+    found: list[tuple[str, str | None]] = []
+    every = keep._replace(raw_days=keep.raw_days or 1, run_days=keep.run_days or 1)
+    for statement, ruled in zip(statements(file, keep), statements(file, every), strict=True):
+        table = _TABLE.search(ruled)
+        if table is not None and _KEPT.search(ruled):
+            kept = _KEPT.search(statement)
+            found.append((table[1], None if kept is None else kept[1]))
     return found
 
 

@@ -38,8 +38,7 @@ class Storage:
 
     async def keep(self, stop: asyncio.Event) -> None:
         """What has to be done again and again, until `stop` is set: the rollups. Any number of processes may call."""
-        worker = Rollups(self.client, self._config.clickhouse_run_days)
-        await worker.keep(stop, interval_s=self._config.rollup_interval_s)
+        await Rollups(self.client).keep(stop, interval_s=self._config.rollup_interval_s)
 
     async def close(self) -> None:
         """Let what is under way end, then disconnect."""
