@@ -4,5 +4,4 @@
 SET LOCAL plan_cache_mode = force_generic_plan;
 SET LOCAL max_parallel_workers_per_gather = 0;
 SET LOCAL jit = off;
-SET LOCAL max_parallel_workers_per_gather = 0;
 SELECT set_config('enable_seqscan', CASE wafer_data.tier() WHEN 'community' THEN 'on' ELSE 'off' END, true)
