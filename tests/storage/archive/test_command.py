@@ -13,7 +13,7 @@ from tests.storage.archive.history import OLD, SITES
 from wafermonitor.storage.archive.command import archive
 from wafermonitor.storage.archive.config import Config
 from wafermonitor.storage.archive.protocol import day_of
-from wafermonitor.storage.errors import StorageRejected
+from wafermonitor.storage.errors import ArchiveDamaged, StorageRejected
 from wafermonitor.storage.timescale.writer import Writer
 
 pytestmark = pytest.mark.postgres
@@ -116,6 +116,55 @@ def test_what_cannot_be_asked_is_said(words, said):
     done = CliRunner().invoke(archive, ["query", *words])
     assert done.exit_code == 2
     assert said in done.output
+
+
+@pytest.mark.parametrize("words", [["list"], ["verify"], ["query", "runs"]])
+def test_days_that_are_the_wrong_way_round_are_refused_everywhere(words):
+    done = CliRunner().invoke(archive, [*words, "--from", "2026-02-02", "--to", "2026-02-01"])
+    assert done.exit_code == 2
+    assert "--from 2026-02-02 is after --to 2026-02-01" in done.output
+
+
+def test_days_to_bring_back_are_named_and_in_order():
+    done = CliRunner().invoke(archive, ["restore", "2026-02-02", "2026-02-01"])
+    assert done.exit_code == 2
+    assert "FIRST 2026-02-02 is after LAST 2026-02-01" in done.output
+    assert "restore [OPTIONS] FIRST [LAST]" in done.output
+
+
+def test_a_choice_that_nothing_meets_is_told_from_an_empty_archive(told):
+    assert told("list", text=True) == "nothing is archived\n"
+    told("run")
+    assert "no archived day matches" in told("list", "--site", "nowhere", text=True)
+    assert "no archived file was chosen" in told("verify", "--site", "nowhere", text=True)
+    assert "nothing to bring back" in told("restore", "2030-01-01", text=True)
+
+
+def test_an_archive_that_is_off_says_so(told):
+    for words in (["run"], ["run", "--dry-run"]):
+        assert "archiving is off (WAFER_ARCHIVE_ENABLED)" in told(*words, "--no-enabled", text=True)
+
+
+def test_a_file_that_is_gone_is_named_by_who_asks_for_it(told, folder):
+    told("run")
+    gone = min(folder.rglob("signal=spans/site=f1/*/*.parquet"))
+    gone.unlink()
+    for words in (["query", "spans"], ["restore", FIRST]):
+        done = CliRunner().invoke(archive, words, standalone_mode=False)
+        assert isinstance(done.exception, ArchiveDamaged)
+        assert str(gone.relative_to(folder)) in str(done.exception)
+        assert "wafer archive verify" in str(done.exception)
+
+
+def test_an_archive_that_stands_elsewhere_is_not_adopted_in_silence(told, folder, monkeypatch):
+    told("run")
+    monkeypatch.setenv("WAFER_ARCHIVE_FOLDER", str(folder / "elsewhere"))
+    (failed,) = told("adopt", code=1)["failed"]
+    assert "files that the manifest has are not here" in failed
+    assert "WAFER_ARCHIVE_FOLDER" in failed
+    monkeypatch.setenv("WAFER_ARCHIVE_FOLDER", str(folder))
+    assert told("adopt")["failed"] == []
+    assert told("run")["failed"] == []
 
 
 def test_late_files_are_merged(told):

@@ -50,8 +50,15 @@ async def adopt(steps: Archiver) -> Adopted:
         for day in sorted(of_days - set(gone)):
             if signal is not Signal.RUNS and day < fence and any(_is_of(path, signal, day) for path in unknown):
                 await steps.guarded(f"{signal} {day}", steps.drop_day(signal, day))
-    left = [f"{path}: not a file of the archive, or damaged" for path in await copies.unknown()]
-    return Adopted(len(unknown) - len(left), rows, (*steps.failed, *left))
+    left = await copies.unknown()
+    failed = [*steps.failed, *(f"{path}: not a file of the archive, or damaged" for path in left)]
+    missing = await copies.missing()
+    if missing:
+        failed.append(
+            f"{len(missing)} files that the manifest has are not here, such as {missing[0]}: if the archive stands elsewhere, "
+            "let WAFER_ARCHIVE_FOLDER or WAFER_ARCHIVE_BUCKET name that place, and adopt it there"
+        )
+    return Adopted(len(unknown) - len(left), rows, tuple(failed))
 
 
 async def _take_in(steps: Archiver, place: Place, paths: list[str]) -> int:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _DAY = click.DateTime(["%Y-%m-%d"])
 _TRACE_BYTES = 16
+_OFF = "nothing to do: archiving is off (WAFER_ARCHIVE_ENABLED)"
 _signal = click.option("--signal", type=click.Choice([one.value for one in Signal]), help="Only this signal.")
 _site = click.option("--site", help="Only this site.")
 _from = click.option("--from", "first", type=_DAY, help="Only days from this one on.")
@@ -69,14 +70,16 @@ def serve(**flags: Any) -> None:
 @as_json_option
 def list_(*, as_json: bool, signal: str | None, site: str | None, first: Any, last: Any, **flags: Any) -> None:
     """List archived days: files, rows, bytes, and who answers for them."""
-    entries = asyncio.run(_entries(Config.load(**flags), _Choice(signal, site, first, last)))
+    choice = _Choice(signal, site, first, last).checked()
+    entries = asyncio.run(_entries(Config.load(**flags), choice))
     days = [_day_facts(place, group) for place, group in _by_place(entries)]
     lines = [
         f"{day['signal']:8} {day['day']} {day['site']:16} {day['files']:3} files {day['rows']:>12} rows "
         f"{day['bytes'] / 1e6:10.1f} MB  {day['answers']}"
         for day in days
     ]
-    say({"days": days}, "\n".join(lines) or "nothing is archived", as_json=as_json)
+    nothing = "nothing is archived" if choice == _ALL else "no archived day matches: `wafer archive list` shows what there is"
+    say({"days": days}, "\n".join(lines) or nothing, as_json=as_json)
 
 
 @archive.command()
@@ -89,8 +92,10 @@ def list_(*, as_json: bool, signal: str | None, site: str | None, first: Any, la
 def verify(*, as_json: bool, signal: str | None, site: str | None, first: Any, last: Any, **flags: Any) -> int:
     """Read archived files again and compare every row with what was written. Exit code 1 if one differs."""
     config = Config.load(**flags)
-    facts = asyncio.run(_verify(config, _Choice(signal, site, first, last)))
+    facts = asyncio.run(_verify(config, _Choice(signal, site, first, last).checked()))
     text = f"{facts['files']} files, {facts['rows']} rows are as they were written"
+    if not facts["files"]:
+        text = "no archived file was chosen: `wafer archive list` shows what there is"
     if facts["damaged"]:
         text = "\n".join([*facts["damaged"], f"{len(facts['damaged'])} of {facts['files']} files are damaged or missing"])
     if facts["unknown"]:
@@ -104,17 +109,22 @@ def verify(*, as_json: bool, signal: str | None, site: str | None, first: Any, l
 
 @archive.command()
 @options(Config)
-@click.argument("first", type=_DAY)
-@click.argument("last", type=_DAY, required=False)
+@click.argument("first", metavar="FIRST", type=_DAY)
+@click.argument("last", metavar="[LAST]", type=_DAY, required=False)
 @_signal
 @click.option("--keep-days", type=click.IntRange(1), default=30, show_default=True, help="How long they stay this time.")
 @as_json_option
 def restore(*, as_json: bool, first: Any, last: Any, signal: str | None, keep_days: int, **flags: Any) -> None:
     """Bring dropped days from FIRST to LAST back into the store, of runs the whole months. Their files stay."""
     config = Config.load(**flags)
+    last = last or first
+    if first > last:
+        raise click.UsageError(f"FIRST {first:%Y-%m-%d} is after LAST {last:%Y-%m-%d}")
     chosen = [Signal(signal)] if signal else list(Signal)
-    facts = asyncio.run(_restore(config, chosen, first.date(), (last or first).date(), keep_days))
+    facts = asyncio.run(_restore(config, chosen, first.date(), last.date(), keep_days))
     text = f"{facts['rows']} rows of {len(facts['days'])} days or months are back until {facts['until']}"
+    if not facts["days"]:
+        text = "nothing to bring back: the store has these days, or the archive has not (`wafer archive list`)"
     say(facts, text, as_json=as_json)
 
 
@@ -156,9 +166,7 @@ def query(
     """Print archived rows of SIGNAL as JSON lines, whether their day has left the store or not; --json: as one object."""
     if trace and signal == Signal.METRICS:
         raise click.UsageError("points belong to no trace: leave --trace out")
-    if first and last and first > last:
-        raise click.UsageError(f"--from {first:%Y-%m-%d} is after --to {last:%Y-%m-%d}")
-    choice = _Choice(signal, site, first, last)
+    choice = _Choice(signal, site, first, last).checked()
     rows = _query(Config.load(**flags), choice, _trace_id(trace) if trace else None, limit, echo=not as_json)
     found = asyncio.run(rows)
     if as_json:
@@ -185,6 +193,12 @@ class _Choice(NamedTuple):
     first: datetime | None
     last: datetime | None
 
+    def checked(self) -> _Choice:
+        """Itself, where the days are in order."""
+        if self.first and self.last and self.first > self.last:
+            raise click.UsageError(f"--from {self.first:%Y-%m-%d} is after --to {self.last:%Y-%m-%d}")
+        return self
+
     def of(self, entries: Iterable[Entry]) -> list[Entry]:
         """Those of `entries`."""
         return [
@@ -195,6 +209,9 @@ class _Choice(NamedTuple):
             and (self.first is None or one.place.day >= self.first.date())
             and (self.last is None or one.place.day <= self.last.date())
         ]
+
+
+_ALL = _Choice(None, None, None, None)
 
 
 class _Opened:
@@ -239,7 +256,7 @@ async def _run(config: Config, *, dry_run: bool, drop: bool, as_json: bool) -> i
             plan = await _steps(opening.attach(storage, config)).plan()
             lines = [f"would archive {name}: {rows} rows" for name, rows in plan.archive]
             lines += [f"would drop {name}" for name in plan.drop] + [f"would delete {path}" for path in plan.expire]
-            say(plan._asdict(), "\n".join(lines) or "nothing to do", as_json=as_json)
+            say(plan._asdict(), "\n".join(lines) or (_OFF if not config.enabled else "nothing to do"), as_json=as_json)
             return 0
         done = await opening.run_once(storage, config, drop=drop, on_step=_teller(Reporter()))
     finally:
@@ -248,8 +265,12 @@ async def _run(config: Config, *, dry_run: bool, drop: bool, as_json: bool) -> i
         say({"busy": True}, "another process is doing it", as_json=as_json)
         return 0
     text = (
-        f"{len(done.archived)} days archived ({done.rows} rows), {len(done.dropped)} dropped, "
-        f"{done.late} late rows taken, {done.removed} files deleted"
+        _OFF
+        if not config.enabled
+        else (
+            f"{len(done.archived)} days archived ({done.rows} rows), {len(done.dropped)} dropped, "
+            f"{done.late} late rows taken, {done.removed} files deleted"
+        )
     )
     say({"busy": False, **done._asdict()}, "\n".join([text, *(f"failed: {one}" for one in done.failed)]), as_json=as_json)
     return 1 if done.failed else 0

@@ -127,9 +127,12 @@ class Copies:
 
     def records_of(self, path: str, place: Place) -> Iterable[Any]:
         """As `records`, of a file that the manifest may not have."""
-        with self._shelf.open(path) as source:
-            for records in files.Opened(source, place.signal, place.site).records():
-                yield from records
+        try:
+            with self._shelf.open(path) as source:
+                for records in files.Opened(source, place.signal, place.site).records():
+                    yield from records
+        except ArchiveDamaged as error:
+            raise ArchiveDamaged(f"{path}: {error}; `wafer archive verify` names all such files") from None
 
     async def lacking(self, have: Sequence[Entry], batches: AsyncGenerator[list[Any]]) -> AsyncGenerator[list[Any]]:
         """Of rows in the archive's order those that `have` lacks; a run that says more than before, as both say together."""
@@ -210,6 +213,11 @@ class Copies:
         begins = f"{owner.mark(await self.name())}-"
         paths = [path for path in await asyncio.to_thread(self._shelf.all) if path.rpartition("/")[2].startswith(begins)]
         return sorted(set(paths) - await self._days.known(paths))
+
+    async def missing(self) -> list[str]:
+        """Files that the manifest has and the archive has not."""
+        there = set(await asyncio.to_thread(self._shelf.all))
+        return [entry.path for entry in (await self._days.manifest()).entries if entry.path not in there]
 
     async def entries(self, signal: Signal, day: date) -> dict[str, list[Entry]]:
         """The files that the manifest has of a day, by site."""
