@@ -109,6 +109,21 @@ async def test_pages_of_runs_walk_over_the_month_that_has_left(stored, folder):
             assert await walk(client, path, 9) == items, path
 
 
+async def test_the_series_of_a_run_over_the_boundary_stay_whole(stored, folder):
+    run = ended(950, site="f1", start_ns=history.OLD[1], end_ns=YOUNG + DAY)
+    await stored.writer.write([Batch(runs=[run])])
+    path = f"/v1/jobs/{run.key.id}/metrics"
+    async with api(stored) as client:
+        before = (await client.get(path)).json()["items"]
+    assert sum(len(series["points"]) for series in before) == 2 * history.ROWS
+    await history.archive(stored.pool, folder)
+    async with api(stored) as client:
+        left = (await client.get(path)).json()["items"]
+        assert sum(len(series["points"]) for series in left) == history.ROWS
+    async with api(await archive.attach(stored, ArchiveConfig.load(folder=folder))) as client:
+        assert (await client.get(path)).json()["items"] == before
+
+
 async def test_a_list_over_too_many_files_is_refused_with_what_to_do(stored, folder):
     await history.archive(stored.pool, folder)
     async with api(await archive.attach(stored, ArchiveConfig.load(folder=folder, max_files=1))) as client:

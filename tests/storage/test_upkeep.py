@@ -91,6 +91,21 @@ async def test_a_row_in_a_default_partition_is_found(postgres: Databases) -> Non
     assert (found["strays"].level, "span_default" in found["strays"].text) == (inspection.Level.FAIL, True)
 
 
+async def test_late_rows_that_nobody_can_read_are_counted(postgres: Databases) -> None:
+    dsn = postgres.migrated()
+    async with on_postgres(dsn) as store:
+        old = builders.NOW - 300 * builders.DAY
+        await store.writer.write([Batch(spans=[builders.span(n, start_ns=old + n) for n in range(3)])])
+        await store.writer.write([Batch(points=[builders.point(time_ns=old)])])
+        async with open_session(dsn) as connection:
+            found = {finding.name: finding for finding in await inspection.inspect(connection, None)}
+            assert found["late rows"].level is inspection.Level.OK
+            await connection.execute("DELETE FROM wafer_data.scope")
+            found = {finding.name: finding for finding in await inspection.inspect(connection, None)}
+    assert found["late rows"].level is inspection.Level.WARN
+    assert "3 of span_late, 1 of metric_late refer to" in found["late rows"].text
+
+
 async def test_an_old_transaction_is_found(postgres: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inspection, "_OLD_TRANSACTION_S", 0)
     dsn = postgres.migrated()

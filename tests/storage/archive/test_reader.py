@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from tests.storage.contract.builders import DAY, NOW, SECOND, ended, resource, scope, span, span_id, trace_id
+from tests.storage.contract.builders import DAY, NOW, SECOND, ended, log, resource, scope, span, span_id, trace_id
 from wafermonitor.storage.archive import files, reader
 from wafermonitor.storage.archive.blooms import xxh64
 from wafermonitor.storage.archive.protocol import Entry, Place, Signal, day_of
 from wafermonitor.storage.archive.shelf import Folder
 from wafermonitor.storage.archive.tables import TABLES
-from wafermonitor.storage.protocol import RunQuery, SpanQuery
+from wafermonitor.storage.protocol import LogQuery, RunQuery, SpanQuery
 
 MIDNIGHT = NOW // DAY * DAY - 10 * DAY
 ROWS = 3_000
@@ -30,7 +30,8 @@ def shelf(tmp_path):
 
 def written(shelf, rows, version=1):
     """The entry of a file of these rows."""
-    signal = Signal.SPANS if hasattr(rows[0], "duration_ns") else Signal.RUNS
+    signals = {"Span": Signal.SPANS, "LogRecord": Signal.LOGS, "Run": Signal.RUNS}
+    signal = signals[type(rows[0]).__name__]
     path = f"{signal}-{version}.parquet"
     with shelf.create(path) as sink:
         writer = files.Writer(sink, signal)
@@ -88,6 +89,35 @@ def test_a_page_of_root_spans_is_made_of_few_rows(shelf):
     assert asked.rows <= 2 * 256
 
 
+def test_a_page_of_a_large_trace_is_made_of_its_own_rows_alone(shelf):
+    where, of, other = resource(), scope(), trace_id(7)
+    long = [
+        span(n, resource=where, scope=of, trace_id=other, start_ns=MIDNIGHT + n * 37 % ROWS // 2 * SECOND) for n in range(ROWS)
+    ]
+    logs = [log(n, resource=where, scope=of, trace_id=other, time_ns=one.start_ns) for n, one in enumerate(long)]
+    entries = [
+        written(shelf, rows, version) for version, rows in enumerate((spans(), long[::2], long[1::2], logs[::2], logs[1::2]))
+    ]
+    asked = Counted(shelf)
+    found, after, query = [], None, SpanQuery(site="f1", trace_id=other)
+    while page := asked.spans_of_trace(entries, query, 701, after):
+        found += page
+        after = (page[-1].start_ns, page[-1].span_id.hex(), "f1")
+    ours = [one for one in spans() if one.trace_id == other]
+    assert found == sorted([*long, *ours], key=lambda one: (one.start_ns, one.span_id))
+    assert asked.rows == len(found)
+    told, after = [], None
+    while page := asked.logs(entries, LogQuery(trace_id=other, min_severity=9), 701, after):
+        told += page
+        after = (page[-1].time_ns, page[-1].digest.hex())
+    assert told == sorted(logs, key=lambda one: (one.time_ns, one.digest))
+    assert asked.rows == len(found) + len(told)
+    assert asked.logs(entries, LogQuery(trace_id=other, min_severity=24), 10, None) == []
+    assert asked.logs(entries, LogQuery(trace_id=other, event_names=("nothing",)), 10, None) == []
+    assert asked.span(entries, other, long[5].span_id, "f1") == long[5]
+    assert asked.spans_of_trace(entries, SpanQuery(site="f1", trace_id=trace_id(10**6)), 10, None) == []
+
+
 def test_a_page_of_runs_is_made_of_few_rows_and_of_the_newest_version_of_each(shelf):
     runs = [
         ended(
@@ -139,7 +169,7 @@ def test_what_a_file_does_not_have_is_known_without_reading_its_columns(shelf):
         assert sum(absent) < 50
     asked = reader.Files(shelf)
     for number in (3, 700):
-        assert len(asked.spans_of_trace(both, SpanQuery(trace_id=trace_id(number)))) == 3
+        assert len(asked.spans_of_trace(both, SpanQuery(trace_id=trace_id(number)), 10, None)) == 3
         for query in (
             RunQuery(lot=(f"LOT{number}",)),
             RunQuery(run_id=(runs[number].run_id,)),
@@ -164,7 +194,7 @@ def test_many_threads_share_the_footers(shelf, monkeypatch):
     asked = reader.Files(shelf)
 
     def ask(number):
-        return len(asked.spans_of_trace(entries, SpanQuery(trace_id=trace_id(number % 20))))
+        return len(asked.spans_of_trace(entries, SpanQuery(trace_id=trace_id(number % 20)), 10, None))
 
     with ThreadPoolExecutor(8) as threads:
         assert set(threads.map(ask, range(400))) == {3}

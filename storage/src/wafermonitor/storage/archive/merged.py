@@ -206,7 +206,7 @@ class MergedReader:
             assert query.trace_id is not None
             around = await self._around_trace(restores, choice, query.trace_id, [one.start_ns for one in hot.items])
             entries = await self._chosen(restores, around)
-            archived = await asyncio.to_thread(self._files.spans_of_trace, entries, query)
+            archived = await asyncio.to_thread(self._files.spans_of_trace, entries, query, limit + 1, place)
         else:
             oldest_ns = hot.items[-1].start_ns if last is not None else None
             entries = await self._chosen(restores, _narrowed(choice, _first(place), oldest_ns))
@@ -222,9 +222,7 @@ class MergedReader:
             return found
         around = await self._around_trace(restores, Choice(Signal.SPANS, _sites(site)), trace_id, [])
         entries = await self._chosen(restores, around)
-        query = SpanQuery(site=site, trace_id=trace_id)
-        archived = await asyncio.to_thread(self._files.spans_of_trace, entries, query)
-        return next((one for one in archived if one.span_id == span_id), None)
+        return await asyncio.to_thread(self._files.span, entries, trace_id, span_id, site)
 
     async def _logs(self, restores: int, query: LogQuery) -> Page[LogRecord]:
         limit = page_limit(query.limit)
@@ -236,7 +234,7 @@ class MergedReader:
         last = _log_place(hot.items[-1]) if hot.cursor is not None else None
         archived = [
             one
-            for one in await asyncio.to_thread(self._files.logs, entries, query)
+            for one in await asyncio.to_thread(self._files.logs, entries, query, limit + 1, place)
             if (place is None or _log_place(one) > place) and (last is None or _log_place(one) < last)
         ]
         items = sorted({_log_place(one): one for one in [*archived, *hot.items]}.values(), key=_log_place)

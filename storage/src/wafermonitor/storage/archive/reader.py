@@ -9,6 +9,7 @@ are read. Of a run that several files have, the last file says most.
 from __future__ import annotations
 
 import threading
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
@@ -30,6 +31,8 @@ from wafermonitor.storage.protocol import LogQuery, MetricQuery, RunQuery, SpanQ
 _AT_ONCE = 256
 """Rows that are made whole at a time."""
 _IDS = ("trace_id", "span_id")
+_TIES = {Signal.SPANS: "span_id", Signal.LOGS: "digest"}
+"""What orders rows of a trace that have the same time."""
 _FOOTERS = 512
 """Footers kept: a file never changes."""
 _WORDS = (("job", "job"), ("result", "result"), ("app", "service"), ("equipment", "equipment"))
@@ -87,12 +90,18 @@ class Files:
             found += self._newest(list(place), lambda opened: self._of_trace(opened, trace_id))
         return sorted(found, key=lambda run: (run.start_ns or 0, run.span_id, run.site))
 
-    def spans_of_trace(self, entries: Iterable[Entry], query: SpanQuery) -> list[Span]:
-        """Every archived span of a trace, oldest first."""
-        assert query.trace_id is not None
+    def spans_of_trace(
+        self, entries: Iterable[Entry], query: SpanQuery, limit: int, after: tuple[Any, ...] | None
+    ) -> list[Span]:
+        """The first `limit` spans of a trace behind `after` (start, span, site), oldest first; no others are made."""
         chosen = _between(entries, Signal.SPANS, _sites(query.site), query.from_ns, query.to_ns)
-        found = [one for one in self._all_of_trace(chosen, query.trace_id) if _span_fits(one, query)]
-        return sorted(found, key=lambda one: (one.start_ns, one.span_id, one.resource.site))
+        return self._page_of_trace(chosen, query.trace_id, _span_mask(query), limit, after)
+
+    def span(self, entries: Iterable[Entry], trace_id: bytes, span_id: bytes, site: str | None) -> Span | None:
+        """One span."""
+        chosen = _between(entries, Signal.SPANS, _sites(site), None, None)
+        found = self._page_of_trace(chosen, trace_id, (["span_id"], lambda t: pc.equal(t["span_id"], span_id)), 1, None)
+        return found[0] if found else None
 
     def newest_spans(
         self, entries: Iterable[Entry], query: SpanQuery, limit: int, after: tuple[int, str, str, str] | None
@@ -109,17 +118,16 @@ class Files:
                     break
                 for one in self._made(day, places.slice(start, _AT_ONCE)):
                     here = (-one.start_ns, one.trace_id.hex(), one.span_id.hex(), one.resource.site)
-                    if _span_fits(one, query) and (after is None or here > (-after[0], *after[1:])):
+                    if after is None or here > (-after[0], *after[1:]):
                         found.append(one)
             if len(found) >= limit:
                 break
         return found[:limit]
 
-    def logs(self, entries: Iterable[Entry], query: LogQuery) -> list[LogRecord]:
-        """Every archived log record that matches, oldest first."""
+    def logs(self, entries: Iterable[Entry], query: LogQuery, limit: int, after: tuple[Any, ...] | None) -> list[LogRecord]:
+        """The first `limit` log records that match behind `after` (time, digest), oldest first; no others are made."""
         chosen = _between(entries, Signal.LOGS, _sites(query.site), None, None)
-        found = [one for one in self._all_of_trace(chosen, query.trace_id) if _log_fits(one, query)]
-        return sorted(found, key=lambda one: (one.time_ns, one.digest))
+        return self._page_of_trace(chosen, query.trace_id, _log_mask(query), limit, after)
 
     def points(self, entries: Iterable[Entry], query: MetricQuery) -> list[MetricPoint]:
         """Every archived point that matches, in order of series and time."""
@@ -136,16 +144,40 @@ class Files:
                 raise StorageRejected(f"more than {self.max_files} archived files would have to be read: narrow the time")
             yield entry
 
-    def _all_of_trace(self, entries: Iterable[Entry], trace_id: bytes) -> Iterator[Any]:
-        for entry in self._bounded(entries):
-            yield from self._rows(entry, lambda opened: self._of_trace(opened, trace_id))
+    def _page_of_trace(
+        self,
+        chosen: Iterable[Entry],
+        trace_id: bytes | None,
+        choice: tuple[Sequence[str], Callable[[Any], Any]],
+        limit: int,
+        after: tuple[Any, ...] | None,
+    ) -> list[Any]:
+        """A trace may have a million rows: a few columns put them in order, and one page of them is made whole."""
+        entries = list(self._bounded(chosen))
+        if trace_id is None or not entries:
+            return []
+        tie = _TIES[entries[0].place.signal]
+        names, mask = choice
+
+        def of_trace(table: Any) -> Any:
+            return pc.and_(pc.equal(table["trace_id"], trace_id), mask(table))
+
+        places = self._places(entries, names, of_trace, lambda opened: _groups_of_trace(opened, trace_id), ("trace_id", tie))
+        if not places.num_rows:
+            return []
+        places = places.take(pc.sort_indices(places, sort_keys=[(name, "ascending") for name in ("at", tie, "site")]))
+
+        def place(row: int) -> tuple[Any, ...]:
+            whole = (places["at"][row].as_py(), places[tie][row].as_py().hex(), places["site"][row].as_py())
+            return whole[: len(after or ())]
+
+        first = 0 if after is None else bisect_right(range(places.num_rows), after, key=place)
+        return self._made(entries, places.slice(first, limit))
 
     @staticmethod
     def _of_trace(opened: Opened, trace_id: bytes) -> Any:
         """Of the row groups that can hold the trace the rows that do."""
-        groups = opened.groups_between(trace_id, trace_id)
-        groups = [group for group in groups if opened.may_hold(group, {"trace_id": [trace_id]})]
-        return _filtered(opened, groups, ["trace_id"], lambda t: pc.equal(t["trace_id"], trace_id))
+        return _filtered(opened, _groups_of_trace(opened, trace_id), ["trace_id"], lambda t: pc.equal(t["trace_id"], trace_id))
 
     def _candidates(
         self,
@@ -160,31 +192,48 @@ class Files:
         Of a run that several files of a place have, the one of the newest. Row groups that lack all of the `words` of a column
         are not read.
         """
-        found = []
-        for number, entry in enumerate(day):
-            time = TABLES[entry.place.signal].time
-            with self._open(entry) as opened:
-                for group in (one for one in range(opened.groups) if opened.may_hold(one, words)):
-                    table = opened.table([group], list({*names, time, "trace_id", "span_id"}))
-                    at_ns = pc.cast(table[time], pa.int64())
-                    chosen = mask(table)
-                    if newest_ns is not None:
-                        chosen = pc.and_(chosen, pc.less_equal(at_ns, newest_ns))
-                    rows = pc.indices_nonzero(pc.fill_null(chosen, fill_value=False))
-                    columns = {"at": at_ns.take(rows), "row": rows} | {name: table[name].take(rows) for name in _IDS}
-                    columns |= {
-                        "file": pa.array([number] * len(rows), pa.int32()),
-                        "group": pa.array([group] * len(rows), pa.int32()),
-                    }
-                    found.append(pa.table(columns | {"site": pa.array([entry.place.site] * len(rows), pa.string())}))
-        if not found:
-            return pa.table({"file": pa.array([], pa.int32())})
-        table = pa.concat_tables(found)
+        time = TABLES[day[0].place.signal].time
+
+        def until(table: Any) -> Any:
+            chosen = mask(table)
+            return chosen if newest_ns is None else pc.and_(chosen, pc.less_equal(pc.cast(table[time], pa.int64()), newest_ns))
+
+        def groups(opened: Opened) -> list[int]:
+            return [one for one in range(opened.groups) if opened.may_hold(one, words)]
+
+        table = self._places(day, names, until, groups, _IDS)
+        if not table.num_rows:
+            return table
         if day[0].place.signal is Signal.RUNS:
             table = self._without_older(day, table)
         return table.take(
             pc.sort_indices(table, sort_keys=[("at", "descending"), *((name, "ascending") for name in (*_IDS, "site"))])
         )
+
+    def _places(
+        self,
+        entries: Sequence[Entry],
+        names: Sequence[str],
+        mask: Callable[[Any], Any],
+        groups: Callable[[Opened], Iterable[int]],
+        ids: Sequence[str],
+    ) -> Any:
+        """Where the rows are that `mask` chooses by these columns (file, group, row), with their time, site and `ids`."""
+        found = []
+        for number, entry in enumerate(entries):
+            time = TABLES[entry.place.signal].time
+            with self._open(entry) as opened:
+                for group in groups(opened):
+                    table = opened.table([group], list({*names, *ids, time}))
+                    rows = pc.indices_nonzero(pc.fill_null(mask(table), fill_value=False))
+                    columns = {"at": pc.cast(table[time], pa.int64()).take(rows), "row": rows}
+                    columns |= {name: table[name].take(rows) for name in ids}
+                    columns |= {
+                        "file": pa.array([number] * len(rows), pa.int32()),
+                        "group": pa.array([group] * len(rows), pa.int32()),
+                    }
+                    found.append(pa.table(columns | {"site": pa.array([entry.place.site] * len(rows), pa.string())}))
+        return pa.concat_tables(found) if found else pa.table({"file": pa.array([], pa.int32())})
 
     def _without_older(self, day: Sequence[Entry], table: Any) -> Any:
         """Without the rows whose run a newer file of the same place has as well, chosen or not."""
@@ -266,6 +315,11 @@ def _by_place(entry: Entry) -> tuple[Any, ...]:
     return (*entry.place, entry.version)
 
 
+def _groups_of_trace(opened: Opened, trace_id: bytes) -> list[int]:
+    """The row groups that can hold a trace."""
+    return [one for one in opened.groups_between(trace_id, trace_id) if opened.may_hold(one, {"trace_id": [trace_id]})]
+
+
 def _filtered(opened: Opened, groups: Sequence[int], names: Sequence[str], mask: Callable[[Any], Any]) -> Any:
     """Rows of these row groups that `mask` chooses by these columns; whole rows are read only where there are any."""
     found = []
@@ -303,17 +357,32 @@ def _words(query: RunQuery) -> dict[str, list[bytes]]:
     return {column: [value.encode() for value in values] for column, values in fields.items() if values}
 
 
-def _root_mask(query: SpanQuery) -> tuple[list[str], Callable[[Any], Any]]:
+def _span_mask(query: SpanQuery) -> tuple[list[str], Callable[[Any], Any]]:
     def mask(table: Any) -> Any:
-        chosen = pc.is_null(table["parent_span_id"])
+        at_ns = pc.cast(table["start_time"], pa.int64())
+        chosen = pa.array([True] * table.num_rows)
         if query.app is not None:
             chosen = pc.and_(chosen, pc.equal(table["service"], query.app))
-        at_ns = pc.cast(table["start_time"], pa.int64())
         if query.from_ns is not None:
             chosen = pc.and_(chosen, pc.greater_equal(at_ns, query.from_ns))
         return chosen if query.to_ns is None else pc.and_(chosen, pc.less(at_ns, query.to_ns))
 
-    return ["parent_span_id", "service"], mask
+    return ["service"], mask
+
+
+def _root_mask(query: SpanQuery) -> tuple[list[str], Callable[[Any], Any]]:
+    names, mask = _span_mask(query)
+    return ["parent_span_id", *names], lambda table: pc.and_(pc.is_null(table["parent_span_id"]), mask(table))
+
+
+def _log_mask(query: LogQuery) -> tuple[list[str], Callable[[Any], Any]]:
+    def mask(table: Any) -> Any:
+        chosen = pc.greater_equal(table["severity"], query.min_severity)
+        if query.span_id is not None:
+            chosen = pc.and_(chosen, pc.equal(table["span_id"], query.span_id))
+        return pc.and_(chosen, pc.is_in(table["event_name"], pa.array(query.event_names))) if query.event_names else chosen
+
+    return ["severity", "span_id", "event_name"], mask
 
 
 def _point_mask(opened: Opened, query: MetricQuery) -> Any:
@@ -331,19 +400,3 @@ def _point_mask(opened: Opened, query: MetricQuery) -> Any:
 
 def _wanted(run: Run, query: RunQuery) -> bool:
     return matches(StoredRun(run, State.ENDED, overdue=False), query)
-
-
-def _span_fits(span: Span, query: SpanQuery) -> bool:
-    return (
-        query.app in {None, span.resource.service}
-        and (query.from_ns is None or span.start_ns >= query.from_ns)
-        and (query.to_ns is None or span.start_ns < query.to_ns)
-    )
-
-
-def _log_fits(log: LogRecord, query: LogQuery) -> bool:
-    return (
-        query.span_id in {None, log.span_id}
-        and log.severity >= query.min_severity
-        and (not query.event_names or log.event_name in query.event_names)
-    )

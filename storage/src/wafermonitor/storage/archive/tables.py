@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeAlias
 
@@ -25,6 +25,8 @@ Record: TypeAlias = Span | LogRecord | MetricPoint | Run
 TRACE_ID, SPAN_ID, DIGEST = pa.binary(16), pa.binary(8), pa.binary(32)
 TIME = pa.timestamp("ns", "UTC")
 WORD, WHOLE, NUMBER, FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
+_NAMES = 10_000
+"""Resources, scopes and series that are made once for all their rows; each process has its own, so that old ones must go."""
 
 
 class Column(NamedTuple):
@@ -67,17 +69,17 @@ def _resource_columns(prefix: str) -> list[Column]:
     ]
 
 
-@cache
+@lru_cache(_NAMES)
 def _resource(*fields: Any) -> Resource:
     return Resource(*fields)
 
 
-@cache
+@lru_cache(_NAMES)
 def _scope(*fields: Any) -> Scope:
     return Scope(*fields)
 
 
-@cache
+@lru_cache(_NAMES)
 def _series(*fields: Any) -> Series:
     return Series(*fields)
 

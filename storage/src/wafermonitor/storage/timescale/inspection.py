@@ -44,7 +44,8 @@ async def inspect(connection: asyncpg.Connection, data: Path | None) -> list[Fin
     """Everything; `data` is the folder on the disk that fills, None when it is not on this machine."""
     found = [await _schema(connection), await _tier(connection)]
     if found[0].level is not Level.FAIL:
-        found += [await _days(connection), await _strays(connection), await _indexes(connection), await _unmoved(connection)]
+        found += [await _days(connection), await _strays(connection), await _late(connection)]
+        found += [await _indexes(connection), await _unmoved(connection)]
     found += [*await _settings(connection), *await _sessions(connection), _disk(data)]
     return found
 
@@ -83,6 +84,17 @@ async def _strays(connection: asyncpg.Connection) -> Finding:
         text = f"rows of no day in {', '.join(names)}, where no writer of ours puts them: move them to the *_late table"
         return Finding("strays", Level.FAIL, text)
     return Finding("strays", Level.OK, "the DEFAULT partitions are empty")
+
+
+async def _late(connection: asyncpg.Connection) -> Finding:
+    rows = await connection.fetch(statement("late_without_names"))
+    if rows:
+        named = ", ".join(f"{row['rows']} of {row['name']}" for row in rows)
+        text = (
+            f"{named} refer to a resource, scope, site or series that is not here: nobody can read them; take it from a backup"
+        )
+        return Finding("late rows", Level.WARN, text)
+    return Finding("late rows", Level.OK, "all can be read")
 
 
 async def _indexes(connection: asyncpg.Connection) -> Finding:
