@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.storage.contract import builders
 from tests.storage.tables import TABLES
 from wafermonitor.storage.timescale.rows import DELTA_COLUMNS
 
@@ -61,4 +62,12 @@ async def test_span_has_its_two_indexes_and_no_third(store):
 async def test_a_sign_of_life_changes_no_index_of_the_open_runs(store):
     """Only then can PostgreSQL put the new version beside the old one (HOT)."""
     rows = await store.pool.fetch("SELECT indexname FROM pg_indexes WHERE schemaname = 'wafer_data' AND tablename = 'run_open'")
-    assert {row["indexname"] for row in rows} == {"run_open_key"}
+    assert {row["indexname"] for row in rows} == {"run_open_key", "run_open_start", "run_open_beating", "run_open_process"}
+    await store.writer.write(builders.runs(builders.run(1, heartbeat_interval_s=30.0, process_key=builders.PROCESS)))
+    signs = {"changed_xid", "last_sign_unix_ns", "received_unix_ns", "progress_unix_ns", "cpu_s", "memory_bytes"}
+    values = {name: name for name in DELTA_COLUMNS} | dict.fromkeys(signs, "1") | {"changed_xid": "pg_current_xact_id()"}
+    given = ", ".join(f"{name} = {value}" for name, value in values.items())
+    async with store.pool.acquire() as connection, connection.transaction():
+        assert await connection.execute(f"UPDATE wafer_data.run_open SET {given}") == "UPDATE 1"
+        hot = "SELECT pg_stat_get_xact_tuples_hot_updated('wafer_data.run_open'::regclass)"
+        assert await connection.fetchval(hot) == 1

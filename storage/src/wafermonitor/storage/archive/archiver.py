@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Coroutine, Sequence
+from dataclasses import replace
 from datetime import date, timedelta
 from itertools import groupby, islice
 from typing import Any, NamedTuple, TypeVar
@@ -219,7 +220,7 @@ class Archiver:
     async def take_late(self) -> int:
         """Late rows of days that are dropped, or were never here: what the archive lacks becomes a file; all are deleted.
 
-        Those of a place that fails stay, and hold up no others.
+        So do runs of such months that never told their end leave. Those of a place that fails stay, and hold up no others.
         """
         taken = 0
         for signal in Signal:
@@ -344,7 +345,7 @@ class Archiver:
         return taken
 
     async def _take_place(self, place: Place, late: Sequence[Late]) -> int:
-        records = sorted((one.record for one in late), key=order_of(place.signal))
+        records = sorted((_left(one.record) for one in late), key=order_of(place.signal))
         await self.copies.take_in(place)
         have = (await self.copies.entries(place.signal, place.day)).get(place.site, [])
         entries = await self.copies.write(place, self.copies.lacking(have, once(records)) if have else once(records))
@@ -368,7 +369,7 @@ class Archiver:
                 state is None or state.kept_until is None or state.kept_until <= today
             ):
                 days.append(day.replace(day=1) if runs else day)
-        return sorted(set(days))
+        return sorted({*days, *(await self.days.empty_months(before) if runs else [])})
 
     async def _days_of(self, signal: Signal, day: date) -> list[date]:
         if signal is not Signal.RUNS:
@@ -416,6 +417,11 @@ class Archiver:
 
 class _Told(Exception):  # noqa: N818 - no error: what failed is logged and told of already
     """A part of it failed."""
+
+
+def _left(record: Any) -> Any:
+    """A run that leaves without having told its end counts as ended from then on, until it gives a sign."""
+    return replace(record, inferred=True) if isinstance(record, Run) and not record.ended else record
 
 
 def _placed(place: Place) -> str:

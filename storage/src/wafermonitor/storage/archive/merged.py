@@ -155,8 +155,10 @@ class MergedReader:
 
         def complete(run: Run) -> Run | None:
             """What the archive and the store say together, where a page shows that."""
-            stored = _ended(merge(run, again[run.key]) if run.key in again else run)
-            return stored.run if wanted(stored) else None
+            joined = merge(run, again[run.key]) if run.key in again else run
+            if run.key in again and not joined.ended:
+                return None  # it gave a sign after it had left: the store shows it, among the open ones
+            return joined if wanted(_ended(joined)) else None
 
         for bad, newest_ns, oldest_ns in _run_parts(place, last, failing=failing) if _asks_for_ended(query) else ():
             choice = _narrowed(Choice(Signal.RUNS, query.site, query.from_ns, query.to_ns), newest_ns, oldest_ns)
@@ -344,7 +346,11 @@ def _ended(run: Run) -> StoredRun:
 
 
 def _joined(stored: StoredRun | None, run: Run) -> StoredRun:
-    return _ended(run if stored is None else merge(stored.run, run))
+    """What never told its end counts as ended while only the archive has it; else it is in the state that the store says."""
+    if stored is None:
+        return _ended(run)
+    joined = merge(stored.run, run)
+    return _ended(joined) if joined.ended else stored._replace(run=joined)
 
 
 def _start(run: Run) -> int:

@@ -134,6 +134,9 @@ class Days(Protocol):
     async def stored(self, signal: Signal, before: date) -> list[date]:
         """Days before `before` of which the store has rows, oldest first."""
 
+    async def empty_months(self, before: date) -> list[date]:
+        """Months of runs before `before` that the store has a table of and no run that ended, oldest first."""
+
     async def archived(self, signal: Signal) -> Mapping[date, DayState]:
         """Days that the archive holds whole."""
 
@@ -188,7 +191,7 @@ class Days(Protocol):
         """Some late rows of days that are fenced and have no table in the store, but for those of some places.
 
         Of runs: of months that have left the store; with `runs_before` also of those before it that never had a table, which
-        rollups do not count any more from then on.
+        rollups do not count any more from then on. Open runs of such months too, with `runs_before` those without a sign since.
         """
 
     async def restore(self, signal: Signal, day: date, batches: AsyncGenerator[list[Any]], until: date) -> int:

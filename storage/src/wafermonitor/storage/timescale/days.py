@@ -196,6 +196,11 @@ class Days:
             rows = await self._pool.fetch("SELECT * FROM wafer_data.stored_days($1)", _SOURCES[signal].parent)
             return [row["day"] for row in rows if row["settled"] and row["day"] < before]
 
+    async def empty_months(self, before: date) -> list[date]:
+        """By partition."""
+        with border("list stored months"):
+            return [row["month"] for row in await self._pool.fetch(statement("archive_empty_months"), before)]
+
     async def archived(self, signal: Signal) -> Mapping[date, DayState]:
         """As the protocol says."""
         with border("list archived days"):
@@ -311,7 +316,7 @@ class Days:
     async def late(
         self, signal: Signal, limit: int, *, runs_before: date | None = None, without: Collection[Place] = ()
     ) -> list[Late]:
-        """Rows of `*_late`; of runs those that `run_default` took for a month that was dropped, or that never had a table."""
+        """Rows of `*_late`; of runs those that `run_default` took for a month without a table, and open ones of such months."""
         source = _SOURCES[signal]
         excluded = [place.site for place in without], [place.day for place in without]
         query = statement(f"archive_late_{signal}")
@@ -322,6 +327,8 @@ class Days:
                 await connection.execute(statement("begin_reading"))
                 if signal is Signal.RUNS:
                     rows = await connection.fetch(query, runs_before, limit, *excluded, timeout=_SLOW_S)
+                    unended = statement("archive_late_open_runs")
+                    rows += await connection.fetch(unended, runs_before, limit - len(rows), *excluded, timeout=_SLOW_S)
                 else:
                     fence = await connection.fetchval("SELECT wafer_data.fenced_before()")
                     stored = await connection.fetch("SELECT * FROM wafer_data.stored_days($1)", source.parent)

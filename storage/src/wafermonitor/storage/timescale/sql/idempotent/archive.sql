@@ -87,6 +87,16 @@ BEGIN
 END
 $$;
 
+-- Whether an open run may leave: it began before `before`, in a month without a table, and neither it nor its process (`beat`) gave a sign
+-- since. It may end, or be heard of, later: what comes then is merged with what the archive has, like late runs that ended.
+CREATE OR REPLACE FUNCTION wafer_data.silent_since(run wafer_data.run_open, beat_unix_ns bigint, before date) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT run.start_time > '-infinity' AND run.start_time < before::timestamp AT TIME ZONE 'UTC'
+    AND greatest(run.start_unix_ns, run.last_sign_unix_ns, run.received_unix_ns, beat_unix_ns)
+      < (extract(epoch FROM before) * 1000000000)::bigint
+    AND to_regclass('wafer_data.run' || to_char(run.start_time AT TIME ZONE 'UTC', '_YYYYMM')) IS NULL
+$$;
+
 -- What tells whether a day, or a month of runs, still holds what it held: its number of rows, which are only added; runs change, so
 -- behind it stands the snapshot that saw them. Null when there is nothing of it.
 CREATE OR REPLACE FUNCTION wafer_data.fingerprint(parent text, day date) RETURNS text
@@ -257,7 +267,8 @@ BEGIN
 END
 $$;
 
--- The same for a month of runs. A run that came again meanwhile says more than the archive: both are merged, as a writer merges. No
+-- The same for a month of runs. A run that came again meanwhile says more than the archive: both are merged, as a writer merges. Runs
+-- that never told their end go back to the open ones. No
 -- rollup counts a run that comes back: all of it lies before the horizon, and no run of the archive is newer than any snapshot.
 -- Run by the caller's own role: the tables of a merge are its session's.
 CREATE OR REPLACE FUNCTION wafer_data.finish_restore_runs(day date) RETURNS void
@@ -275,6 +286,10 @@ BEGIN
     'WITH moved AS (DELETE FROM wafer_data.run_default WHERE start_time >= $1 AND start_time < $2 RETURNING %1$s)
      INSERT INTO pg_temp.run_delta (%1$s) SELECT * FROM moved', columns
   ) USING part.lower_time, part.upper_time;
+  EXECUTE format(
+    'WITH moved AS (DELETE FROM wafer_data.%2$I WHERE end_rank = 0 RETURNING %1$s) INSERT INTO pg_temp.run_delta (%1$s) SELECT * FROM moved',
+    columns, part.made
+  );
   PERFORM wafer_data.finish_restore('run', day);
   PERFORM wafer_data.merge_runs(everywhere => true);
 END

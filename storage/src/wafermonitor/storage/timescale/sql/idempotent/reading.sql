@@ -140,30 +140,54 @@ CROSS JOIN LATERAL wafer.run_state(
   n.now_ns, (SELECT l FROM wafer.limits l)
 ) j;
 
--- A run lost for `close_after_s` is counted as ended, by a flag that any later sign clears again. Returns how many changed.
+-- A run lost for `close_after_s` is counted as ended, by a flag that any later sign clears again. Returns how many changed. Judged are
+-- runs that can have become lost, or lost no more: that announced an interval and are not flagged, and those of processes that beat of
+-- late. Whatever else changes the answer (limits, clocks of feeds) is seen within an hour, when all of them are judged. So runs that never
+-- tell their end, of which there may be many, are not read each time.
 CREATE OR REPLACE FUNCTION wafer_data.set_inferred(now_unix_ns bigint) RETURNS bigint
-LANGUAGE sql AS $$
-  WITH judged AS (
-    SELECT o.trace_id, o.span_id, o.site_id, coalesce(j.lost_for_s > (SELECT close_after_s FROM wafer.limits), false) AS close_due
-    FROM wafer_data.run_open o
-    LEFT JOIN wafer_data.process p USING (process_key)
-    LEFT JOIN wafer_data.feed f ON f.site_id = o.site_id AND f.feed_id = o.feed_id
+LANGUAGE plpgsql SET plan_cache_mode = force_custom_plan AS $$
+DECLARE
+  close_after_s constant double precision := (SELECT l.close_after_s FROM wafer.limits l);
+  beaten_unix_ns constant bigint := now_unix_ns - (3e9 * greatest(close_after_s, 86400))::bigint;
+  judged_unix_ns constant bigint := (SELECT value::bigint FROM wafer_data.setting WHERE name = 'judged_unix_ns');
+  everything constant boolean := coalesce(now_unix_ns NOT BETWEEN judged_unix_ns AND judged_unix_ns + 3600000000000, true);
+  changed bigint;
+BEGIN
+  WITH chosen AS (
+    SELECT o.ctid AS place, o.* FROM wafer_data.run_open o WHERE everything
+    UNION ALL
+    SELECT o.ctid, o.* FROM wafer_data.run_open o WHERE NOT everything AND o.heartbeat_interval_s > 0 AND o.inferred IS NOT TRUE
+    UNION ALL
+    SELECT o.ctid, o.*
+    FROM wafer_data.process p JOIN wafer_data.run_open o ON o.process_key = p.process_key
+    WHERE NOT everything AND p.interval_s > 0 AND p.beat_unix_ns > beaten_unix_ns AND (o.inferred OR (o.heartbeat_interval_s > 0) IS NOT TRUE)
+  ), judged AS MATERIALIZED (
+    SELECT c.place, coalesce(j.lost_for_s > close_after_s, false) AS close_due
+    FROM chosen c
+    LEFT JOIN wafer_data.process p ON p.process_key = c.process_key
+    LEFT JOIN wafer_data.feed f ON f.site_id = c.site_id AND f.feed_id = c.feed_id
     CROSS JOIN LATERAL wafer.run_state(
-      o.end_rank, o.heartbeat_interval_s, p.interval_s, o.last_sign_unix_ns, p.beat_unix_ns, f.watermark_unix_ns,
-  f.received_unix_ns, f.skew_ns,
+      c.end_rank, c.heartbeat_interval_s, p.interval_s, c.last_sign_unix_ns, p.beat_unix_ns, f.watermark_unix_ns, f.received_unix_ns, f.skew_ns,
       now_unix_ns, (SELECT l FROM wafer.limits l)
     ) j
-    WHERE o.end_rank = 0
+    WHERE c.end_rank = 0 AND c.inferred IS DISTINCT FROM coalesce(j.lost_for_s > close_after_s, false)
   ), locked AS (
     -- A row that a writer holds is judged again in the next round.
     SELECT o.ctid, j.close_due
-    FROM judged j JOIN wafer_data.run_open o USING (trace_id, span_id, site_id)
+    FROM judged j JOIN wafer_data.run_open o ON o.ctid = j.place
     WHERE o.inferred IS DISTINCT FROM j.close_due
     FOR UPDATE OF o SKIP LOCKED
-  ), changed AS (
+  ), flagged AS (
     UPDATE wafer_data.run_open o SET inferred = l.close_due, changed_xid = pg_current_xact_id()
     FROM locked l WHERE o.ctid = l.ctid
     RETURNING 1
   )
-  SELECT count(*) FROM changed
+  SELECT count(*) INTO changed FROM flagged;
+  IF everything THEN
+    INSERT INTO wafer_data.setting AS s (name, value, description)
+    VALUES ('judged_unix_ns', now_unix_ns::text, 'when maintenance last judged every open run')
+    ON CONFLICT (name) DO UPDATE SET value = excluded.value;
+  END IF;
+  RETURN changed;
+END
 $$;

@@ -46,7 +46,7 @@ WHERE t.relnamespace = 'wafer_data'::regnamespace AND x.relkind = 'i' AND x.relt
 
 -- Drop a day that ended before `before`, or a month of runs that ended before `runs_before`, archived or not: for a store whose operator
 -- has switched the archive off and said how long to keep rows. Answers what was dropped; null when nothing is left, and old late rows are
--- deleted. One at a time, because each holds locks until its transaction ends. What the archive has of it, from a time when it was
+-- deleted, and runs of months that are gone which never told their end. One at a time, because each holds locks until its transaction ends. What the archive has of it, from a time when it was
 -- on, the archive answers for from then on. As in `drop_archived`, the lock of the rollups' state comes before that of all merging.
 DROP FUNCTION IF EXISTS wafer_data.drop_unarchived(date, date);
 CREATE FUNCTION wafer_data.drop_unarchived(before date, runs_before date) RETURNS text
@@ -76,6 +76,10 @@ BEGIN
   FOR kept IN SELECT * FROM wafer_data.day_table LOOP
     EXECUTE format('DELETE FROM %s WHERE %I < $1', kept.late, kept.time_column) USING before::timestamptz;
   END LOOP;
+  DELETE FROM wafer_data.run_open o
+  WHERE o.start_time < runs_before::timestamptz AND wafer_data.silent_since(
+    o, (SELECT p.beat_unix_ns FROM wafer_data.process p WHERE p.process_key = o.process_key), runs_before
+  );
   RETURN NULL;
 END
 $$;
