@@ -6,7 +6,8 @@ STAMP  := $(VENV)/.installed
 NATIVE := $(VENV)/.native
 CHDB   := $(VENV)/chdb/.installed
 PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
-ON_EVERY_SERVER := tests/storage/contract tests/storage/timescale tests/storage/archive tests/storage/maintain
+ON_EVERY_SERVER := tests/storage/contract tests/storage/timescale tests/storage/archive tests/storage/maintain \
+	--ignore=tests/storage/maintain/test_command.py
 
 .DEFAULT_GOAL := help
 .PHONY: help setup native packages collector check test test-part test-servers demo generate lock bench soak clean
