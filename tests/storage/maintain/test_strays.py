@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from tests.storage.contract import builders
 from wafermonitor.runs.records import Batch
+from wafermonitor.storage.archive.protocol import day_of
 from wafermonitor.storage.maintain import keeper
 from wafermonitor.storage.maintain.steps import STEPS
 
@@ -23,13 +26,14 @@ async def test_stray_rows_are_an_alarm(store):
 
 async def test_rows_that_slip_past_the_fence_are_late_rows_and_no_alarm(store):
     """A writer may not have heard for a minute that a day is archived and dropped."""
-    old = NOW - 3 * DAY
+    today_ns = time.time_ns()  # not when the module was loaded: the server's own clock bounds what is fenced
+    old = today_ns - 3 * DAY
     await store.writer.write([Batch(spans=[builders.span(1, start_ns=old)])])
-    await store.pool.execute("SELECT wafer_data.fence_days((now() AT TIME ZONE 'UTC')::date - 1)")
-    await store.pool.execute("SELECT wafer_data.drop_day('span', (now() AT TIME ZONE 'UTC')::date - 3)")
+    await store.pool.execute("SELECT wafer_data.fence_days($1)", day_of(today_ns - DAY))
+    assert await store.pool.fetchval("SELECT wafer_data.drop_day('span', $1)", day_of(old))
     await store.writer.write([Batch(spans=[builders.span(2, start_ns=old)])])
     assert await store.pool.fetchval("SELECT count(*) FROM wafer_data.span_default") == 1
-    (done,) = await keeper.run_round(store, PARTITIONS, now_ns=NOW)
+    (done,) = await keeper.run_round(store, PARTITIONS, now_ns=today_ns)
     assert done.outcome == "nothing", done.report
     counts = "SELECT (SELECT count(*) FROM wafer_data.span_default), (SELECT count(*) FROM wafer_data.span_late)"
     assert tuple(await store.pool.fetchrow(counts)) == (0, 1)
