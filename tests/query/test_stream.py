@@ -13,6 +13,7 @@ from wafermonitor.query.errors import QueryUnavailable
 from wafermonitor.query.stream import Hub, Selection
 from wafermonitor.query.telemetry import Meters
 from wafermonitor.runs.records import Batch
+from wafermonitor.storage import memory
 from wafermonitor.storage.errors import CursorRejected, StorageUnavailable
 
 POLLER = "wafer query stream poller"
@@ -198,9 +199,10 @@ async def test_a_quiet_stream_beats(hub):
 async def test_what_was_told_is_not_told_again(hub, storage):
     """The change feed may repeat itself; a stream does not."""
     changes = storage.reader.changes
+    everything = f"{(await changes(None)).token.partition('.')[0]}.0"
 
     async def repeating(token, limit=500):
-        found = await changes("0", limit) if token is not None else await changes(None)
+        found = await changes(everything, limit) if token is not None else await changes(None)
         return found._replace(token=token or found.token)
 
     storage.reader.changes = repeating
@@ -374,6 +376,19 @@ async def test_nothing_of_the_store_before_is_told_after_a_stream_was_asked_to_l
     await storage.writer.write([Batch(runs=[world.run(98, 1, start_s=0, end_s=0)])])
     assert (await listener.next())[0] == "hello"
     assert (await listener.run())["run"] == world.id_of(98, 1)
+
+
+async def test_who_comes_back_after_a_store_in_memory_began_anew_loads_afresh(hub, storage, config, clock):
+    listener, _ = await listen(hub)
+    await storage.writer.write([Batch(runs=[world.run(96, 1, start_s=0, end_s=0)])])
+    await listener.run()
+    other = memory.Storage(clock=clock)
+    await other.writer.write([Batch(runs=[world.run(number, 1, start_s=0, end_s=0)]) for number in range(50)])
+    again = Hub(other.reader, config, Meters(), clock)
+    try:
+        assert (await listen(again, listener.id))[1]["resumed"] is False
+    finally:
+        await again.close()
 
 
 async def test_many_streams_share_one_poller(hub, storage):

@@ -199,7 +199,7 @@ async def test_changes_come_in_bounded_portions_and_none_is_left_out(engine):
     assert seen == [f"run-{number}" for number in range(1, 26)]
 
 
-@pytest.mark.parametrize("token", ["", "x", "-1", "1:2", "5:4:", "漢", "9999999999999:9999999999999:"])
+@pytest.mark.parametrize("token", ["", "x", "-1", "0", "1:2", "5:4:", "漢", "9999999999999:9999999999999:", f"{'0' * 32}.0"])
 async def test_a_token_of_somebody_else_is_refused(engine, token):
     with pytest.raises(CursorRejected):
         await engine.reader.changes(token)

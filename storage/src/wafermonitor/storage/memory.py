@@ -5,7 +5,9 @@ In: batches. Out: the same answers as PostgreSQL gives, until the process ends. 
 
 from __future__ import annotations
 
+import re
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -45,6 +47,8 @@ from wafermonitor.storage.protocol import (
 )
 
 T = TypeVar("T")
+_TOKEN = re.compile(r"([0-9a-f]{32})\.([0-9]{1,18})\Z")
+"""Of which store, and how many changes it had seen."""
 
 
 class Storage:
@@ -76,6 +80,7 @@ class _Tables:
         self.arrivals: dict[bytes, int] = {}
         self.changed: dict[RunKey, int] = {}
         self.change = 0
+        self.origin = uuid.uuid4().hex
         self.newest_received_ns: int | None = None
 
 
@@ -251,13 +256,17 @@ class Reader:
         """Runs changed after the token's change number."""
         now = self._tables.change
         if token is None:
-            return Changes([], str(now))
-        if not token.isdecimal():
-            raise CursorRejected(f"{token[:40]!r} is no change token")
-        newer = sorted((number, key) for key, number in self._tables.changed.items() if number > int(token))[:limit]
+            return Changes([], f"{self._tables.origin}.{now}")
+        given = _TOKEN.match(token)
+        if given is None:
+            raise CursorRejected(f"{token[:40]!r} is no change token: start again without one")
+        origin, since = given[1], int(given[2])
+        if origin != self._tables.origin or since > now:
+            raise CursorRejected("this change token is from another store: start again without one")
+        newer = sorted((number, key) for key, number in self._tables.changed.items() if number > since)[:limit]
         now_ns = self._clock()
         runs = [self._judge(self._tables.runs[key], now_ns) for _, key in newer]
-        return Changes(runs, str(newer[-1][0] if newer else max(now, int(token))))
+        return Changes(runs, f"{origin}.{newer[-1][0] if newer else now}")
 
     async def dead_letters(self, query: DeadLetterQuery) -> Page[StoredDeadLetter]:
         """Dead letters, newest first."""
