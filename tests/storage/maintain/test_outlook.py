@@ -62,11 +62,11 @@ async def test_where_the_archive_cannot_be_written_nothing_is_said_to_go(store, 
 
 async def test_days_that_the_next_round_archives_and_drops_are_both_planned(store, monkeypatch):
     monkeypatch.setenv("WAFER_ARCHIVE_ENABLED", "true")
-    await store.writer.write([Batch(spans=[builders.span(1, start_ns=NOW - 3 * DAY)])])
+    await store.writer.write([Batch(spans=[builders.span(1, start_ns=NOW - 2 * DAY)])])
     later = NOW + 30 * DAY
     planned = await plan(store, later)
-    assert {name for name, rows in planned.archive if rows} == {f"spans {day_of(NOW - 3 * DAY)}"}
-    assert f"spans {day_of(NOW - 3 * DAY)}" in planned.drop
+    assert {name for name, rows in planned.archive if rows} == {f"spans {day_of(NOW - 2 * DAY)}"}
+    assert f"spans {day_of(NOW - 2 * DAY)}" in planned.drop
 
 
 async def test_what_is_dropped_without_an_archive_is_planned(store, monkeypatch):
