@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 
 import pytest
 from click.testing import CliRunner
@@ -13,7 +15,8 @@ from tests.storage.archive.history import OLD, SITES
 from wafermonitor.storage.archive.command import archive
 from wafermonitor.storage.archive.config import Config
 from wafermonitor.storage.archive.protocol import day_of
-from wafermonitor.storage.errors import ArchiveDamaged, StorageRejected
+from wafermonitor.storage.archive.shelf import Folder
+from wafermonitor.storage.errors import ArchiveDamaged, StorageRejected, StorageUnavailable
 from wafermonitor.storage.timescale.writer import Writer
 
 pytestmark = pytest.mark.postgres
@@ -145,6 +148,19 @@ def test_an_archive_that_is_off_says_so(told):
         assert "archiving is off (WAFER_ARCHIVE_ENABLED)" in told(*words, "--no-enabled", text=True)
 
 
+def test_a_file_that_could_not_be_written_takes_no_room(folder):
+    shelf = Folder(folder)
+
+    def write():
+        with shelf.create("signal=spans/half.parquet") as sink:
+            sink.write(b"half")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(StorageUnavailable, match="no space left"):
+        write()
+    assert shelf.all() == []
+
+
 def test_a_file_that_is_gone_is_named_by_who_asks_for_it(told, folder):
     told("run")
     gone = min(folder.rglob("signal=spans/site=f1/*/*.parquet"))
@@ -169,7 +185,10 @@ def test_an_archive_that_stands_elsewhere_is_not_adopted_in_silence(told, folder
 
 def test_late_files_are_merged(told):
     told("run")
+    assert told("run", "--dry-run")["late"] == []
     told.write(history.batch("f1", OLD[0], 7_000, 3))
+    assert told("run", "--dry-run")["late"] == ["spans", "logs", "metrics"]
+    assert "would archive late spans" in told("run", "--dry-run", text=True)
     told("run")
     assert {day["files"] for day in told("list", "--site", "f1", "--to", FIRST, "--signal", "spans")["days"]} == {2}
     assert len(told("compact")["files"]) == 3

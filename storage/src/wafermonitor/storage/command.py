@@ -138,7 +138,8 @@ async def _status(config: Config, *, as_json: bool) -> bool:
         "hot_from": window["oldest"].isoformat() if window else None,
         "hot_to": window["newest"].isoformat() if window else None,
     }
-    verdict = f"ready for {facts['hot_from']} to {facts['hot_to']}" if now.current else "too old: run `wafer storage migrate`"
+    old = "is too old" if now.applied else "is not there yet"
+    verdict = f"ready for {facts['hot_from']} to {facts['hot_to']}" if now.current else f"{old}: run `wafer storage migrate`"
     if found.version is not None:
         version += f" with TimescaleDB {found.version} ({found.tier}{', to be used: wafer storage convert' if native else ''})"
     say(facts, f"PostgreSQL {version}, {size / 1e6:.0f} MB, schema {verdict}", as_json=as_json)

@@ -253,10 +253,17 @@ async def _run(config: Config, *, dry_run: bool, drop: bool, as_json: bool) -> i
     storage = await connect(StorageConfig.load())
     try:
         if dry_run:
-            plan = await _steps(opening.attach(storage, config)).plan()
+            opened = opening.attach(storage, config)
+            plan = await _steps(opened).plan()
+            late = [one.value for one in Signal if config.enabled and await opened.days.late(one, 1)]
             lines = [f"would archive {name}: {rows} rows" for name, rows in plan.archive]
+            lines += [f"would archive late {signal} of days that are fenced" for signal in late]
             lines += [f"would drop {name}" for name in plan.drop] + [f"would delete {path}" for path in plan.expire]
-            say(plan._asdict(), "\n".join(lines) or (_OFF if not config.enabled else "nothing to do"), as_json=as_json)
+            say(
+                {**plan._asdict(), "late": late},
+                "\n".join(lines) or (_OFF if not config.enabled else "nothing to do"),
+                as_json=as_json,
+            )
             return 0
         done = await opening.run_once(storage, config, drop=drop, on_step=_teller(Reporter()))
     finally:

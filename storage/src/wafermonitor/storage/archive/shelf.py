@@ -51,17 +51,22 @@ class Folder:
 
     @contextmanager
     def create(self, path: str) -> Iterator[Any]:
-        """Written beside, synced, and only then given its name."""
+        """Written beside, synced, and only then given its name. What fails leaves nothing: the disk may be full."""
         final = self._root / path
         part = final.with_name(f".{final.name}.part")
         with _border("write to the archive"):
             fresh = [folder for folder in final.parents if not folder.exists()]
             final.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("wb") as sink:
-                yield sink
-                sink.flush()
-                os.fsync(sink.fileno())
-            part.replace(final)
+            try:
+                with part.open("wb") as sink:
+                    yield sink
+                    sink.flush()
+                    os.fsync(sink.fileno())
+                part.replace(final)
+            except BaseException:
+                with suppress(OSError):
+                    part.unlink()
+                raise
             for folder in (final.parent, *(made.parent for made in fresh)):
                 _sync(folder)
 
