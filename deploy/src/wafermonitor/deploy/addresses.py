@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import random
 import socket
+import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
 
@@ -70,6 +71,22 @@ def configured_addresses() -> Addresses:
         query=QueryConfig.load().address,
         ui=UiConfig.load().address,
     )
+
+
+def claim(address: str) -> socket.socket | None:
+    """Held until it is closed: no other stack of this host that claims `address` gets it, also before anybody listens there.
+
+    None where another has it. Linux keeps such names for each network, as it does ports; elsewhere nothing is claimed.
+    """
+    held = socket.socket(socket.AF_UNIX)
+    if sys.platform != "linux" or address.endswith(":0"):
+        return held
+    try:
+        held.bind(f"\0wafermonitor {address}")
+    except OSError:
+        held.close()
+        return None
+    return held
 
 
 def is_taken(address: str) -> bool:

@@ -12,11 +12,12 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from wafermonitor.deploy.addresses import Addresses, is_taken
+from wafermonitor.deploy.addresses import Addresses, claim, is_taken
 from wafermonitor.deploy.config import Config
 from wafermonitor.deploy.errors import DeployRejected
 from wafermonitor.deploy.service import Plan, Service
@@ -59,6 +60,7 @@ class Stack:
         self._collector = collector
         self._show = show
         self._held = held
+        self._claims = ExitStack()
 
     async def __aenter__(self) -> Self:
         try:
@@ -83,9 +85,10 @@ class Stack:
             service = self.services.pop()
             await service.stop()
             logger.info("%s stopped", service.plan.name)
+        self._claims.close()
 
     async def _start(self) -> None:
-        refuse_taken(self.addresses, collector=self._collector)
+        refuse_taken(self.addresses, self._claims, collector=self._collector)
         environment = self._environment
         if not (environment.get(DSN) or os.environ.get(DSN) or os.environ.get("DATABASE_URL")):
             store = self._add(Plan("storage", ("storage", "serve", "--json"), environment=environment))
@@ -113,12 +116,21 @@ class Stack:
         return service
 
 
-def refuse_taken(addresses: Addresses, *, collector: bool) -> None:
-    """DeployRejected when somebody else listens where a service is to listen; that one would be taken for ours."""
+def refuse_taken(addresses: Addresses, claims: ExitStack, *, collector: bool) -> None:
+    """DeployRejected when somebody else listens where a service is to listen; that one would be taken for ours.
+
+    Until `claims` is closed, so is every other stack that wants one of these: two that start at once both find nobody there.
+    """
     wanted = {
         setting: getattr(addresses, name) for name, setting in SETTINGS.items() if collector or not name.startswith("collector")
     }
-    busy = [f"{address} (set {setting})" for setting, address in wanted.items() if is_taken(address)]
+    busy = []
+    for setting, address in wanted.items():
+        held = claim(address)
+        if held is not None:
+            claims.enter_context(held)
+        if held is None or is_taken(address):
+            busy.append(f"{address} (set {setting})")
     if busy:
         raise DeployRejected(
             f"another program listens on {', '.join(busy)}; is wafer up running already? End it, or choose another port"
