@@ -10,6 +10,7 @@ import random
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from datetime import date
 from typing import NamedTuple
 
 from tests.storage.archive.history import rows_of
@@ -17,7 +18,7 @@ from tests.storage.contract import builders
 from tests.storage.contract.builders import DAY, HOUR, SECOND
 from wafermonitor.runs.records import Batch, ProcessBeat
 from wafermonitor.storage.archive.config import Config as ArchiveConfig
-from wafermonitor.storage.archive.protocol import Signal
+from wafermonitor.storage.archive.protocol import Signal, day_of
 from wafermonitor.storage.archive.shelf import open_shelf
 from wafermonitor.storage.maintain import keeper
 from wafermonitor.storage.maintain.keeper import Outcome
@@ -141,6 +142,11 @@ class Life:
             await self.store.pool.execute(f"UPDATE wafer_data.{table} SET {told} WHERE {wrong}")
         await self.store.pool.execute("VACUUM")
         return done
+
+    def unended_since(self, first: date) -> int:
+        """How many runs that never told their end began on that day or later."""
+        days = self.unended // len(SITES)
+        return len(SITES) * sum(day_of(self.first_ns + day * DAY) >= first for day in range(days))
 
     async def in_store(self) -> Counter[str]:
         """The key of every row in the tables, as often as it is there."""
