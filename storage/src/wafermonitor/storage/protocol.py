@@ -338,7 +338,7 @@ class Reader(Protocol):
         """Every service that ever sent a span or a run."""
 
     async def changes(self, token: str | None, limit: int = 500) -> Changes:
-        """What changed since `token`; None starts now, with no runs. CursorRejected when the store did not give it, or is another."""
+        """What changed since `token`; None starts now, with no runs. CursorRejected where the token is of another store."""
 
     async def dead_letters(self, query: DeadLetterQuery) -> Page[StoredDeadLetter]:
         """Dead letters, a page at a time."""
