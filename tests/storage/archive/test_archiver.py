@@ -408,6 +408,18 @@ async def test_a_run_that_changed_after_it_was_archived_is_archived_again_before
     assert len(found) == 4 * history.ROWS
 
 
+async def test_a_run_in_two_files_is_printed_once_as_it_is_known_by_now(filled, folder):
+    known = history.history()[0].runs[4]
+    for runs in ([], [dataclasses.replace(known, cpu_s=7.25)]):
+        await Writer(filled).write([Batch(runs=runs)])
+        await archive(filled, folder, NOW + 45 * DAY, hot_run_days=1)
+    entries = (await archiver(filled, folder).copies.entries(Signal.RUNS, FIRST))["f1"]
+    assert len(entries) == 2
+    found = archiver(filled, folder).some(entries, known.trace_id, 100)
+    assert [run.cpu_s for run in found if run.key == known.key] == [7.25]
+    assert len(found) == 5
+
+
 async def test_one_archiver_works_at_a_time(filled, folder):
     async with Days(filled).leading() as leading:
         assert leading

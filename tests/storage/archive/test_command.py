@@ -195,6 +195,16 @@ def test_late_files_are_merged(told):
     assert {day["files"] for day in told("list")["days"]} == {1}
 
 
+def test_a_day_that_cannot_be_merged_is_named_and_holds_up_no_other(told, folder):
+    told("run")
+    told.write(history.batch("f1", OLD[0], 7_000, 3))
+    told("run")
+    next((folder / f"signal=logs/site=f1/date={FIRST}").iterdir()).write_bytes(b"spoiled")
+    merged = told("compact", code=1)
+    assert len(merged["files"]) == 2
+    assert [failure for failure in merged["failed"] if failure.startswith(f"logs {FIRST} of f1: ")]
+
+
 def test_a_damaged_file_makes_verify_fail_and_is_named(told, folder):
     told("run")
     victim = min(folder.rglob("signal=logs/**/*.parquet"))

@@ -29,7 +29,7 @@ KILLS = (
     ("verified", 1),
     ("recorded", 1),
     ("archived", 2),
-    ("written", 2),
+    ("written", 1),
     ("taken in", 1),
     ("late taken", 1),
     ("late taken", 2),

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
@@ -270,9 +271,20 @@ class Archiver:
 
     async def compact_due(self, most_rows: int = COMPACTED_ROWS) -> Compacted:
         """Merge where it is worth it, those with the most files first, until `most_rows` were read."""
+        return await self._compact_places(await self.worth_merging(), most_rows)
+
+    async def compact_all(self) -> Compacted:
+        """Merge wherever there are several files. A place that fails holds up no other."""
+        places: dict[Place, list[int]] = {}
+        for entry in (await self.days.manifest()).entries:
+            places.setdefault(entry.place, []).append(entry.rows)
+        several = [(place, sum(rows)) for place, rows in sorted(places.items()) if len(rows) > 1]
+        return await self._compact_places(several, math.inf)
+
+    async def _compact_places(self, places: Sequence[tuple[Place, int]], most_rows: float) -> Compacted:
         merged: list[str] = []
         rows = 0
-        for place, count in await self.worth_merging():
+        for place, count in places:
             if merged and rows + count > most_rows:
                 continue
             entry = await self.guarded(_placed(place), self.compact(place))
@@ -325,10 +337,10 @@ class Archiver:
         self._step("restored", _named(signal, day), rows)
         return rows
 
-    def some(self, entry: Entry, trace_id: bytes | None, limit: int) -> list[Any]:
-        """The first rows of a file, of one trace or of all. Blocks."""
-        found = (one for one in self.copies.records(entry) if trace_id in {None, getattr(one, "trace_id", None)})
-        return list(islice(found, limit))
+    def some(self, entries: Sequence[Entry], trace_id: bytes | None, limit: int) -> list[Any]:
+        """The first rows of a place's files, of one trace or of all, each run once. Blocks."""
+        signal = entries[0].place.signal
+        return list(islice(merged(signal, [self.copies.records(entry, trace_id) for entry in entries]), limit))
 
     async def _take(self, signal: Signal, late: Sequence[Late]) -> int:
         def place(one: Late) -> Place:

@@ -26,7 +26,7 @@ from wafermonitor.storage.errors import ArchiveDamaged
 
 if TYPE_CHECKING:
     from wafermonitor.storage.archive.adopting import Adopted
-    from wafermonitor.storage.archive.archiver import Archiver
+    from wafermonitor.storage.archive.archiver import Archiver, Compacted
     from wafermonitor.storage.archive.opening import Archive
 
 _DAY = click.DateTime(["%Y-%m-%d"])
@@ -131,10 +131,13 @@ def restore(*, as_json: bool, first: Any, last: Any, signal: str | None, keep_da
 @archive.command()
 @options(Config)
 @as_json_option
-def compact(*, as_json: bool, **flags: Any) -> None:
-    """Merge the files of days that have several, because rows came late."""
+def compact(*, as_json: bool, **flags: Any) -> int:
+    """Merge the files of days that have several, because rows came late. Exit code 1 if those of a day could not be merged."""
     made = asyncio.run(_compact(Config.load(**flags)))
-    say({"files": made}, f"{len(made)} days were merged into one file each", as_json=as_json)
+    text = f"{len(made.merged)} days were merged into one file each"
+    facts = {"files": made.merged, "failed": made.failed}
+    say(facts, "\n".join([text, *(f"failed: {one}" for one in made.failed)]), as_json=as_json)
+    return 1 if made.failed else 0
 
 
 @archive.command()
@@ -335,16 +338,11 @@ async def _restore(config: Config, signals: list[Signal], first: date, last: dat
     return {"rows": rows, "days": done, "until": str(until)}
 
 
-async def _compact(config: Config) -> list[str]:
-    made = []
+async def _compact(config: Config) -> Compacted:
     async with _Opened(config) as opened, opened.days.leading() as leading:
         if not leading:
             raise click.ClickException("another process is archiving: try again when it is done")
-        steps = _steps(opened, Reporter())
-        for place, entries in _by_place((await opened.days.manifest()).entries):
-            entry = await steps.compact(place) if len(entries) > 1 else None
-            made += [entry.path] if entry else []
-    return made
+        return await _steps(opened, Reporter()).compact_all()
 
 
 async def _adopt(config: Config) -> Adopted:
@@ -361,8 +359,8 @@ async def _query(config: Config, choice: _Choice, trace_id: bytes | None, limit:
     found: list[dict[str, Any]] = []
     async with _Opened(config) as opened:
         steps = _steps(opened)
-        for entry in choice.of((await opened.days.manifest()).entries):
-            for record in await asyncio.to_thread(steps.some, entry, trace_id, limit - len(found)):
+        for _, entries in _by_place(choice.of((await opened.days.manifest()).entries)):
+            for record in await asyncio.to_thread(steps.some, entries, trace_id, limit - len(found)):
                 found.append(_plain(record))
                 if echo:
                     click.echo(json.dumps(found[-1]))

@@ -121,16 +121,17 @@ class Copies:
             to_ns=total.to_ns,
         )
 
-    def records(self, entry: Entry) -> Iterable[Any]:
-        """All rows of a file, in order. Blocks."""
-        return self.records_of(entry.path, entry.place)
+    def records(self, entry: Entry, trace_id: bytes | None = None) -> Iterable[Any]:
+        """All rows of a file, or those of one trace, in order. Blocks."""
+        return self.records_of(entry.path, entry.place, trace_id)
 
-    def records_of(self, path: str, place: Place) -> Iterable[Any]:
+    def records_of(self, path: str, place: Place, trace_id: bytes | None = None) -> Iterable[Any]:
         """As `records`, of a file that the manifest may not have."""
         try:
             with self._shelf.open(path) as source:
-                for records in files.Opened(source, place.signal, place.site).records():
-                    yield from records
+                opened = files.Opened(source, place.signal, place.site)
+                for records in opened.records(None if trace_id is None else opened.groups_of(trace_id)):
+                    yield from records if trace_id is None else (one for one in records if one.trace_id == trace_id)
         except ArchiveDamaged as error:
             raise ArchiveDamaged(f"{path}: {error}; `wafer archive verify` names all such files") from None
 

@@ -175,9 +175,9 @@ class Opened:
         """What makes opening it again cheap."""
         return self._file.metadata
 
-    def records(self) -> Iterator[list[Any]]:
-        """Every row, a row group's worth or less at a time."""
-        batches = self._file.iter_batches(batch_size=8_192)
+    def records(self, groups: Sequence[int] | None = None) -> Iterator[list[Any]]:
+        """Every row, or those of some row groups, a row group's worth or less at a time."""
+        batches = self._file.iter_batches(batch_size=8_192, row_groups=None if groups is None else list(groups))
         while True:
             with reading():
                 batch = next(batches, None)
@@ -190,6 +190,10 @@ class Opened:
         return [
             group for group, (least, greatest, nulls) in enumerate(self._bounds) if _meet(least, greatest, nulls, first, last)
         ]
+
+    def groups_of(self, trace_id: bytes) -> list[int]:
+        """Row groups that may hold a trace."""
+        return [one for one in self.groups_between(trace_id, trace_id) if self.may_hold(one, {"trace_id": [trace_id]})]
 
     def keys_among(self, wanted: AbstractSet[tuple[Any, ...]]) -> set[tuple[Any, ...]]:
         """Which of these keys the file has. A row group at a time, and of that only the columns of the key."""

@@ -162,7 +162,7 @@ class Files:
         def of_trace(table: Any) -> Any:
             return pc.and_(pc.equal(table["trace_id"], trace_id), mask(table))
 
-        places = self._places(entries, names, of_trace, lambda opened: _groups_of_trace(opened, trace_id), ("trace_id", tie))
+        places = self._places(entries, names, of_trace, lambda opened: opened.groups_of(trace_id), ("trace_id", tie))
         if not places.num_rows:
             return []
         places = places.take(pc.sort_indices(places, sort_keys=[(name, "ascending") for name in ("at", tie, "site")]))
@@ -177,7 +177,7 @@ class Files:
     @staticmethod
     def _of_trace(opened: Opened, trace_id: bytes) -> Any:
         """Of the row groups that can hold the trace the rows that do."""
-        return _filtered(opened, _groups_of_trace(opened, trace_id), ["trace_id"], lambda t: pc.equal(t["trace_id"], trace_id))
+        return _filtered(opened, opened.groups_of(trace_id), ["trace_id"], lambda t: pc.equal(t["trace_id"], trace_id))
 
     def _candidates(
         self,
@@ -313,11 +313,6 @@ def _newest_day(entry: Entry) -> tuple[Any, ...]:
 
 def _by_place(entry: Entry) -> tuple[Any, ...]:
     return (*entry.place, entry.version)
-
-
-def _groups_of_trace(opened: Opened, trace_id: bytes) -> list[int]:
-    """The row groups that can hold a trace."""
-    return [one for one in opened.groups_between(trace_id, trace_id) if opened.may_hold(one, {"trace_id": [trace_id]})]
 
 
 def _filtered(opened: Opened, groups: Sequence[int], names: Sequence[str], mask: Callable[[Any], Any]) -> Any:
