@@ -9,6 +9,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from wafermonitor.storage.errors import StorageUnavailable
+from wafermonitor.storage.protocol import StepHealth, StoreHealth
+
 
 async def test_health_does_not_ask_the_store_and_readiness_does(api):
     assert (await api.get("/v1/healthz")).json()["status"] == "ok"
@@ -24,6 +27,24 @@ async def test_metrics_count_answers_by_route_not_by_path(api):
     assert 'wafer_query_requests_total{route="/v1/jobs",status="200"} 1.0' in text
     assert 'wafer_query_requests_total{route="/v1/jobs/{run}",status="422"} 1.0' in text
     assert "guess" not in text
+
+
+async def test_metrics_tell_how_the_store_is_maintained_and_are_there_when_it_does_not_answer(api, storage, monkeypatch):
+    async def health():
+        return StoreHealth("postgresql", "18", None, (StepHealth("runs", 7200.0, late=True, failing=False),))
+
+    async def silent():
+        raise StorageUnavailable("gone")
+
+    monkeypatch.setattr(storage.reader, "health", health)
+    text = (await api.get("/metrics")).text
+    assert 'wafer_store_step_age_seconds{step="runs"} 7200.0' in text
+    assert 'wafer_store_step_late{step="runs"} 1.0' in text
+    assert 'wafer_store_step_failing{step="runs"} 0.0' in text
+    monkeypatch.setattr(storage.reader, "health", silent)
+    answer = await api.get("/metrics")
+    assert answer.status_code == 200
+    assert 'step="runs"' not in answer.text
 
 
 async def test_the_schema_is_openapi_3_1_and_says_problem_for_every_error(api):

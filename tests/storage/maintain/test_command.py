@@ -63,12 +63,19 @@ def test_a_store_that_nobody_maintains_is_an_alarm_until_somebody_does():
 
 async def test_maintenance_that_stopped_or_fails_is_an_alarm(store):
     assert in_a_process("once")[0] == 0
+    alerts = "SELECT subject, message FROM wafer.generate_alerts() WHERE kind = 'maintenance'"
+    assert await store.pool.fetch(alerts) == []
+    assert {step.late for step in (await store.reader.health()).steps} == {False}
     await store.pool.execute(
         "UPDATE wafer_data.maintenance_log SET ended_time = ended_time - interval '1 hour' WHERE step = 'runs'"
     )
     code, text = in_a_process("status")
     assert code == 1
     assert {step["step"]: step["standing"] for step in text["steps"]}["runs"] == "late"
+    assert [step.step for step in (await store.reader.health()).steps if step.late and step.age_s > 3600] == ["runs"]
+    ((step, message),) = await store.pool.fetch(alerts)
+    assert (step, "too long" in message) == ("runs", True)
+    assert await store.pool.fetchrow("SELECT late_steps, failing_steps FROM wafer.system_health") == (1, 0)
     await store.pool.execute("SELECT wafer_data.log_step('runs', 'failed', 'the disk is full', now())")
     code, text = in_a_process("status")
     assert (code, {step["step"]: (step["standing"], step["report"]) for step in text["steps"]}["runs"]) == (

@@ -5,7 +5,11 @@ In: what guard and stream observe. Out: metrics in a registry.  Called by: app, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from wafermonitor.storage.protocol import StepHealth
 
 
 class Meters:
@@ -27,3 +31,23 @@ class Meters:
         self.store_errors = Counter(
             "wafer_query_store_errors", "Polls of the change feed that the store did not answer", registry=self.registry
         )
+        self._steps = {
+            name: Gauge(
+                f"wafer_store_step_{name}", f"Of each step of the store's maintenance: {text}", ["step"], registry=self.registry
+            )
+            for name, text in (
+                ("age_seconds", "time since it last succeeded"),
+                ("late", "1 when that is longer than it should be"),
+                ("failing", "1 when its last round failed"),
+            )
+        }
+
+    def maintenance(self, steps: Sequence[StepHealth]) -> None:
+        """How maintenance stands now; nothing is told of steps that are not among `steps`."""
+        for gauge in self._steps.values():
+            gauge.clear()
+        for one in steps:
+            self._steps["late"].labels(one.step).set(one.late)
+            self._steps["failing"].labels(one.step).set(one.failing)
+            if one.age_s is not None:
+                self._steps["age_seconds"].labels(one.step).set(one.age_s)

@@ -65,12 +65,25 @@ class SiteStatus(NamedTuple):
     open_runs: dict[State, int]
 
 
+class StepHealth(NamedTuple):
+    """A step of the store's maintenance: s since it last succeeded (None: never), whether it is late, whether it fails."""
+
+    step: str
+    age_s: float | None
+    late: bool
+    failing: bool
+
+
 class StoreHealth(NamedTuple):
-    """Which engine, which server version, and when the newest record arrived (ns, None while empty)."""
+    """Which engine, which server version, when the newest record arrived (ns, None while empty), steps of maintenance.
+
+    `steps`: those that ever ran; none of an engine that keeps itself in order.
+    """
 
     engine: str
     version: str
     newest_received_ns: int | None
+    steps: tuple[StepHealth, ...] = ()
 
 
 class StoredDeadLetter(NamedTuple):

@@ -5,6 +5,7 @@ In: probes. Out: health as JSON, metrics in Prometheus's text format.  Called by
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -14,7 +15,11 @@ from wafermonitor.query.answers import instant
 from wafermonitor.query.models import Health
 from wafermonitor.query.problems import responses
 from wafermonitor.query.routes.context import Ctx, Route
+from wafermonitor.storage.errors import StorageError
+from wafermonitor.storage.protocol import StepHealth
 
+_PATIENCE_S = 2.0
+"""A scrape waits no longer for the store."""
 router = APIRouter(route_class=Route)
 METRICS_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The service's own metrics", "content": {"text/plain": {"schema": {"type": "string"}}}},
@@ -42,6 +47,16 @@ async def readyz(ctx: Ctx) -> Health:
 
 
 @router.get("/metrics", responses=METRICS_RESPONSES, response_class=Response)
-async def metrics(request: Request) -> Response:
-    """For Prometheus."""
-    return Response(generate_latest(request.app.state.meters.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+async def metrics(request: Request, ctx: Ctx) -> Response:
+    """For Prometheus. A store that does not answer in time has no metrics; the service's own are told all the same."""
+    meters = request.app.state.meters
+    meters.maintenance(await _steps(ctx))
+    return Response(generate_latest(meters.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+async def _steps(ctx: Ctx) -> tuple[StepHealth, ...]:
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            return (await ctx.reader.health()).steps
+    except (StorageError, TimeoutError):
+        return ()

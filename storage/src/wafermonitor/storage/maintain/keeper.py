@@ -27,6 +27,8 @@ from wafermonitor.storage.timescale.failures import border
 
 _RETRY_S = 5 * MINUTE_S
 """A step that failed and is not due each round is tried again after this."""
+_LATE = 3
+"""A step is late after so many of its pauses, and never within ten minutes."""
 _log = logging.getLogger(__name__)
 Told = Callable[[str], AbstractContextManager[object]]
 """Given the name of a round or step, something to be in while it runs: a run of a job, for whoever reports them."""
@@ -116,6 +118,8 @@ async def run_round(
             if not leads:
                 return None
             states = await maintenance.states(connection)
+            interval_s = storage.config.maintain_interval_s
+            await maintenance.note_patience(connection, {step.name: patience_s(step, archive, interval_s) for step in steps})
             due = [step for step in steps if force or _is_due(step, states.get(step.name), archive, now_ns / 1e9)]
             work = Work(storage, connection, config, archive, now_ns, rolls)
             with told("maintain") if any(step.interval_s >= HOUR_S for step in due) else nullcontext():
@@ -125,6 +129,11 @@ async def run_round(
 def pause_s(step: Step, archive: ArchiveConfig) -> float:
     """Between two successes of a step."""
     return archive.interval_hours * HOUR_S if step.name == "archive" else step.interval_s
+
+
+def patience_s(step: Step, archive: ArchiveConfig, maintain_interval_s: float) -> float:
+    """After so long without success a step is late."""
+    return max(10 * MINUTE_S, _LATE * max(pause_s(step, archive), maintain_interval_s))
 
 
 def _is_due(step: Step, state: maintenance.State | None, archive: ArchiveConfig, now_s: float) -> bool:

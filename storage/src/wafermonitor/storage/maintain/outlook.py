@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from wafermonitor.storage.archive.config import Config as ArchiveConfig
 from wafermonitor.storage.errors import StorageRejected
 from wafermonitor.storage.maintain.config import Config
-from wafermonitor.storage.maintain.keeper import pause_s
-from wafermonitor.storage.maintain.steps import MINUTE_S, NO_EXTRA, STEPS, extra
+from wafermonitor.storage.maintain.keeper import patience_s
+from wafermonitor.storage.maintain.steps import NO_EXTRA, STEPS, extra
 from wafermonitor.storage.timescale import maintenance
 from wafermonitor.storage.timescale.failures import border
 from wafermonitor.storage.timescale.store import Storage
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from wafermonitor.storage.archive.archiver import Archiver
 
 AHEAD_DAYS = 90
-_LATE = 3
-"""A step is overdue after so many of its pauses, and never within ten minutes."""
 _BY_DAY = frozenset({"span", "log_record", "metric_point"})
 
 
@@ -119,14 +117,14 @@ async def standings(store: Storage, archive: ArchiveConfig, now_ns: int) -> list
         state = states.get(step.name)
         if state is None and step.long and (step.name != "archive" or not archive.enabled):
             continue
-        patience_s = max(10 * MINUTE_S, _LATE * max(pause_s(step, archive), store.config.maintain_interval_s))
+        longest_s = patience_s(step, archive, store.config.maintain_interval_s)
         last_s = state.last_success_s if state is not None else None
         if state is None:
             standing = "never"
         elif state.failing:
             standing = "failing"
         else:
-            standing = "late" if last_s is None or now_s - last_s > patience_s else "good"
+            standing = "late" if last_s is None or now_s - last_s > longest_s else "good"
         last = datetime.fromtimestamp(last_s, UTC).isoformat(timespec="seconds") if last_s is not None else None
         found.append(Standing(step.name, step.does, standing, last, state.report if state is not None else ""))
     return found

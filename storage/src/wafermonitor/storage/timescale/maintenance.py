@@ -190,6 +190,11 @@ async def forget_files(connection: Connection, days: float, now_ns: int) -> None
     )
 
 
+async def note_patience(connection: Connection, patience_s: dict[str, float]) -> None:
+    """After how long without success each step is late, for those who ask the database."""
+    await connection.execute(statement("note_patience"), list(patience_s), list(patience_s.values()))
+
+
 async def log_step(connection: Connection, step: str, outcome: str, report: str, began_s: float) -> None:
     """One round of one step: outcome done, nothing or failed."""
     await connection.execute("SELECT wafer_data.log_step($1, $2, $3, $4)", step, outcome, report, int(began_s * _SECOND_US))

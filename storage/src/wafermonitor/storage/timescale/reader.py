@@ -38,6 +38,7 @@ from wafermonitor.storage.protocol import (
     ServiceApp,
     SiteStatus,
     SpanQuery,
+    StepHealth,
     StoredDeadLetter,
     StoredRun,
     StoreHealth,
@@ -199,7 +200,9 @@ class Reader:
     async def health(self) -> StoreHealth:
         """Which server answers."""
         (row,) = await self._fetch("ask for the store's health", "health")
-        return StoreHealth("postgresql", row["version"], row["newest_received_ns"])
+        rows = await self._fetch("ask for the store's health", "health_steps")
+        steps = tuple(StepHealth(one["step"], one["age_s"], one["late"], one["failing"]) for one in rows)
+        return StoreHealth("postgresql", row["version"], row["newest_received_ns"], steps)
 
     async def close(self) -> None:
         """Nothing is kept open: the pool belongs to whoever made it."""

@@ -17,8 +17,15 @@ BEGIN
 END
 $$;
 
--- Of each step: when it last succeeded, and whether its last round failed.
+-- Of each step: when it last succeeded, whether its last round failed, and whether its last success is too long ago (`late`): longer than
+-- whoever maintains has noted that it may be, else an hour. Silence fails nothing, so that it must be told apart.
 CREATE OR REPLACE VIEW wafer.maintenance_status AS
+SELECT
+  s.*,
+  coalesce(s.last_success_time, '-infinity') < clock_timestamp() - make_interval(secs => coalesce(
+    (SELECT p.value::double precision FROM wafer_data.setting p WHERE p.name = 'patience_s ' || s.step), 3600
+  )) AS late
+FROM (
 SELECT
   l.step, l.outcome = 'failed' AS failing, l.outcome AS last_outcome, l.report AS last_report, l.ended_time AS last_time, l.took_s AS last_took_s,
   CASE l.outcome WHEN 'failed' THEN l.rounds ELSE 0 END AS failed_rounds,
@@ -27,7 +34,8 @@ SELECT
     WHERE g.step = l.step AND g.outcome <> 'failed' ORDER BY g.log_id DESC LIMIT 1
   ) END AS last_success_time
 FROM (SELECT step, max(log_id) AS log_id FROM wafer_data.maintenance_log GROUP BY step) newest
-JOIN wafer_data.maintenance_log l USING (step, log_id);
+JOIN wafer_data.maintenance_log l USING (step, log_id)
+) s;
 
 -- The newest 1000 entries.
 CREATE OR REPLACE VIEW wafer.maintenance_log AS

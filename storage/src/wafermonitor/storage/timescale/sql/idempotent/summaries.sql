@@ -77,7 +77,7 @@ SELECT
   (SELECT count(*) FROM wafer_data.stray_partitions()) AS stray_partitions,
   CASE WHEN wafer_data.has_unrolled(s.snapshot) THEN extract(epoch FROM clock_timestamp() - s.taken_at)::double precision ELSE 0 END AS rollup_lag_s,
   s.built_from > '-infinity' OR s.system_identifier <> (SELECT c.system_identifier FROM pg_control_system() c) AS rollups_building,
-  m.last_maintenance_time, m.failing_steps
+  m.last_maintenance_time, m.failing_steps, m.late_steps
 FROM (
   SELECT
     count(*) AS open, count(*) FILTER (WHERE state = 'running') AS running, count(*) FILTER (WHERE state = 'silent') AS silent,
@@ -103,7 +103,9 @@ CROSS JOIN (
 CROSS JOIN wafer_data.hot_window() w
 CROSS JOIN wafer_data.rollup_state s
 CROSS JOIN (
-  SELECT max(last_success_time) AS last_maintenance_time, count(*) FILTER (WHERE failing) AS failing_steps FROM wafer.maintenance_status
+  SELECT max(last_success_time) AS last_maintenance_time, count(*) FILTER (WHERE failing) AS failing_steps,
+    count(*) FILTER (WHERE late) AS late_steps
+  FROM wafer.maintenance_status
 ) m;
 
 -- For each app of each site: how many of its runs went well, in 24 hours and in 7 days.

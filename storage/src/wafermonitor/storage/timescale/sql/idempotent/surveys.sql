@@ -301,7 +301,10 @@ LANGUAGE sql STABLE AS $$
     WHERE d.received_unix_ns > (extract(epoch FROM now() - interval '24 hours') * 1000000000)::bigint
     GROUP BY s.name, d.signal
     UNION ALL
-    SELECT 'critical', 'maintenance', '', '', m.step, m.last_report, m.last_success_time FROM wafer.maintenance_status m WHERE m.failing
+    SELECT
+      'critical', 'maintenance', '', '', m.step,
+      CASE WHEN m.failing THEN m.last_report ELSE 'has not been done for too long: is `wafer maintain` running?' END, m.last_success_time
+    FROM wafer.maintenance_status m WHERE m.failing OR m.late
     UNION ALL
     SELECT 'critical', 'stray rows', '', '', p.name, 'rows outside every prepared day', NULL FROM wafer_data.stray_partitions() p (name)
   ) a
