@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 
 import pytest
@@ -41,6 +42,16 @@ async def test_on_its_first_day_a_store_is_judged_by_what_the_day_took_so_far(st
     assert half.daily_bytes > 1_000_000
     assert quarter.daily_bytes == pytest.approx(2 * half.daily_bytes)
     assert half.later_bytes == half.bytes + 90 * half.daily_bytes
+
+
+async def test_the_age_of_a_store_is_counted_from_its_first_run_not_from_the_first_of_that_month(store):
+    dice = random.Random(1)
+    letters = [builders.dead(str(number))._replace(sample=dice.randbytes(600)) for number in range(3000)]
+    ended = builders.ended(1, start_ns=NOW - DAY, end_ns=NOW)
+    await store.writer.write([Batch(runs=[ended], dead=letters)])
+    room = {room.table: room for room in (await plan(store, NOW + 10 * DAY)).rooms}["dead_letter"]
+    assert room.bytes > 1_000_000
+    assert room.daily_bytes == pytest.approx(room.bytes / 11)
 
 
 async def test_where_the_archive_cannot_be_written_nothing_is_said_to_go(store, monkeypatch):

@@ -26,7 +26,16 @@ WITH given AS (
   FROM part CROSS JOIN given WHERE upper_time - lower_time > interval '27 days' AND lower_time <= now AND has_rows
   ORDER BY table_name, lower_time DESC
 ), age AS (
-  SELECT greatest(extract(epoch FROM max(now) - min(lower_time))::double precision / 86400, 1) AS days FROM part CROSS JOIN given WHERE has_rows
+  -- A month of runs may hold none of its first days.
+  SELECT greatest(extract(epoch FROM g.now - least(
+    o.day, (SELECT min(r.start_time) FROM wafer_data.run r WHERE r.start_time >= o.month)
+  ))::double precision / 86400, 1) AS days
+  FROM given g CROSS JOIN (
+    SELECT
+      min(lower_time) FILTER (WHERE upper_time - lower_time = interval '1 day') AS day,
+      min(lower_time) FILTER (WHERE upper_time - lower_time > interval '27 days') AS month
+    FROM part WHERE has_rows
+  ) o
 )
 SELECT
   t.table_name, sum(t.bytes)::bigint AS bytes,
