@@ -145,7 +145,14 @@ async def test_what_a_killed_restore_left_goes_with_the_next_round(filled, folde
     await archive(filled, folder)
     await filled.execute("SELECT wafer_data.prepare_restore('span', $1::date)", FIRST)
     assert await left(filled) == ["restored_span"]
-    await archive(filled, folder)
+    await filled.execute("ALTER FUNCTION wafer_data.forget_restore() SET lock_timeout = '100ms'")
+    await Writer(filled).write([Batch(spans=[span(9_001, start_ns=OLD[0] + HOUR)])])
+    async with filled.acquire() as backup, backup.transaction():
+        await backup.fetch("SELECT FROM wafer_data.restored_span")
+        done = await archive(filled, folder)
+    assert [failure.partition(":")[0] for failure in done.failed] == ["what a killed restore left"]
+    assert done.late == 1
+    assert (await archive(filled, folder)).failed == ()
     assert await left(filled) == []
 
 

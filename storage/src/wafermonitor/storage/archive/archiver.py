@@ -137,7 +137,7 @@ class Archiver:
         dropped: list[str] = []
         rows = 0
         await self.copies.claim()
-        await self.days.forget_restore()
+        await self.guarded("what a killed restore left", self.days.forget_restore())
         before = await self.days.fence(self.archived_before())
         self._step("fenced", str(before), 0)
         for signal in Signal:

@@ -220,9 +220,9 @@ BEGIN
 END
 $$;
 
--- Throw away what a killed restore left. Called by the one archiver that there is.
+-- Throw away what a killed restore left. Called by the one archiver that there is; a backup that reads it just now is not waited for.
 CREATE OR REPLACE FUNCTION wafer_data.forget_restore() RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
   parent text;
 BEGIN
