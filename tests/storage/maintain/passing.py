@@ -100,6 +100,8 @@ class Life:
         self.first_ns = builders.NOW // DAY * DAY - days * DAY
         self.accepted: set[str] = set()
         self.unended = 0
+        self.last_sent: dict[bytes, int] = {}
+        """The last day on which a resource was sent, by its key."""
         self._sent: dict[int, list[Batch]] = {}
 
     async def begin(self) -> None:
@@ -120,6 +122,7 @@ class Life:
         self._sent.pop(day - 20, None)
         writer = Writer(self.store.pool)  # what one knew yesterday of the prepared days is older than a minute
         batches = self._sent[day] + self._again(day)
+        self.last_sent |= {span.resource.key: day for batch in batches for span in batch.spans}
         for start in range(0, len(batches), 4):
             await writer.write(batches[start : start + 4])
         await writer.first_arrivals(

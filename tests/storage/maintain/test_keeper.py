@@ -227,9 +227,9 @@ async def test_rounds_and_rare_steps_are_told(store):
         yield
 
     await keeper.run_round(store, SHORT, now_ns=NOW, told=tell)
-    assert told == ["maintain", "statistics", "indexes", "retention"]
+    assert told == ["maintain", "statistics", "indexes", "retention", "names"]
     await keeper.run_round(store, SHORT, now_ns=NOW + 60 * SECOND, told=tell)
-    assert len(told) == 4
+    assert len(told) == 5
 
 
 async def test_keep_works_until_told_to_stop(store):

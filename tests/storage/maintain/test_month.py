@@ -24,6 +24,8 @@ STEADY = 12
 """By this day everything that is kept for some days has begun to leave."""
 KEPT_DAYS = 7
 """Of dead letters, of the log, and of what the manifest says of removed files."""
+NAMED_DAYS = 16, 23
+"""So many days after they were last sent names are there at least, and at most: the oldest day that is stored counts."""
 FULL = ("span", "log_record", "metric_point")
 BUFFERS = ("span_late", "log_late", "metric_late", "run_replaced", "arrival")
 
@@ -92,15 +94,23 @@ async def check_sizes(life: Life, days: int, steady: Size, now: Size) -> None:
     assert now.rows["maintenance_log"] <= (KEPT_DAYS + 2) * len(STEPS)
     assert now.files <= 5 * now.places
     assert now.rows["archive_manifest"] - now.files <= 80 * KEPT_DAYS
-    # What grows, and at which rate: names by program, archived days. Runs that never told their end leave with their month.
-    programs = days * PROGRAMS_A_DAY * len(SITES)
-    assert now.rows["process"] == programs
-    assert {now.rows[table] for table in ("resource", "metric_series")} == {programs + len(SITES)}
+    # Names go some days after they were last sent, and with them nothing that is stored. Processes of runs that never end stay.
+    some, all_ = (sum(last >= days - kept for last in life.last_sent.values()) for kept in NAMED_DAYS)
+    for table in ("resource", "metric_series"):
+        assert some <= now.rows[table] <= all_, (table, some, now.rows[table], all_)
+    assert now.rows["scope"] == 1
+    assert now.rows["process"] <= all_ + life.unended
+    # What grows, and at which rate: runs that never told their end, archived days.
     assert life.unended == days * len(SITES)
     assert now.rows["run_open"] == life.unended_since(first_kept(life, days))
     # Numbers of names are used up by nothing but names.
-    for table, column in (("resource", "resource_id"), ("metric_series", "series_id"), ("app", "app_id")):
-        assert await life.store.pool.fetchval(f"SELECT max({column}) FROM wafer_data.{table}") == now.rows[table]
+    programs = days * PROGRAMS_A_DAY * len(SITES)
+    for table, column, ever in (
+        ("resource", "resource_id", programs + len(SITES)),
+        ("metric_series", "series_id", programs + len(SITES)),
+        ("app", "app_id", now.rows["app"]),
+    ):
+        assert await life.store.pool.fetchval(f"SELECT max({column}) FROM wafer_data.{table}") == ever
     # The catalog, which every day made and dropped goes through.
     assert now.catalog_rows <= 1.05 * steady.catalog_rows
     assert now.catalog_bytes <= 1.5 * steady.catalog_bytes

@@ -23,6 +23,8 @@ NO_EXTRA = (
 """Said wherever archiving is on and cannot be done."""
 LAG_S = 120.0
 """Rollups that are further behind than this are an alarm."""
+NAMES_S = 5 * MINUTE_S
+"""In which some million names are looked at."""
 _SHOWN = 3
 
 
@@ -160,6 +162,13 @@ async def _retention(work: Work) -> str:
     return ", ".join(filter(None, parts))
 
 
+async def _names(work: Work) -> str:
+    gone = await maintenance.forget_names(work.connection, work.now_ns, NAMES_S)
+    counts = [(gone.series, "series"), (gone.resources, "resources"), (gone.scopes, "scopes"), (gone.processes, "processes")]
+    parts = [f"{count} {what} deleted" for count, what in counts if count]
+    return ", ".join(parts + ([] if gone.whole else ["the rest next time"]))
+
+
 STEPS = (
     Step("partitions", "days made a week ahead, months of runs", 0, 2 * MINUTE_S, _partitions),
     Step("runs", "ghosts removed, runs lost for a day counted as ended", 0, 10 * MINUTE_S, _runs),
@@ -168,6 +177,7 @@ STEPS = (
     Step("statistics", "tables that changed much are analyzed", HOUR_S, 30 * MINUTE_S, _statistics),
     Step("indexes", "indexes that take too much room are named", DAY_S, 10 * MINUTE_S, _indexes),
     Step("retention", "what is too old is deleted", DAY_S, 2 * HOUR_S, _retention),
+    Step("names", "names that no row has any more are deleted", DAY_S, 30 * MINUTE_S, _names),
     Step("compression", "days that are over are compressed", HOUR_S, 6 * HOUR_S, _compression, long=True),
     Step(
         "archive", "days that are over are archived, and dropped when the archive has them", DAY_S, DAY_S, _archive, long=True

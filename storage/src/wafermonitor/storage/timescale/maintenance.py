@@ -7,6 +7,7 @@ Any number of processes may call; an advisory lock lets one at a time do the wor
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -29,6 +30,8 @@ _LOCK_TIMEOUT = "5s"
 _LONG_S = 24 * 3600.0
 _SECOND_US, _SECOND_NS = 1_000_000, 1_000_000_000
 _MOST_ANALYZED = 50
+_NAMES_AT_ONCE = 5_000
+"""Names that one transaction looks at: it holds their locks for some 50 ms."""
 _log = logging.getLogger(__name__)
 
 
@@ -179,6 +182,41 @@ async def forget_rollups(connection: Connection, keep_days: float, log_days: flo
     before, log_before = (now_us - int(days * 86400 * _SECOND_US) for days in (keep_days, log_days))
     gone: int = await connection.fetchval("SELECT wafer_data.forget_rollups($1, $2)", before, log_before, timeout=_LONG_S)
     return gone
+
+
+class Forgotten(NamedTuple):
+    """How many went; `whole`: there was time to look at all of them."""
+
+    series: int
+    resources: int
+    scopes: int
+    processes: int
+    whole: bool
+
+
+async def forget_names(connection: Connection, now_ns: int, box_s: float, *, at_once: int = _NAMES_AT_ONCE) -> Forgotten:
+    """Delete names that no stored row can have any more, and processes that are long silent; names.sql says which and why.
+
+    Series before what they name. Each transaction looks at `at_once` of them; after `box_s` the rest waits for the next time.
+    """
+    ends_s = time.monotonic() + box_s
+    today = datetime.fromtimestamp(now_ns // _SECOND_NS, UTC).date()
+    await connection.execute(statement("note_names_day"), today)
+    # Before the bound: a row that is moved from apart to its day meanwhile is in one of them.
+    (apart,) = await connection.fetch("SELECT * FROM wafer_data.names_apart()", timeout=_LONG_S)
+    before: date = await connection.fetchval("SELECT wafer_data.names_before($1)", today)
+    gone = {"series": 0, "resources": 0, "scopes": 0}
+    for kind in gone:
+        last: int | None = -(2**31)
+        while last is not None and time.monotonic() < ends_s:
+            (row,) = await connection.fetch(statement(f"forget_{kind}"), last, at_once, before, apart[kind], timeout=_LONG_S)
+            gone[kind] += row["gone"]
+            last = row["last"]
+    processes, some = 0, at_once
+    while some == at_once and time.monotonic() < ends_s:
+        some = _count(await connection.execute(statement("forget_processes"), before, at_once, timeout=_LONG_S))
+        processes += some
+    return Forgotten(**gone, processes=processes, whole=time.monotonic() < ends_s)
 
 
 async def forget_files(connection: Connection, days: float, now_ns: int) -> None:

@@ -38,6 +38,9 @@ MOST_DELTAS = 4096
 WINDOW_AGE_S = 60.0
 """How old the known window of prepared days may be; days are prepared a week ahead."""
 
+HELD_UP_S = 6 * 3600.0
+"""How old the numbers of a group's names may be when its transaction begins; names.sql counts on it."""
+
 
 class _Window(NamedTuple):
     """The days that have partitions, [oldest, newest) in µs, and when that was read (monotonic s)."""
@@ -68,12 +71,15 @@ class Writer:
 
     async def _write(self, batches: Sequence[Batch | Part]) -> None:
         with border("store this group"):
+            began_s = self._dictionary.elapsed()
             ids = await self._dictionary.number(self._pool, batches)
             window = await self._prepared()
             # In a thread: building rows takes longer than the event loop may be held up, and a block lets go of the GIL.
             group = await asyncio.to_thread(gather, batches, ids, window.oldest_us, window.newest_us)
             staged = False
             for _ in range(ATTEMPTS):
+                if self._dictionary.elapsed() - began_s > HELD_UP_S:
+                    raise StorageUnavailable("cannot store this group now: it was held up for hours")
                 try:
                     await self._store(group, staged=staged)
                 except (asyncpg.UniqueViolationError, *TRANSIENT):

@@ -90,7 +90,8 @@ $$;
 
 -- [oldest, newest): the unbroken stretch of days around `today`, not fenced, for which every table by day has its partition, or for a
 -- hypertable the day is listed and not closed; else the newest such stretch. A row outside belongs into a *_late table. Both null
--- before the first day is made. Around today, because a clock that was wrong for a moment may have had days made that are years ahead.
+-- before the first day is made. Around today, because a clock that was wrong for a moment may have had days made that are years ahead; and
+-- never more than ten days ahead of today, whatever is prepared: how long names are kept goes by that (names.sql).
 DROP FUNCTION IF EXISTS wafer_data.hot_window();
 CREATE OR REPLACE FUNCTION wafer_data.hot_window(
   today date DEFAULT (now() AT TIME ZONE 'UTC')::date, OUT oldest timestamptz, OUT newest timestamptz
@@ -110,7 +111,8 @@ BEGIN
   ), stretch AS (
     SELECT day, day - row_number() OVER (ORDER BY day)::integer AS stretch FROM complete
   )
-  SELECT min(day)::timestamptz, (max(day) + 1)::timestamptz INTO oldest, newest FROM stretch
+  SELECT min(day)::timestamptz, (CASE WHEN today BETWEEN min(day) AND max(day) THEN least(max(day), today + 10) ELSE max(day) END + 1)::timestamptz
+  INTO oldest, newest FROM stretch
   GROUP BY stretch.stretch ORDER BY today BETWEEN min(day) AND max(day) DESC, max(day) DESC LIMIT 1;
 END
 $$;
