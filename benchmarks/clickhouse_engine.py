@@ -80,10 +80,10 @@ async def ingest(client: Client, pid: int, given: list[Batch]) -> None:
     for written, spent_s in table_s.items():
         click.echo(f"insert {written}: {spent_s / spans * 1e6:.2f} µs of the server per span")
     before_s = cpu_s(pid)
-    for merged in ("span", "root_span", "run", "run_start", "run_change"):
+    for merged in ("span", "root_span", "run", "run_start", "run_word", "run_change"):
         await client.command("merge", f"OPTIMIZE TABLE {merged} FINAL")
     click.echo(f"merge into one part: {(cpu_s(pid) - before_s) / spans * 1e6:.2f} µs per span")
-    for kept, count in (("span", spans), ("root_span", spans // 10), ("run", runs), ("run_start", runs)):
+    for kept, count in (("span", spans), ("root_span", spans // 10), ("run", runs), ("run_start", runs), ("run_word", runs)):
         ((size,),) = await client.query("size", _SIZE, {"table": kept})
         click.echo(f"{kept} at rest: {size / count:.1f} bytes a row")
     columns = await client.query(

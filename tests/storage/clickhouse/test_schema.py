@@ -35,12 +35,13 @@ TABLES = {
     "run_change",
     "run_measured",
     "run_start",
+    "run_word",
     "scope",
     "setting",
     "site",
     "span",
 }
-COPIES = {"root_span_of_span", "run_start_of_run"}
+COPIES = {"root_span_of_span", "run_start_of_run", "run_word_of_run"}
 VIEWS = {"job_stats"} | {
     f"job_{unit}_{of}" for unit in ("hourly", "daily", "weekly", "monthly") for of in ("stats", "breakdown")
 }
@@ -79,7 +80,7 @@ def test_a_cluster_replicates_every_table_and_sends_what_is_equal_to_one_shard()
         elif "CREATE TABLE" in text:
             assert re.search(r"ENGINE = Distributed\('fab', 'wafer', '\w+_local', cityHash64\([\w, ]+\)\)", text)
     by_trace = {re.search(NAME, text)[1] for text in rendered() if text.endswith("cityHash64(trace_id))")}
-    assert by_trace == {"span", "root_span", "log_record", "run", "run_start", "run_change", "run_measured"}
+    assert by_trace == {"span", "root_span", "log_record", "run", "run_start", "run_word", "run_change", "run_measured"}
 
 
 def test_views_of_a_cluster_copy_from_one_local_table_to_another():
@@ -108,7 +109,7 @@ async def test_nothing_is_dropped_that_no_archive_holds_unless_it_is_said(clickh
         assert await schema.kept_days(client) == {"span": raw_days, "run": run_days}
         ruled = set(await schema._rules(client))
         assert {"first_arrival", "dead_letter", "job_rollup", "run_change"} <= ruled
-        raw, runs = {"span", "root_span", "log_record", "metric_point", "resource"}, {"run", "run_start", "process"}
+        raw, runs = {"span", "root_span", "log_record", "metric_point", "resource"}, {"run", "run_start", "run_word", "process"}
         assert ruled & raw == (raw if raw_days else set())
         assert ruled & runs == (runs if run_days else set())
     await client.close()

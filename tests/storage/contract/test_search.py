@@ -278,3 +278,26 @@ async def test_log_records_come_oldest_first_in_pages(engine):
         if cursor is None:
             break
     assert found == sorted(lines, key=lambda line: (line.time_ns, line.digest))
+
+
+async def test_a_run_is_found_by_what_only_a_message_with_another_start_or_none_says(engine):
+    """Where each word stands is not where the run starts; newer runs, and older ones, stand between."""
+    for number, start_ns in enumerate((None, NOW - MINUTE, NOW - 9 * HOUR), start=1):
+        words = {"equipment": "prober-9", "recipe": "R-9", "lot_ids": ("L9",), "start_ns": start_ns}
+        for message in (
+            run(number, start_ns=NOW - 5 * HOUR - number),
+            run(number, **words, run_id=f"z{number}"),
+            ended(number, **words),
+        ):
+            await engine.writer.write(runs(message))
+    await engine.writer.write(runs(*(ended(number, start_ns=NOW - number * MINUTE // 4) for number in range(10, 40))))
+    for given in ({"equipment": ("prober-9",)}, {"recipe": ("R-9",), "result": ("success",)}, {"lot": ("L9",)}):
+        for limit in (1, 2, 50):
+            found, cursor = [], None
+            while not found or cursor is not None:
+                page = await engine.reader.runs(RunQuery(**given, limit=limit, cursor=cursor))
+                found += [stored.run.trace_id for stored in page.items]
+                cursor = page.cursor
+            assert found == [trace_id(number) for number in (1, 2, 3)]
+    since = RunQuery(equipment=("prober-9",), from_ns=NOW - 6 * HOUR, to_ns=NOW - 4 * HOUR)
+    assert [one.run.trace_id for one in (await engine.reader.runs(since)).items] == [trace_id(1), trace_id(2)]

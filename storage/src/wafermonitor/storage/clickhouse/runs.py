@@ -3,8 +3,8 @@
 In: questions about runs. Out: `StoredRun`s in order. Called by: `reader`, `changes`.
 
 SQL finds and orders runs by what is stored, and may find too many; `runs.state` says what state each is in and
-`storage.matching` whether it is asked for. Newest first, a scan goes back by windows of 500, 4,000 and 32,000 runs, so that a
-page of the newest costs what those cost. Past the last window only what is rare is left, for which one column is read whole.
+`storage.matching` whether it is asked for. Newest first, a scan goes back by windows that hold about a page of the runs asked
+for, then eight times as many, so that a page of the newest costs what it holds. Past the last window only what is rare is left.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import AsyncIterator, Callable, Container, Iterable, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from wafermonitor.runs.records import Feed, ProcessBeat, Run, RunKey
 from wafermonitor.runs.state import Limits, State, close_due, failing_rank, overdue, run_state
@@ -32,17 +32,27 @@ LIMITS_AGE_S = 10.0
 """How old the known limits may be."""
 MAX_BATCH = 5000
 """Runs that one statement gives."""
-FIRST_WINDOW, LAST_WINDOW = 500, 32_000
-"""Runs in the first and at most in the last window: a set of their keys is small."""
+LAST_WINDOW = 32_000
+"""Runs in the last window at most: a set of their keys is small."""
+MAX_WINDOWS = 4
 _GROWTH = 8
 _RANK_BAD, _RANK_RUNNING, _RANK_GOOD = 4, 5, 6
 _ANY_DURATION_S = 1e12
 _LISTS = ("site", "job", "result", "app", "equipment", "recipe", "product", "run_id", "lot", "substrate")
 _SELECTIVE = ("lot", "substrate", "run_id", "parent")
-"""Filters that few runs pass, by an index of their own: no window narrows them further."""
-_FEW = frozenset(_SELECTIVE)
+"""Filters that few runs pass, which `run_word` or the key finds: no window narrows them further."""
 _RARE = ("equipment", "recipe", "product", "job", "app", "result")
-"""Filters that find their rows by reading one column."""
+"""Filters that `run_start` has a column for, what leaves the fewest runs first."""
+
+
+class _Window(NamedTuple):
+    """Starts from `least` to `most`; what narrows it, of which `word`; whether it holds few runs, to be read once and whole."""
+
+    least: int
+    most: int
+    narrowing: list[str]
+    word: str = ""
+    few: bool = False
 
 
 class Runs:
@@ -167,13 +177,15 @@ class Runs:
         given = {name: value for values in asked.values() for name, value in values.items()}
         place = after
         size = batch or min(max(query.limit, 1) + 1, MAX_BATCH)
-        async for least, most, narrowing in self._windows(query, after, kind, asked):
-            chosen = " AND ".join(statement(f"candidates_{name}").strip() for name in narrowing)
+        async for window in self._windows(query, after, kind, asked):
+            chosen = " AND ".join(
+                with_parts(statement(f"candidates_{name}"), {window.word}).strip() for name in window.narrowing
+            )
             while True:
                 parts = {*asked, kind, *(["after"] if place else [])}
-                text = statement("runs_few" if _FEW.issuperset(narrowing) and narrowing else "runs")
-                sql = with_parts(text.replace("-- candidates", f"PREWHERE {chosen}" if chosen else ""), parts)
-                bounds = {"least": least, "most": most, "limit": size} | _place(place)
+                text = with_parts(statement("runs_few" if window.few else "runs"), parts)
+                sql = text.replace("-- candidates", f"PREWHERE {chosen}" if chosen else "")
+                bounds = {"least": window.least, "most": window.most, "limit": size} | _place(place)
                 stored = await self.judge(LISTING, await self._client.query(LISTING, sql, given | bounds))
                 for one in stored:
                     if matches(one, query):
@@ -184,26 +196,33 @@ class Runs:
                 size = min(size * _GROWTH, MAX_BATCH)
 
     async def _windows(
-        self, query: RunQuery, after: tuple[Any, ...] | None, kind: str, asked: Container[str]
-    ) -> AsyncIterator[tuple[int, int, list[str]]]:
-        """(earliest start, latest start, what narrows it), from the newest on; the last has the runs of unknown start, too."""
+        self, query: RunQuery, after: tuple[Any, ...] | None, kind: str, asked: Mapping[str, Mapping[str, Any]]
+    ) -> AsyncIterator[_Window]:
+        """From the newest on; the last has the runs of unknown start, too."""
         first = start_or_least(query.from_ns)
         last = LATEST if query.to_ns is None else query.to_ns - 1
         if after is not None:
             last = min(last, -after[0])
         selective = [name for name in _SELECTIVE if name in asked] + (["open"] if kind == "open" else [])
-        count = FIRST_WINDOW
-        while not selective and count <= LAST_WINDOW and first <= last and last != NO_TIME:
-            given = {"least": first, "most": last, "count": count}
-            rows = await self._client.query(LISTING, statement("nth_start"), given)
+        word = next((name for name in _RARE if name in asked), "")
+        narrowing = ["claimed" if word else "window"]
+        given = {name: value for name in ("site", *_RARE) if name in asked for name, value in asked[name].items()}
+        sql = with_parts(statement("nth_start"), {*given, kind})
+        count = min(max(query.limit, 1) + 1, LAST_WINDOW)
+        for number in range(0 if selective else MAX_WINDOWS):
+            if first > last or last == NO_TIME:
+                break
+            rows = await self._client.query(LISTING, sql, given | {"least": first, "most": last, "count": count})
             low = rows[0][0] if rows else max(first, NO_TIME + 1)
-            yield low, last, ["window"]
+            yield _Window(low, last, narrowing, word, few=number == 0)
             last = low - 1
-            count *= _GROWTH
-        if first <= last:
-            # What the windows did not find is rare, and few rows say it.
-            rare = [name for name in _RARE if name in asked][:1] if last != NO_TIME else ["unknown"]
-            yield first, last, selective or rare
+            count = min(count * _GROWTH, LAST_WINDOW)
+        if selective and first <= last:
+            yield _Window(first, last, selective, few=kind != "open")
+        elif first <= last:
+            # What the windows did not find is rare, or of unknown start.
+            known = narrowing if word and last != NO_TIME else ["window"] if last == NO_TIME else []
+            yield _Window(first, last, known, word)
 
 
 def _few(names: Iterable[str]) -> list[str]:

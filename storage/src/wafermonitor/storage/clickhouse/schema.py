@@ -24,7 +24,7 @@ _TABLE = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 _VIEW = re.compile(
-    r"^CREATE MATERIALIZED VIEW IF NOT EXISTS (\w+) TO (\w+) AS\n(.*)^FROM (\w+)\n(.*)\Z", re.DOTALL | re.MULTILINE
+    r"^CREATE MATERIALIZED VIEW IF NOT EXISTS (\w+) TO (\w+) AS\n(.*)^FROM (\w+)(.*)\Z", re.DOTALL | re.MULTILINE
 )
 _PLAIN_VIEW = re.compile(r"^CREATE VIEW IF NOT EXISTS (\w+) AS\n(.*)\Z", re.DOTALL | re.MULTILINE)
 _SOURCE = re.compile(r"\bFROM (\w+)")
@@ -135,7 +135,7 @@ def _distribute(statement: str, on: str, cluster: str, database: str) -> list[st
     if view := _VIEW.search(statement):
         name, target, columns, source, rest = view.groups()
         head = f"CREATE MATERIALIZED VIEW IF NOT EXISTS `{database}`.{name} {on} TO `{database}`.{target}_local AS\n"
-        return [f"{statement[: view.start()]}{head}{columns}FROM `{database}`.{source}_local AS {source}\n{rest}"]
+        return [f"{statement[: view.start()]}{head}{columns}FROM `{database}`.{source}_local AS {source}{rest}"]
     if view := _PLAIN_VIEW.search(statement):
         head = f"CREATE VIEW IF NOT EXISTS `{database}`.{view[1]} {on} AS\n"
         return [statement[: view.start()] + head + _SOURCE.sub(rf"FROM `{database}`.\1", view[2])]

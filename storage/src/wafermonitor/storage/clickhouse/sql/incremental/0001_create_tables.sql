@@ -162,8 +162,9 @@ TTL seen + INTERVAL {raw_days} DAY + INTERVAL 30 DAY
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
 -- The twin of `runs.merge`, column by column: every message is a row, and rows with one key become one when they are merged or read
--- with FINAL. They are read by key, a hundred from anywhere, so the granules are small. `r` of what is described is 0 not known,
--- 1 announced, 2 of the final span, which counts more; then the larger value.
+-- with FINAL. They are read by key, a hundred from anywhere and whole, so the granules are small and each has its columns together in one
+-- file; what is searched stands in `run_start` and `run_word`. `r` of what is described is 0 not known, 1 announced, 2 of the final
+-- span, which counts more; then the larger value.
 CREATE TABLE IF NOT EXISTS run (
   trace_id FixedString(16) CODEC(ZSTD(1)),
   span_id FixedString(8) CODEC(NONE),
@@ -206,36 +207,66 @@ CREATE TABLE IF NOT EXISTS run (
   quarters SimpleAggregateFunction(groupUniqArrayArray, Array(Int64))
     DEFAULT if(ifNull(start_ns, 0) BETWEEN 31536000000000000 AND 3786912000000000000, [intDiv(assumeNotNull(start_ns), 900000000000)], [])
     CODEC(ZSTD(1)),
-  jobs SimpleAggregateFunction(groupUniqArrayArray, Array(String)) DEFAULT [job.2] CODEC(ZSTD(1)),
-  INDEX by_end ending.1 TYPE minmax,
-  INDEX by_run_id run_id.2 TYPE bloom_filter(0.01),
-  INDEX by_lot lot_ids.2 TYPE bloom_filter(0.01),
-  INDEX by_substrate substrate_ids.2 TYPE bloom_filter(0.01)
+  jobs SimpleAggregateFunction(groupUniqArrayArray, Array(String)) DEFAULT [job.2] CODEC(ZSTD(1))
 )
 ENGINE = AggregatingMergeTree() -- shard: cityHash64(trace_id)
 ORDER BY (trace_id, span_id, site)
 TTL toDateTime(intDiv(ifNull(received_ns, 4102444800000000000), 1000000000), 'UTC') + INTERVAL {run_days} DAY
-SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, index_granularity = 512;
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, index_granularity = 512,
+  min_bytes_for_wide_part = 1000000000000, min_rows_for_wide_part = 1000000000000;
 
--- Every start that a message claimed for a run; the earliest is the run's. A message does not know it, so it cannot order `run`.
+-- Every start that a message claimed for a run, and what the messages that claimed it said of what is searched; the earliest is the
+-- run's. A message does not know it, so it cannot order `run`. A message without a start claims the least number. What stands here only
+-- proposes runs: a word that counts may stand at another start, or another word may count.
 CREATE TABLE IF NOT EXISTS run_start (
   start_ns Int64 CODEC(Delta(8), ZSTD(1)),
   trace_id FixedString(16) CODEC(NONE),
   span_id FixedString(8) CODEC(NONE),
   site LowCardinality(String) CODEC(ZSTD(1)),
-  received DateTime('UTC') CODEC(Delta, ZSTD(1))
+  received SimpleAggregateFunction(max, DateTime('UTC')) CODEC(Delta, ZSTD(1)),
+  ended SimpleAggregateFunction(max, UInt8) CODEC(ZSTD(1)),
+  result SimpleAggregateFunction(groupUniqArrayArray, Array(String)) CODEC(ZSTD(1)),
+  job SimpleAggregateFunction(groupUniqArrayArray, Array(String)) CODEC(ZSTD(1)),
+  app SimpleAggregateFunction(groupUniqArrayArray, Array(String)) CODEC(ZSTD(1)),
+  equipment SimpleAggregateFunction(groupUniqArrayArray, Array(String)) CODEC(ZSTD(1)),
+  recipe SimpleAggregateFunction(groupUniqArrayArray, Array(String)) CODEC(ZSTD(1)),
+  product SimpleAggregateFunction(groupUniqArrayArray, Array(String)) CODEC(ZSTD(1)),
+  INDEX by_end ended TYPE minmax
 )
-ENGINE = ReplacingMergeTree(received) -- shard: cityHash64(trace_id)
+ENGINE = AggregatingMergeTree() -- shard: cityHash64(trace_id)
 ORDER BY (start_ns, trace_id, span_id, site)
 TTL received + INTERVAL {run_days} DAY
-SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, index_granularity = 1024;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS run_start_of_run TO run_start AS
 SELECT
-  assumeNotNull(run.start_ns) AS start_ns, trace_id, span_id, site,
+  ifNull(run.start_ns, -9223372036854775808) AS start_ns, trace_id, span_id, site,
+  toDateTime(intDiv(ifNull(received_ns, 4102444800000000000), 1000000000), 'UTC') AS received,
+  ending.1 > 0 AS ended, [ending.3] AS result, [run.job.2] AS job, [run.service.2] AS app, [run.equipment.2] AS equipment,
+  [run.recipe.2] AS recipe, [run.product.2] AS product
+FROM run;
+
+-- Traces by what few of their runs have: `field` is run_id, lot or substrate. Behind a trace its runs are found by their key.
+CREATE TABLE IF NOT EXISTS run_word (
+  field LowCardinality(String) CODEC(ZSTD(1)),
+  word String CODEC(ZSTD(1)),
+  trace_id FixedString(16) CODEC(NONE),
+  received DateTime('UTC') CODEC(Delta, ZSTD(1))
+)
+ENGINE = ReplacingMergeTree(received) -- shard: cityHash64(trace_id)
+ORDER BY (field, word, trace_id)
+TTL received + INTERVAL {run_days} DAY
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, index_granularity = 1024;
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS run_word_of_run TO run_word AS
+SELECT
+  named.1 AS field, named.2 AS word, trace_id,
   toDateTime(intDiv(ifNull(received_ns, 4102444800000000000), 1000000000), 'UTC') AS received
 FROM run
-WHERE run.start_ns IS NOT NULL;
+ARRAY JOIN arrayConcat(
+  if(run_id.1 > 0, [('run_id', run_id.2)], []), arrayMap(lot -> ('lot', lot), lot_ids.2),
+  arrayMap(substrate -> ('substrate', substrate), substrate_ids.2)
+) AS named;
 
 -- Which runs a call of a writer was about; written when the call's runs are stored, stamped by the server's clock.
 CREATE TABLE IF NOT EXISTS run_change (

@@ -1,1 +1,1 @@
-(trace_id, span_id, site) IN (SELECT trace_id, span_id, site FROM run WHERE hasAny(lot_ids.2, {lot:Array(String)}))
+trace_id IN (SELECT trace_id FROM run_word WHERE field = 'lot' AND word IN (SELECT arrayJoin({lot:Array(String)})))

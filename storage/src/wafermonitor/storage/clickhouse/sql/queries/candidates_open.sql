@@ -1,1 +1,1 @@
-(trace_id, span_id, site) IN (SELECT trace_id, span_id, site FROM run WHERE ending.1 = 0)
+(trace_id, span_id, site) IN (SELECT trace_id, span_id, site FROM run_start WHERE ended = 0)

@@ -1,1 +1,1 @@
-(trace_id, span_id, site) IN (SELECT trace_id, span_id, site FROM run WHERE has({run_id:Array(String)}, run_id.2))
+trace_id IN (SELECT trace_id FROM run_word WHERE field = 'run_id' AND word IN (SELECT arrayJoin({run_id:Array(String)})))

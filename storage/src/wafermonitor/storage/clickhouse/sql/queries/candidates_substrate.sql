@@ -1,1 +1,1 @@
-(trace_id, span_id, site) IN (SELECT trace_id, span_id, site FROM run WHERE hasAny(substrate_ids.2, {substrate:Array(String)}))
+trace_id IN (SELECT trace_id FROM run_word WHERE field = 'substrate' AND word IN (SELECT arrayJoin({substrate:Array(String)})))
