@@ -44,7 +44,7 @@ def refuse_others(config: Config) -> None:
     if config.engine == "memory":
         raise StorageRejected("memory:// has no schema and needs no maintenance")
     if config.engine == "clickhouse":
-        raise StorageRejected("this is for PostgreSQL: ClickHouse merges and drops rows by itself")
+        raise StorageRejected("this is for PostgreSQL: ClickHouse keeps itself; `wafer storage status` says what it drops")
 
 
 @asynccontextmanager
