@@ -53,12 +53,12 @@ def test_the_terminal_gets_one_line(postgres: server.Server, monkeypatch: pytest
     assert "schema ready for" in done.stdout
 
 
-def test_too_old_a_schema_makes_the_status_fail_and_names_the_way_out(
+def test_a_schema_that_is_not_there_makes_the_status_fail_and_names_the_way_out(
     postgres: server.Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("WAFER_STORAGE_DSN", postgres.database())
     assert main(["storage", "status"]) == 1
-    assert "run `wafer storage migrate`" in capsys.readouterr().out
+    assert "schema is not there yet: run `wafer storage migrate`" in capsys.readouterr().out
 
 
 def test_the_embedded_store_is_upgraded_and_stopped_again(home: Path) -> None:
@@ -86,3 +86,19 @@ def test_nobody_answering_says_to_try_again(monkeypatch: pytest.MonkeyPatch, cap
     monkeypatch.setenv("WAFER_STORAGE_DSN", "postgresql://127.0.0.1:1/wafer")
     assert main(["storage", "status"]) == 75
     assert "cannot reach the database now" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("change", "said"), [(":wrong@", "refuses our account"), ("/nowhere", "does not exist")])
+def test_an_address_that_leads_nowhere_names_the_setting_and_no_password(
+    change: str, said: str, postgres: server.Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    password = postgres.folder.password()
+    dsn = postgres.dsn_of("postgres")
+    wrong = dsn.replace(f":{password}@", change) if change.endswith("@") else dsn.replace("/postgres", change)
+    assert wrong != dsn
+    monkeypatch.setenv("WAFER_STORAGE_DSN", wrong)
+    assert main(["storage", "status"]) == 75
+    told = capsys.readouterr().err
+    assert said in told
+    assert "WAFER_STORAGE_DSN" in told
+    assert password not in told

@@ -25,8 +25,8 @@ _SERVER_BROKEN = ("58", "XX")
 """System errors and corruption: the operator's log needs the server's own words, which no client sees."""
 _REASONS = {
     "08": "the connection to the database was lost",
-    "28": "the database refuses our account",
-    "3D": "the database does not exist",
+    "28": "the database refuses our account: user and password stand in WAFER_STORAGE_DSN",
+    "3D": "the database does not exist: make it, or name another in WAFER_STORAGE_DSN",
     "25": "the database takes no writes at the moment",
     "40": "the database was busy with the same rows",
     "42": "the database lacks a table or a right: run `wafer storage migrate`",
