@@ -200,4 +200,5 @@ def secrets() -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests in the background ignores it
     globals()[sys.argv[1]]()

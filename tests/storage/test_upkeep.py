@@ -68,7 +68,9 @@ async def test_each_kind_of_trouble_is_found_and_its_cure_named(postgres: Databa
         await connection.execute(
             "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'wafer_data.run_open_key'::regclass"
         )
-        await connection.execute("DROP TABLE wafer_data.span_late CASCADE; CREATE TABLE wafer_data.span_late (i int)")
+        await connection.execute(
+            "DROP TABLE wafer_data.span_late CASCADE; CREATE TABLE wafer_data.span_late (LIKE wafer_data.span)"
+        )
         await connection.execute("ALTER TABLE wafer_data.span DETACH PARTITION wafer_data.span_default")
         await connection.execute(
             "DO $$ DECLARE p regclass; BEGIN FOR p IN SELECT inhrelid::regclass FROM pg_inherits "
