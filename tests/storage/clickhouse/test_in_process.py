@@ -125,10 +125,10 @@ def test_commands_say_what_was_done(clickhouse, monkeypatch):
 
     before = run("status")
     assert (before.return_value, json.loads(before.output)["current"]) == (1, False)
-    assert json.loads(run("migrate").output) == {"applied": schema.migrations(), "raw_days": 90, "run_days": 730}
+    assert json.loads(run("migrate").output) == {"applied": schema.migrations(), "raw_days": None, "run_days": None}
     assert json.loads(run("migrate").output)["applied"] == []
     said = CliRunner().invoke(storage, ["migrate"]).output
-    assert "kept for 90 days, runs for 730, and then dropped: this store has no archive" in said
+    assert "never dropped (WAFER_STORAGE_CLICKHOUSE_RAW_DAYS is not set)" in said
     after = run("status")
     assert after.return_value == 0
     facts = json.loads(after.output)
