@@ -1,8 +1,9 @@
-"""SQL and Python judge alike: hypothesis looks for a run, a clock or an order of arrival on which they differ."""
+"""SQL and Python judge, merge and find alike: hypothesis looks for a run, a clock, an order of arrival or a question on which
+they differ.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import itertools
 
@@ -12,8 +13,7 @@ from hypothesis import strategies as st
 
 from tests.runs import strategies
 from tests.runs.strategies import feeds, limits, times
-from wafermonitor.runs.merge import merge_all
-from wafermonitor.runs.records import Batch
+from tests.storage.twins import assert_alike, questions, stories, tell, worlds
 from wafermonitor.runs.state import close_due, failing_rank, overdue, run_state
 from wafermonitor.storage.timescale.writer import Writer
 
@@ -70,24 +70,17 @@ async def test_seconds_are_rounded_as_python_rounds_them(store, ns):
 
 
 @lasting
-@given(story=st.lists(strategies.runs(), min_size=1, max_size=6), data=st.data())
+@given(story=stories, data=st.data())
 async def test_merging_in_the_store_is_merging_in_python(store, story, data):
-    """Shuffled, sent again and again, by two writers at once."""
-    number = next(fresh)
-    story = [dataclasses.replace(message, trace_id=number.to_bytes(16)) for message in story]
-    again = data.draw(st.lists(st.sampled_from(story), max_size=4))
-    arrival = data.draw(st.permutations(story + again))
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(arrival)), max_size=3)))
-    groups = [arrival[start:end] for start, end in itertools.pairwise([0, *cuts, len(arrival)])]
-
-    async def send(writer, share):
-        for group in share:
-            await writer.write([Batch(runs=[message]) for message in group])
-
-    await asyncio.gather(send(store.writer, groups[::2]), send(Writer(store.pool), groups[1::2]))
-    (wanted,) = merge_all(story)
-    assert [stored.run for stored in await store.reader.tree(number.to_bytes(16))] == [wanted]
+    wanted = await tell(story, data, (store.writer, Writer(store.pool)))
+    assert [stored.run for stored in await store.reader.tree(wanted.trace_id)] == [wanted]
     places = await store.pool.fetch(
-        "SELECT end_rank > 0 AS ended, is_open FROM wafer_data.known_run WHERE trace_id = $1", number.to_bytes(16)
+        "SELECT end_rank > 0 AS ended, is_open FROM wafer_data.known_run WHERE trace_id = $1", wanted.trace_id
     )
     assert [tuple(row) for row in places] == [(wanted.ended, not wanted.ended)]
+
+
+@lasting
+@given(world=worlds(), asked=st.lists(questions, min_size=1, max_size=4), beats=st.booleans())
+async def test_the_store_and_memory_answer_alike(store, world, asked, beats):
+    await assert_alike(store, world, asked, beats=beats)

@@ -1,23 +1,28 @@
-"""Hypothesis looks for a world and a question that memory and PostgreSQL answer differently."""
+"""What two engines are asked alike: a run's story told by two writers, a small world with questions about it.
+
+In: stores. Out: the run that the story makes; an assertion that memory answers the same. Called by: the tests of each engine.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import itertools
 
-import pytest
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.runs import strategies
 from tests.storage.contract.builders import DAY, HOUR, NOW, PROCESS, SECOND, beat, feed_beat, run, span_id, trace_id
 from tests.storage.engines import in_memory
 from wafermonitor.runs.lifecycle import RESULTS
-from wafermonitor.runs.records import Batch
+from wafermonitor.runs.merge import merge_all
+from wafermonitor.runs.records import Batch, Run
 from wafermonitor.runs.state import State
-from wafermonitor.storage.protocol import RunQuery
+from wafermonitor.storage.protocol import RunQuery, Writer
 
-pytestmark = pytest.mark.postgres
 fresh = itertools.count(1)
+stories = st.lists(strategies.runs(), min_size=1, max_size=6)
+"""Messages about one run."""
 WORDS = ("a", "B", "ab", "ä", "漢 b")
 words = st.sampled_from(WORDS)
 starts = st.none() | st.sampled_from([NOW - HOUR, NOW - HOUR + 1, NOW - 3 * DAY, NOW - 90 * DAY, 0, NOW + DAY])
@@ -90,16 +95,33 @@ async def answers(engine, query):
             return found
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(world=worlds(), asked=st.lists(questions, min_size=1, max_size=4), beats=st.booleans())
-async def test_both_answer_alike(store, world, asked, beats):
-    site = f"s{next(fresh)}"
-    memory = in_memory()
-    batch = Batch(runs=[dataclasses.replace(record, site=site) for record in world])
+async def tell(story: list[Run], data: st.DataObject, writers: tuple[Writer, Writer]) -> Run:
+    """Tell it shuffled, sent again and again, by two writers at once; the run that it makes, of a trace of its own."""
+    trace = next(fresh).to_bytes(16)
+    story = [dataclasses.replace(message, trace_id=trace) for message in story]
+    again = data.draw(st.lists(st.sampled_from(story), max_size=4))
+    arrival = data.draw(st.permutations(story + again))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(arrival)), max_size=3)))
+    groups = [arrival[start:end] for start, end in itertools.pairwise([0, *cuts, len(arrival)])]
+
+    async def send(writer, share):
+        for group in share:
+            await writer.write([Batch(runs=[message]) for message in group])
+
+    await asyncio.gather(send(writers[0], groups[::2]), send(writers[1], groups[1::2]))
+    (wanted,) = merge_all(story)
+    return wanted
+
+
+async def assert_alike(store, world: list[Run], asked: list[RunQuery], *, beats: bool) -> None:
+    """Store a world, of a site and a process of its own, here and in memory; both answer every question alike."""
+    number = next(fresh)
+    site, process = f"s{number}", number.to_bytes(16)
+    batch = Batch(runs=[dataclasses.replace(one, site=site, process_key=one.process_key and process) for one in world])
     if beats:
-        batch.processes.append(beat(NOW - 35 * SECOND, 1.0))
+        batch.processes.append(beat(NOW - 35 * SECOND, 1.0, key=process))
         batch.feeds.append(feed_beat(NOW - 35 * SECOND, site=site))
-    await store.pool.execute("DELETE FROM wafer_data.process")
+    memory = in_memory()
     for engine in (memory, store):
         await engine.writer.write([batch])
     for query in [RunQuery(), RunQuery(order="failing", limit=3), *asked]:
