@@ -20,11 +20,16 @@ MAX_PARAMETER_BYTES = 120_000
 
 def slices(items: Iterable[T], text_of: Callable[[T], str] | None = None) -> Iterator[list[T]]:
     """All of `items` in order; `text_of` gives what of an item has no fixed length."""
+    return packed(items, lambda item: 0 if text_of is None else len(text_of(item).encode()), MAX_ITEMS, MAX_TEXT_BYTES)
+
+
+def packed(items: Iterable[T], size_of: Callable[[T], int], most: int, most_size: int) -> Iterator[list[T]]:
+    """All of `items` in order, at most `most` and of `most_size` together at a time; one that is larger comes alone."""
     part: list[T] = []
     size = 0
     for item in items:
-        more = 0 if text_of is None else len(text_of(item).encode())
-        if part and (len(part) == MAX_ITEMS or size + more > MAX_TEXT_BYTES):
+        more = size_of(item)
+        if part and (len(part) == most or size + more > most_size):
             yield part
             part, size = [], 0
         part.append(item)

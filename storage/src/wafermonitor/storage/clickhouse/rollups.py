@@ -18,14 +18,14 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 from wafermonitor.storage.clickhouse import rows
 from wafermonitor.storage.clickhouse.changes import Call, calls_since, first_token, next_token
 from wafermonitor.storage.clickhouse.client import Client
-from wafermonitor.storage.clickhouse.lists import slices
+from wafermonitor.storage.clickhouse.lists import packed, slices
 from wafermonitor.storage.clickhouse.schema import kept_days
 from wafermonitor.storage.clickhouse.statements import statement, with_parts
 from wafermonitor.storage.errors import CursorRejected, StorageError
@@ -159,9 +159,10 @@ class Rollups:
         horizon = await self._horizon_s()
         again = 0
         days = await self._client.query(DOING, statement("rollup_days"), {"quarter": horizon // _QUARTER_S})
-        for part in _packed(days):
+        for part in packed(days, lambda day: day[1], _MOST_DAYS, _RUNS_OF_DAYS):
             await self._note(state.token, state.made_in)
-            again += await self._roll(await self._groups("places_days", {"days": part}, state.zone), state.zone)
+            chosen = {"days": [day for day, _ in part]}
+            again += await self._roll(await self._groups("places_days", chosen, state.zone), state.zone)
         if state.made_in not in {"", state.zone}:
             await self._write("rollup_copy", {"zone": state.zone, "old": state.made_in, "horizon": horizon})
             old = await self._client.query(DOING, statement("rollup_old_hours"), {"zone": state.zone, "horizon": horizon})
@@ -220,17 +221,3 @@ class Rollups:
 def _columns(times: str, groups: Sequence[Group]) -> dict[str, Any]:
     """The groups as parameters: a list of times under this name, of sites, and of jobs."""
     return {name: [group[place] for group in groups] for place, name in enumerate((times, "sites", "jobs"))}
-
-
-def _packed(days: Iterable[Sequence[int]]) -> Iterator[list[int]]:
-    """(day, its runs) → days that are made anew together."""
-    part: list[int] = []
-    size = 0
-    for day, runs in days:
-        if part and (len(part) == _MOST_DAYS or size + runs > _RUNS_OF_DAYS):
-            yield part
-            part, size = [], 0
-        part.append(day)
-        size += runs
-    if part:
-        yield part

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 from wafermonitor.storage.archive.config import Config as ArchiveConfig
 from wafermonitor.storage.errors import StorageRejected, StorageUnavailable
@@ -26,6 +26,17 @@ LAG_S = 120.0
 NAMES_S = 5 * MINUTE_S
 """In which some million names are looked at."""
 _SHOWN = 3
+
+
+class _Done(Protocol):
+    """What steps of the archiver say of themselves."""
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """What failed and why."""
+
+
+_D = TypeVar("_D", bound=_Done)
 
 
 class Work(NamedTuple):
@@ -107,14 +118,9 @@ async def _archive(work: Work) -> str:
         return ""
     with extra():
         from wafermonitor.storage.archive.archiver import run_once
-        from wafermonitor.storage.archive.shelf import open_shelf
-    from wafermonitor.storage.timescale.days import Days
-
-    done = await run_once(Days(work.store.pool), open_shelf(work.archive), work.archive, now_ns=work.now_ns)
+    done = await _led(work, run_once)
     if done is None:
         return ""
-    if done.failed:
-        raise StorageUnavailable("; ".join(done.failed[:_SHOWN]))
     parts = [_counted(done.archived, "days archived"), _counted(done.dropped, "days dropped")]
     parts += [f"{done.late} late rows taken"] if done.late else []
     parts += [f"{done.removed} files deleted"] if done.removed else []
@@ -127,15 +133,21 @@ async def _compaction(work: Work) -> str:
         return ""
     with extra():
         from wafermonitor.storage.archive.archiver import compact_once
-        from wafermonitor.storage.archive.shelf import open_shelf
-    from wafermonitor.storage.timescale.days import Days
-
-    done = await compact_once(Days(work.store.pool), open_shelf(work.archive), work.archive, now_ns=work.now_ns)
+    done = await _led(work, compact_once)
     if done is None:
         return ""
-    if done.failed:
-        raise StorageUnavailable("; ".join(done.failed[:_SHOWN]))
     return f"files of {len(done.merged)} archived days merged, {done.rows} rows" if done.merged else ""
+
+
+async def _led(work: Work, steps: Callable[..., Awaitable[_D | None]]) -> _D | None:
+    """What the archiver did; None when another process is at it. StorageUnavailable says what failed."""
+    from wafermonitor.storage.archive.shelf import open_shelf
+    from wafermonitor.storage.timescale.days import Days
+
+    done = await steps(Days(work.store.pool), open_shelf(work.archive), work.archive, now_ns=work.now_ns)
+    if done is not None and done.failed:
+        raise StorageUnavailable("; ".join(done.failed[:_SHOWN]))
+    return done
 
 
 @contextmanager
