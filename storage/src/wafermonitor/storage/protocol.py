@@ -11,10 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
-from wafermonitor.runs.records import Batch, DeadLetter, Feed, LogRecord, MetricPoint, Run, Span
+from wafermonitor.runs.records import Batch, DeadLetter, Feed, LogRecord, MetricPoint, Run, RunKey, Span
 from wafermonitor.runs.state import Limits, State
+
+if TYPE_CHECKING:
+    from wafermonitor.storage.watch import Watch  # which gives pages, too
 
 T = TypeVar("T")
 MAX_PAGE = 1000
@@ -94,6 +97,55 @@ class StoredDeadLetter(NamedTuple):
     retries: int
     retried_ns: int | None
     answer: str | None
+
+
+class StartsWanted(NamedTuple):
+    """The runs of one job that start at `from_ns` or later; a site of None is every site."""
+
+    site: str | None
+    job: str
+    from_ns: int
+
+
+class StoredStart(NamedTuple):
+    """One run as it is needed to match it with an expectation. `announced`: it was heard of before its end."""
+
+    key: RunKey
+    job: str
+    start_ns: int | None
+    received_ns: int | None
+    nominal_ns: int | None
+    run_id: str | None
+    attempt: int | None
+    lot_ids: tuple[str, ...]
+    feed: str | None
+    announced: bool
+    end_ns: int | None
+    result: str | None
+
+
+class PastRun(NamedTuple):
+    """One run that ended, as it is needed to say how long the next will take. `duration_s` is None where no start is known."""
+
+    key: RunKey
+    start_ns: int
+    duration_s: float | None
+    result: str | None
+    error_type: str | None
+    equipment: str | None
+    recipe: str | None
+    product: str | None
+    memory_bytes: int | None
+
+
+class Tally(NamedTuple):
+    """How many runs of a job at a site ended in a stretch of time, how many of them badly, how many past their deadline."""
+
+    site: str
+    job: str
+    ended: int
+    bad: int
+    late: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -359,6 +411,15 @@ class Reader(Protocol):
     async def dead_letter(self, key: str) -> StoredDeadLetter | None:
         """One dead letter by its key."""
 
+    async def starts(self, wanted: Sequence[StartsWanted], limit: int = 1000) -> list[list[StoredStart]]:
+        """For each of `wanted` its runs in order of start, the newest `limit` of them. `len(wanted)` may be 10,000."""
+
+    async def history(self, jobs: Sequence[tuple[str, str]], limit: int = 200) -> list[list[PastRun]]:
+        """For each (site, job) the runs that ended last, the newest start first."""
+
+    async def tallies(self, from_ns: int, to_ns: int) -> list[Tally]:
+        """Of every job at every site with runs that ended in [from_ns, to_ns)."""
+
     async def limits(self) -> Limits:
         """The limits by which states are judged."""
 
@@ -379,6 +440,10 @@ class Storage(Protocol):
     @property
     def reader(self) -> Reader:
         """The way out."""
+
+    @property
+    def watch(self) -> Watch | None:
+        """What alerting keeps; None of an engine that has no place for it."""
 
     async def close(self) -> None:
         """Close both, and stop a server that was started for them."""

@@ -1,0 +1,61 @@
+"""What is known at one tick: all that a judge may look at, so that the same snapshot always gives the same findings.
+
+In: what the evaluator read from the store, or what the dry run took from history. Out: the same. Called by: judges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from wafermonitor.alerting.rules import Rule
+from wafermonitor.runs.alerts import Alert, Expectation, ExpectedRun, Finding
+from wafermonitor.runs.bands import Profile
+from wafermonitor.runs.records import Feed, Run
+from wafermonitor.runs.state import Limits
+from wafermonitor.storage.protocol import StoreHealth, Tally
+
+JobKey = tuple[str, str]
+"""(site, job)."""
+
+
+class Host(NamedTuple):
+    """What this machine says of itself: (path, free ratio 0…1) of disks, (file, end of validity ns) of certificates."""
+
+    disks: tuple[tuple[str, float], ...] = ()
+    certificates: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """All times are ns by the store's clock.
+
+    `open_runs`: every run that has not ended, its process's beat joined. `ended`: runs whose end became known since the last
+    tick, each once. `expected`: expected runs as they stand after this tick's matching: the unsettled, and those settled by it.
+    `alerts`: open ones by fingerprint. `profiles`: what is usual for a job. `tallies(window_s)`: runs ended in the last
+    window_s. `health` is None when the store answers nothing about itself. `ticked_ns`: the tick before this one.
+    """
+
+    now_ns: int
+    ticked_ns: int | None
+    limits: Limits
+    feeds: Mapping[tuple[str, str], Feed] = field(default_factory=dict)
+    open_runs: Sequence[Run] = ()
+    ended: Sequence[Run] = ()
+    expectations: Mapping[str, Expectation] = field(default_factory=dict)
+    expected: Sequence[ExpectedRun] = ()
+    alerts: Mapping[str, Alert] = field(default_factory=dict)
+    profiles: Mapping[JobKey, Profile] = field(default_factory=dict)
+    tallies: Callable[[float], Sequence[Tally]] = lambda _window_s: ()
+    newest_received_ns: int | None = None
+    health: StoreHealth | None = None
+    host: Host = field(default_factory=Host)
+
+    def feed(self, run: Run) -> Feed | None:
+        """The feed that brings `run`; None where it names none."""
+        return None if run.feed is None else self.feeds.get((run.site, run.feed))
+
+
+Judge = Callable[[Rule, Snapshot], Iterable[Finding]]
+"""What holds now by `rule`: pure, and complete: an open alert of the rule that is not found again is over."""
