@@ -1,0 +1,31 @@
+"""What the operator sets of alerting: `WAFER_ALERTING_<FIELD>`, flags, `[alerting]` in `wafer.toml`.
+
+Out: a frozen `Config`. Called by: `command`, `wafer up`, `wafer config show`, the docs table.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+
+from wafermonitor.instrumentation.settings import ServiceConfig
+
+
+class Config(ServiceConfig, component="alerting"):
+    """Options of the evaluator; rules, expectations and routes are data and stand in files of their own."""
+
+    dsn: SecretStr | None = Field(
+        None,
+        description="PostgreSQL that keeps expectations and alerts where the store itself cannot (ClickHouse); "
+        "empty: the store",
+    )
+    rules: Path | None = Field(
+        None, description="YAML file, or folder of such files, with rules, expectations, calendars; none: the standard rules"
+    )
+    tick_s: float = Field(10.0, ge=0.1, le=60, description="Pause between the beginnings of two evaluations")
+    catch_up_days: float = Field(
+        7.0, gt=0, le=366, description="How far back expected runs are made up for after the evaluator was away"
+    )
+    metrics_address: str | None = Field(None, description="Where /metrics and /healthz are served, host:port; none: nowhere")
+    url: str = Field("", description="Address of the screens as people reach it, for links in messages; empty: no links")
