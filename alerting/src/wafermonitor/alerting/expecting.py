@@ -58,7 +58,8 @@ def dumps(wish: Wish) -> str:
     """The spec of `wish`: the same text for the same wish, what is default left out. ScheduleRejected when it is none."""
     _check(wish)
     spec: dict[str, Any] = _schedule_spec(wish.schedule)
-    spec |= {name: getattr(wish, name) for name in (*_SECONDS, *_TEXTS) if getattr(wish, name) != _DEFAULTS[name]}
+    spec |= {name: _number(getattr(wish, name)) for name in _SECONDS if getattr(wish, name) != _DEFAULTS[name]}
+    spec |= {name: getattr(wish, name) for name in _TEXTS if getattr(wish, name) is not None}
     if wish.calendar != ALWAYS:
         spec["calendar"] = _calendar_spec(wish.calendar)
     return json.dumps(spec, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
@@ -76,12 +77,9 @@ def loads(text: str) -> Wish:
     if unknown := sorted(set(spec) - _FIELDS):
         raise ScheduleRejected(f"{unknown[0]!r} is no field of a spec; there are {', '.join(sorted(_FIELDS))}")
     try:
-        wish = Wish(
-            _schedule(spec),
-            _calendar(spec.get("calendar")),
-            **{name: None if spec[name] is None else float(spec[name]) for name in _SECONDS if name in spec},
-            **{name: None if spec[name] is None else str(spec[name]) for name in _TEXTS if name in spec},
-        )
+        given: dict[str, Any] = {name: float(spec[name]) for name in _SECONDS if spec.get(name) is not None}
+        given |= {name: str(spec[name]) for name in _TEXTS if spec.get(name) is not None}
+        wish = Wish(_schedule(spec), _calendar(spec.get("calendar")), **given)
     except (TypeError, ValueError, KeyError) as error:
         raise ScheduleRejected(f"a spec that cannot be read: {error!r}") from None
     _check(wish)
@@ -103,8 +101,13 @@ def _schedule_spec(schedule: Cron | Every | After) -> dict[str, Any]:
     if isinstance(schedule, Cron):
         return {"cron": schedule.expression, "zone": schedule.zone}
     if isinstance(schedule, Every):
-        return {"every_s": schedule.period_s} | ({"since_ns": schedule.since_ns} if schedule.since_ns else {})
-    return {"after": schedule.job, "within_s": schedule.within_s, "same_lot": schedule.same_lot, "on": schedule.on}
+        return {"every_s": _number(schedule.period_s)} | ({"since_ns": schedule.since_ns} if schedule.since_ns else {})
+    return {"after": schedule.job, "within_s": _number(schedule.within_s), "same_lot": schedule.same_lot, "on": schedule.on}
+
+
+def _number(seconds: float | None) -> float | None:
+    """60.0 as 60, so that a number is written alike whoever gave it."""
+    return int(seconds) if seconds is not None and float(seconds).is_integer() else seconds
 
 
 def _calendar(spec: Mapping[str, Any] | None) -> Calendar:
