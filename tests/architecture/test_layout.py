@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FLOW = "semconv → instrumentation → collector → receiver → runs → storage → query → ui → deploy"
+FLOW = "semconv → instrumentation → collector → receiver → runs → storage → alerting → query → ui → deploy"
 FOLDERS = {
     "otel-semconv": "semconv",
     "python-instrumentation": "instrumentation",
@@ -18,6 +18,7 @@ FOLDERS = {
     "receiver": "receiver",
     "runs": "runs",
     "storage": "storage",
+    "alerting": "alerting",
     "query": "query",
     "ui": "ui",
     "deploy": "deploy",
