@@ -3,7 +3,8 @@
 In: the API's address. Out: models of `query.models`; the errors of `query.errors`.  Called by: ui, deploy, tests.
 
 `Client` blocks, `AsyncClient` does not; both have the same methods. Filters are the API's query parameters (`from_` for
-`from`); a list repeats the parameter. Imports nothing from storage.
+`from`); a list repeats the parameter. Changes (an acknowledgement, a silence) name who makes them. Imports nothing from
+storage.
 """
 
 from __future__ import annotations
@@ -13,29 +14,41 @@ import json
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple, Self, TypeVar
+from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from wafermonitor.query.errors import QueryError, QueryRejected, QueryUnavailable, RunNotFound
+from wafermonitor.query.errors import NotFound, QueryError, QueryRejected, QueryUnavailable, RunNotFound
 from wafermonitor.query.models import (
+    AcknowledgeModel,
+    AlertDetail,
+    AlertModel,
+    AlertPage,
     AppModel,
+    ExpectationModel,
+    ExpectedRunModel,
+    ExplainModel,
     Health,
     Hello,
     LogModel,
     MetricSeriesModel,
+    NewSilenceModel,
     PageModel,
     Problem,
     RunDetail,
     RunModel,
+    SilenceModel,
     SiteModel,
     SpanModel,
     TreeNode,
+    WhoModel,
 )
 
 M = TypeVar("M", bound=BaseModel)
 Filter = str | int | float | bool | Iterable[str] | None
 _NOT_FOUND = 404
+_RUN_PATH = "/v1/jobs/"
 _RETRYABLE = frozenset({429, 502, 503, 504})
 _RECONNECT_S = 1.0
 _RECONNECT_MOST_S = 15.0
@@ -44,15 +57,16 @@ _SILENCE_S = 60.0
 
 
 class StreamEvent(NamedTuple):
-    """One event of `/v1/stream`: `hello` is set on the first and whenever everything must be loaded afresh, else `run`.
+    """One event of `/v1/stream`: `hello` is set on the first and whenever everything must be loaded afresh, else what changed.
 
     `id` is what to resume with.
     """
 
-    kind: Literal["hello", "run"]
+    kind: Literal["hello", "run", "alert"]
     id: str | None
     hello: Hello | None = None
     run: RunModel | None = None
+    alert: AlertModel | None = None
 
 
 class Ask:
@@ -64,11 +78,23 @@ class Ask:
     sites = ("/v1/sites", PageModel[SiteModel])
     apps = ("/v1/apps", PageModel[AppModel])
     ready = ("/readyz", Health)
-    run = ("/v1/jobs/{run}", RunDetail)
-    tree = ("/v1/jobs/{run}/tree", TreeNode)
-    spans = ("/v1/jobs/{run}/spans", PageModel[SpanModel])
-    logs = ("/v1/jobs/{run}/logs", PageModel[LogModel])
-    metrics = ("/v1/jobs/{run}/metrics", PageModel[MetricSeriesModel])
+    run = ("/v1/jobs/{}", RunDetail)
+    tree = ("/v1/jobs/{}/tree", TreeNode)
+    spans = ("/v1/jobs/{}/spans", PageModel[SpanModel])
+    logs = ("/v1/jobs/{}/logs", PageModel[LogModel])
+    metrics = ("/v1/jobs/{}/metrics", PageModel[MetricSeriesModel])
+    explain = ("/v1/jobs/{}/explain", ExplainModel)
+    alerts = ("/v1/alerts", AlertPage)
+    alert = ("/v1/alerts/{}", AlertDetail)
+    explain_alert = ("/v1/alerts/{}/explain", ExplainModel)
+    acknowledge = ("/v1/alerts/{}/acknowledge", AlertModel)
+    expectations = ("/v1/expectations", PageModel[ExpectationModel])
+    accept = ("/v1/expectations/{}/accept", ExpectationModel)
+    decline = ("/v1/expectations/{}/decline", ExpectationModel)
+    expected_runs = ("/v1/expected-runs", PageModel[ExpectedRunModel])
+    silences = ("/v1/silences", PageModel[SilenceModel])
+    silence = ("/v1/silences", SilenceModel)
+    unsilence = ("/v1/silences/{}/end", SilenceModel)
 
 
 class Client:
@@ -127,12 +153,62 @@ class Client:
         """Every program that has sent something."""
         return self._ask(*Ask.apps, {"site": site}).items
 
+    def explain(self, run: str, *, site: str | None = None) -> ExplainModel:
+        """Why the run failed, is late or is silent, in sentences."""
+        return self._ask(*Ask.explain, {"site": site}, run)
+
+    def alerts(self, **filters: Filter) -> AlertPage:
+        """One page of alerts, the newest first, and whether anybody looks."""
+        return self._ask(*Ask.alerts, filters)
+
+    def alert(self, alert: str) -> AlertDetail:
+        """One alert with the messages about it; NotFound when there is none."""
+        return self._ask(*Ask.alert, {}, alert)
+
+    def explain_alert(self, alert: str) -> ExplainModel:
+        """What stands behind an alert, in sentences."""
+        return self._ask(*Ask.explain_alert, {}, alert)
+
+    def acknowledge(self, alert: str, *, by: str, note: str | None = None) -> AlertModel:
+        """Say that `by` looks after it: it is not escalated any more."""
+        return self._tell(*Ask.acknowledge, AcknowledgeModel(by=by, note=note), alert)
+
+    def expectations(self, **filters: Filter) -> list[ExpectationModel]:
+        """Every expectation, proposals among them."""
+        return self._ask(*Ask.expectations, filters).items
+
+    def accept(self, expectation: str, *, by: str) -> ExpectationModel:
+        """Let a proposed expectation wait for runs from now on."""
+        return self._tell(*Ask.accept, WhoModel(by=by), expectation)
+
+    def decline(self, expectation: str, *, by: str) -> ExpectationModel:
+        """Delete an expectation that was proposed, or accepted before."""
+        return self._tell(*Ask.decline, WhoModel(by=by), expectation)
+
+    def expected_runs(self, **filters: Filter) -> PageModel[ExpectedRunModel]:
+        """One page of expected runs, the newest nominal time first."""
+        return self._ask(*Ask.expected_runs, filters)
+
+    def silences(self) -> list[SilenceModel]:
+        """Those in force now."""
+        return self._ask(*Ask.silences, {}).items
+
+    def silence(
+        self, *, by: str, why: str, until: str, site: str | None = None, job: str | None = None, rule: str | None = None
+    ) -> SilenceModel:
+        """Tell nobody of matching alerts until `until` (RFC 3339, or `+2h`)."""
+        return self._tell(*Ask.silence, NewSilenceModel(by=by, why=why, until=until, site=site, job=job, rule=rule))
+
+    def unsilence(self, silence: str, *, by: str) -> SilenceModel:
+        """End a silence now; NotFound when none of that id is in force."""
+        return self._tell(*Ask.unsilence, WhoModel(by=by), silence)
+
     def ready(self) -> Health:
         """The store behind the API; QueryUnavailable while it does not answer."""
         return self._ask(*Ask.ready, {})
 
     def stream(self, *, last_event_id: str | None = None, **filters: Filter) -> Iterator[StreamEvent]:
-        """Run changes without end; reconnects and resumes by itself. QueryRejected ends it."""
+        """Changes of runs and alerts without end; reconnects and resumes by itself. QueryRejected ends it."""
         connection = _Connection(last_event_id)
         while True:
             try:
@@ -145,9 +221,16 @@ class Client:
             except (httpx.TransportError, QueryUnavailable):
                 time.sleep(connection.pause_s())
 
-    def _ask(self, path: str, model: type[M], filters: Mapping[str, Filter], run: str = "") -> M:
+    def _ask(self, path: str, model: type[M], filters: Mapping[str, Filter], name: str = "") -> M:
         try:
-            response = self._http.get(path.format(run=run), params=_parameters(filters))
+            response = self._http.get(_path(path, name), params=_parameters(filters))
+        except httpx.TransportError as error:
+            raise _unreachable(self._http.base_url, error) from None
+        return _parse(response, model)
+
+    def _tell(self, path: str, model: type[M], body: BaseModel, name: str = "") -> M:
+        try:
+            response = self._http.post(_path(path, name), json=body.model_dump(exclude_none=True))
         except httpx.TransportError as error:
             raise _unreachable(self._http.base_url, error) from None
         return _parse(response, model)
@@ -209,12 +292,62 @@ class AsyncClient:
         """Every program that has sent something."""
         return (await self._ask(*Ask.apps, {"site": site})).items
 
+    async def explain(self, run: str, *, site: str | None = None) -> ExplainModel:
+        """Why the run failed, is late or is silent, in sentences."""
+        return await self._ask(*Ask.explain, {"site": site}, run)
+
+    async def alerts(self, **filters: Filter) -> AlertPage:
+        """One page of alerts, the newest first, and whether anybody looks."""
+        return await self._ask(*Ask.alerts, filters)
+
+    async def alert(self, alert: str) -> AlertDetail:
+        """One alert with the messages about it; NotFound when there is none."""
+        return await self._ask(*Ask.alert, {}, alert)
+
+    async def explain_alert(self, alert: str) -> ExplainModel:
+        """What stands behind an alert, in sentences."""
+        return await self._ask(*Ask.explain_alert, {}, alert)
+
+    async def acknowledge(self, alert: str, *, by: str, note: str | None = None) -> AlertModel:
+        """Say that `by` looks after it: it is not escalated any more."""
+        return await self._tell(*Ask.acknowledge, AcknowledgeModel(by=by, note=note), alert)
+
+    async def expectations(self, **filters: Filter) -> list[ExpectationModel]:
+        """Every expectation, proposals among them."""
+        return (await self._ask(*Ask.expectations, filters)).items
+
+    async def accept(self, expectation: str, *, by: str) -> ExpectationModel:
+        """Let a proposed expectation wait for runs from now on."""
+        return await self._tell(*Ask.accept, WhoModel(by=by), expectation)
+
+    async def decline(self, expectation: str, *, by: str) -> ExpectationModel:
+        """Delete an expectation that was proposed, or accepted before."""
+        return await self._tell(*Ask.decline, WhoModel(by=by), expectation)
+
+    async def expected_runs(self, **filters: Filter) -> PageModel[ExpectedRunModel]:
+        """One page of expected runs, the newest nominal time first."""
+        return await self._ask(*Ask.expected_runs, filters)
+
+    async def silences(self) -> list[SilenceModel]:
+        """Those in force now."""
+        return (await self._ask(*Ask.silences, {})).items
+
+    async def silence(
+        self, *, by: str, why: str, until: str, site: str | None = None, job: str | None = None, rule: str | None = None
+    ) -> SilenceModel:
+        """Tell nobody of matching alerts until `until` (RFC 3339, or `+2h`)."""
+        return await self._tell(*Ask.silence, NewSilenceModel(by=by, why=why, until=until, site=site, job=job, rule=rule))
+
+    async def unsilence(self, silence: str, *, by: str) -> SilenceModel:
+        """End a silence now; NotFound when none of that id is in force."""
+        return await self._tell(*Ask.unsilence, WhoModel(by=by), silence)
+
     async def ready(self) -> Health:
         """The store behind the API; QueryUnavailable while it does not answer."""
         return await self._ask(*Ask.ready, {})
 
     async def stream(self, *, last_event_id: str | None = None, **filters: Filter) -> AsyncIterator[StreamEvent]:
-        """Run changes without end; reconnects and resumes by itself. QueryRejected ends it."""
+        """Changes of runs and alerts without end; reconnects and resumes by itself. QueryRejected ends it."""
         connection = _Connection(last_event_id)
         while True:
             try:
@@ -228,9 +361,16 @@ class AsyncClient:
             except (httpx.TransportError, QueryUnavailable):
                 await asyncio.sleep(connection.pause_s())
 
-    async def _ask(self, path: str, model: type[M], filters: Mapping[str, Filter], run: str = "") -> M:
+    async def _ask(self, path: str, model: type[M], filters: Mapping[str, Filter], name: str = "") -> M:
         try:
-            response = await self._http.get(path.format(run=run), params=_parameters(filters))
+            response = await self._http.get(_path(path, name), params=_parameters(filters))
+        except httpx.TransportError as error:
+            raise _unreachable(self._http.base_url, error) from None
+        return _parse(response, model)
+
+    async def _tell(self, path: str, model: type[M], body: BaseModel, name: str = "") -> M:
+        try:
+            response = await self._http.post(_path(path, name), json=body.model_dump(exclude_none=True))
         except httpx.TransportError as error:
             raise _unreachable(self._http.base_url, error) from None
         return _parse(response, model)
@@ -282,6 +422,13 @@ class _Connection:
             yield StreamEvent("hello", self._id, hello=Hello.model_validate_json(data))
         elif kind == "run":
             yield StreamEvent("run", self._id, run=RunModel.model_validate_json(data))
+        elif kind == "alert":
+            yield StreamEvent("alert", self._id, alert=AlertModel.model_validate_json(data))
+
+
+def _path(path: str, name: str) -> str:
+    """`name` is the sender's choice: nothing in it may lead to another path."""
+    return path.format(quote(name, safe="").replace(".", "%2E"))
 
 
 def _parameters(filters: Mapping[str, Filter]) -> httpx.QueryParams:
@@ -313,7 +460,7 @@ def _raise_for(response: httpx.Response) -> None:
         detail = f"{response.url} answers {status} without saying why: is it the read API?"
     error: type[QueryError] = QueryRejected
     if status == _NOT_FOUND:
-        error = RunNotFound
+        error = RunNotFound if response.url.path.startswith(_RUN_PATH) else NotFound
     elif status in _RETRYABLE:
         error = QueryUnavailable
     raise error(detail, status=status)

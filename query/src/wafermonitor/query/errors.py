@@ -7,8 +7,12 @@ QueryError
 ├── QueryUnavailable        retry: the store or the API does not answer now
 └── QueryRejected           permanent: the same question will fail again
     ├── ParameterRejected   a parameter is wrong: names it and the fix
-    ├── RunNotFound         no run and no span has these ids
-    └── FormatRejected      none of the media types asked for is offered here
+    ├── NotFound            nothing has this name or id
+    │   └── RunNotFound     no run and no span has these ids
+    ├── FormatRejected      none of the media types asked for is offered here
+    ├── WriteRejected       a change from where none is taken, or in a form that a browser can be tricked to send
+    ├── Conflicting         a change of what only a file decides, or that has been decided
+    └── NotKept             the store keeps nothing of the kind: names the setting
 """
 
 from __future__ import annotations
@@ -49,13 +53,35 @@ class ParameterRejected(QueryRejected):
         self.fix = fix
 
 
-class RunNotFound(QueryRejected):
-    """No run and no span has these ids."""
+class NotFound(QueryRejected):
+    """Nothing has this name or id."""
 
     status = HTTPStatus.NOT_FOUND
+
+
+class RunNotFound(NotFound):
+    """No run and no span has these ids."""
 
 
 class FormatRejected(QueryRejected):
     """None of the media types asked for is offered here."""
 
     status = HTTPStatus.NOT_ACCEPTABLE
+
+
+class WriteRejected(QueryRejected):
+    """A change that is not taken from there, or not in that form."""
+
+    status = HTTPStatus.FORBIDDEN
+
+
+class Conflicting(QueryRejected):
+    """A change of what only a file decides, or of what has been decided."""
+
+    status = HTTPStatus.CONFLICT
+
+
+class NotKept(QueryRejected):
+    """This store keeps nothing of the kind."""
+
+    status = HTTPStatus.NOT_IMPLEMENTED

@@ -8,15 +8,22 @@ Conventions: times are RFC 3339 text with offset (ns precision where known); dur
 
 from __future__ import annotations
 
-from typing import Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 T = TypeVar("T")
 RunState = Literal["running", "silent", "lost", "unknown", "ended"]
 SpanKind = Literal["unspecified", "internal", "server", "client", "producer", "consumer"]
 SpanStatus = Literal["unset", "ok", "error"]
 RunResult = Literal["success", "failure", "error", "timeout", "cancellation", "skip"]
+SeverityWord = Literal["info", "warning", "critical"]
+ExpectedWord = Literal["expected", "late", "missed", "met", "unknown"]
+OriginWord = Literal["declared", "api", "proposed"]
+Label = Annotated[str, StringConstraints(min_length=1, max_length=1000, pattern=r"^[^\x00]+$")]
+Person = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True, pattern=r"^[^\x00-\x1f]+$")]
+Remark = Annotated[str, StringConstraints(max_length=2000, pattern=r"^[^\x00]*$")]
+ReasonKind = Literal["outcome", "liveness", "subjob", "error", "duration", "change", "history", "feed"]
 
 
 class ProgressModel(BaseModel):
@@ -29,6 +36,19 @@ class ProgressModel(BaseModel):
     unit: str | None = None
     stage: str | None = None
     message: str | None = None
+
+
+class EtaModel(BaseModel):
+    """When an open run will probably end: four of five such runs end between `low` and `high`.
+
+    All three are null where nobody can know; `why_not` says the reason then.
+    """
+
+    low: str | None = None
+    mid: str | None = None
+    high: str | None = None
+    basis: str | None = Field(default=None, description="what it was worked out from, such as the runs before and the progress")
+    why_not: str | None = None
 
 
 class CompletenessModel(BaseModel):
@@ -63,6 +83,7 @@ class RunModel(BaseModel):
     last_sign: str | None = None
     heartbeat_interval_s: float | None = None
     progress: ProgressModel | None = None
+    eta: EtaModel | None = Field(default=None, description="only for an open run, and not on streams")
     parent: str | None = Field(default=None, description="{run} of the parent run, where known")
     parent_run_id: str | None = None
     feed: str | None = None
@@ -213,6 +234,152 @@ class PageModel(BaseModel, Generic[T]):
     cursor: str | None = None
     truncated: bool = False
     server_time: str
+
+
+class AlertModel(BaseModel):
+    """Something that should not be so, from `opened` until `resolved` (null while it is open)."""
+
+    id: str
+    fingerprint: str = Field(description="the same for the same rule and subject: the next alert of its kind has it, too")
+    rule: str
+    severity: SeverityWord
+    site: str | None = None
+    job: str | None = None
+    run: str | None = Field(default=None, description="{run}, where it is about one run")
+    feed: str | None = None
+    detail: str = Field(default="", description="tells two of one subject apart: an expectation's time, a lot, a disk")
+    opened: str
+    since: str = Field(description="since when it has been so: earlier than `opened`, when it was first known")
+    seen: str = Field(description="when it last held")
+    resolved: str | None = None
+    summary: str
+    evidence: dict[str, Any] = Field(default_factory=dict, description="the numbers behind the summary")
+    cause: str | None = None
+    runbook: str | None = None
+    owner: str | None = None
+    acknowledged: str | None = None
+    acknowledged_by: str | None = None
+    note: str | None = None
+    silenced_until: str | None = Field(default=None, description="nobody is told of it until then; only of an open alert")
+
+
+class DeliveryModel(BaseModel):
+    """One message about one or more alerts: to which channel, and what became of it."""
+
+    id: str
+    channel: str
+    kind: Literal["firing", "escalated", "resolved"]
+    group: str
+    alerts: list[str]
+    created: str
+    due: str
+    state: Literal["waiting", "sent", "dropped"]
+    attempts: int
+    answer: str | None = Field(default=None, description="what the channel answered to the last attempt")
+    settled: str | None = None
+
+
+class AlertDetail(AlertModel):
+    """One alert with the messages about it, oldest first."""
+
+    deliveries: list[DeliveryModel] = Field(default_factory=list)
+    server_time: str
+
+
+class ExpectationModel(BaseModel):
+    """A standing wish for runs of one job. What is proposed waits for nothing until a person accepts it."""
+
+    name: str
+    site: str | None = None
+    job: str
+    origin: OriginWord
+    spec: dict[str, Any] = Field(description="what it wants, as it is declared: schedule, margins, durations")
+    since: str = Field(description="nothing before this time is expected")
+    changed: str
+
+
+class ExpectedRunModel(BaseModel):
+    """One run that an expectation waits for, and what became of it."""
+
+    expectation: str
+    site: str | None = None
+    job: str
+    subject: str = Field(default="", description="what it is about beside the job, such as a lot")
+    nominal: str = Field(description="when it should start")
+    opens: str = Field(description="a start from here on counts")
+    late_after: str
+    missed_after: str
+    state: ExpectedWord
+    start: str | None = Field(default=None, description="when its run started, by the store's clock")
+    late_s: float | None = Field(default=None, description="start − nominal, in s; negative when early")
+    run: str | None = Field(default=None, description="{run} of the run that met it")
+    settled: bool = Field(description="nothing that comes later changes it")
+    changed: str
+
+
+class SilenceModel(BaseModel):
+    """Nobody is told of alerts that match site, job and rule (null matches all) until `until`."""
+
+    id: str
+    site: str | None = None
+    job: str | None = None
+    rule: str | None = None
+    until: str
+    by: str
+    why: str
+    created: str
+
+
+class ReasonModel(BaseModel):
+    """One sentence of an explanation, and the numbers in it. `run` is the run it is about, where that is another one."""
+
+    kind: ReasonKind
+    text: str
+    numbers: dict[str, float] = Field(default_factory=dict)
+    run: str | None = None
+
+
+class ExplainModel(BaseModel):
+    """Why a run or an alert is as it is: what the store shows, worked out by rules, the same for the same data."""
+
+    headline: str
+    reasons: list[ReasonModel] = Field(default_factory=list, description="the most telling first")
+    run: str | None = None
+    good_run: str | None = Field(default=None, description="{run} of the last good run that this one was compared with")
+    cohort: int = Field(default=0, description="how many good runs it was compared with")
+    truncated: bool = Field(default=False, description="the trace is larger than what was read")
+    server_time: str
+
+
+class AlertPage(PageModel[AlertModel]):
+    """A page of alerts, and whether anybody looks: where `evaluating` is false, no news is no good news."""
+
+    evaluated_at: str | None = Field(default=None, description="when all rules were last judged; null: never")
+    evaluating: bool = Field(description="false when that is more than a minute ago: is `wafer alerting` running?")
+
+
+class WhoModel(BaseModel):
+    """The body of a change that a person makes: who it is, for those who look later."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    by: Person
+
+
+class AcknowledgeModel(WhoModel):
+    """The body of an acknowledgement."""
+
+    note: Remark | None = None
+
+
+class NewSilenceModel(WhoModel):
+    """The body of a new silence: at least one of site, job and rule, and an end."""
+
+    why: Annotated[Remark, Field(min_length=1)]
+    until: str = Field(description="RFC 3339, or relative to now: +2h", max_length=40)
+    site: Label | None = None
+    job: Label | None = None
+    rule: Label | None = None
 
 
 class ParameterProblem(BaseModel):
