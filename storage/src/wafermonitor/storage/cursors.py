@@ -1,16 +1,19 @@
 """Cursors: the place of a page's last item in the order, so that rows which arrive meanwhile move nothing.
 
-In: that item's order (numbers and hex texts). Out: opaque text, and back. Called by: the readers of every engine.
+In: that item's order (numbers and texts). Out: opaque text, and back. Called by: the readers of every engine.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from wafermonitor.storage.errors import CursorRejected
+from wafermonitor.storage.protocol import Page, page_limit
 
+T = TypeVar("T")
 NEWEST_RUN = (int, str, str, str)
 """Start, trace, span, site."""
 FAILING_RUN = (int, *NEWEST_RUN)
@@ -23,6 +26,10 @@ LOG = (int, str)
 """Time, digest."""
 DEAD_LETTER = (int, str)
 """When it was received, key."""
+ALERT = (int, str)
+"""When it was opened, negative; id."""
+EXPECTED_RUN = (int, str, str)
+"""Nominal time, negative; expectation, subject."""
 
 
 def write_cursor(*order: int | str) -> str:
@@ -50,3 +57,17 @@ def id_of(text: str, size: int) -> bytes:
     if len(value) != size:
         raise CursorRejected("this cursor was not given for this question: start again without one")
     return value
+
+
+def page_of(
+    items: list[T], order: Callable[[T], tuple[Any, ...]], shape: tuple[type, ...], cursor: str | None, limit: int
+) -> Page[T]:
+    """Keyset paging: the cursor is the order of the last item given, so rows that arrive meanwhile change nothing behind it."""
+    limit = page_limit(limit)
+    items.sort(key=order)
+    if cursor is not None:
+        after = read_cursor(cursor, shape)
+        items = [item for item in items if order(item) > after]
+    more = len(items) > limit
+    items = items[:limit]
+    return Page(items, write_cursor(*order(items[-1])) if more else None)

@@ -9,7 +9,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from wafermonitor.runs.merge import greatest, merge
 from wafermonitor.runs.records import (
@@ -26,9 +26,10 @@ from wafermonitor.runs.records import (
     Span,
 )
 from wafermonitor.runs.state import Limits, State, overdue, run_state
-from wafermonitor.storage.cursors import DEAD_LETTER, FAILING_RUN, LOG, NEWEST_RUN, NEWEST_SPAN, SPAN, read_cursor, write_cursor
+from wafermonitor.storage.cursors import DEAD_LETTER, FAILING_RUN, LOG, NEWEST_RUN, NEWEST_SPAN, SPAN, page_of
 from wafermonitor.storage.errors import CursorRejected, StorageRejected
 from wafermonitor.storage.matching import failing_order, matches, newest_order, start_or_least, with_process
+from wafermonitor.storage.memory_watch import Watch
 from wafermonitor.storage.protocol import (
     Changes,
     DeadLetterQuery,
@@ -43,10 +44,8 @@ from wafermonitor.storage.protocol import (
     StoredDeadLetter,
     StoredRun,
     StoreHealth,
-    page_limit,
 )
 
-T = TypeVar("T")
 _TOKEN = re.compile(r"([0-9a-f]{32})\.([0-9]{1,18})\Z")
 """Of which store, and how many changes it had seen."""
 
@@ -58,6 +57,7 @@ class Storage:
         tables = _Tables()
         self.writer = Writer(tables)
         self.reader = Reader(tables, clock, limits or Limits())
+        self.watch = Watch(clock)
 
     async def close(self) -> None:
         """Nothing to let go of."""
@@ -191,7 +191,7 @@ class Reader:
         found = [stored for run in self._tables.runs.values() if matches(stored := self._judge(run, now_ns), query)]
         failing = query.order == "failing"
         order, shape = (failing_order, FAILING_RUN) if failing else (newest_order, NEWEST_RUN)
-        return _page(found, order, shape, query.cursor, query.limit)
+        return page_of(found, order, shape, query.cursor, query.limit)
 
     async def run(self, trace_id: bytes, span_id: bytes, site: str | None = None) -> StoredRun | None:
         """The run with these ids; the first site by name where several have it."""
@@ -212,7 +212,7 @@ class Reader:
         """A trace's spans, oldest first; or a service's root spans, newest first."""
         found = [span for span in self._tables.spans.values() if _span_matches(span, query)]
         order, shape = (_newest_span_order, NEWEST_SPAN) if query.trace_id is None else (_span_order, SPAN)
-        return _page(found, order, shape, query.cursor, query.limit)
+        return page_of(found, order, shape, query.cursor, query.limit)
 
     async def span(self, trace_id: bytes, span_id: bytes, site: str | None = None) -> Span | None:
         """The first span with these ids by start and site."""
@@ -226,7 +226,7 @@ class Reader:
     async def logs(self, query: LogQuery) -> Page[LogRecord]:
         """A run's or a trace's records, oldest first."""
         found = [log for log in self._tables.logs.values() if _log_matches(log, query)]
-        return _page(found, lambda log: (log.time_ns, log.digest.hex()), LOG, query.cursor, query.limit)
+        return page_of(found, lambda log: (log.time_ns, log.digest.hex()), LOG, query.cursor, query.limit)
 
     async def metrics(self, query: MetricQuery) -> list[MetricPoint]:
         """Points of the process's series, or of the service's where the process is not known."""
@@ -271,7 +271,7 @@ class Reader:
     async def dead_letters(self, query: DeadLetterQuery) -> Page[StoredDeadLetter]:
         """Dead letters, newest first."""
         found = [stored for stored in self._tables.dead.values() if _letter_matches(stored.letter, query)]
-        return _page(found, lambda stored: (-stored.letter.received_ns, stored.key), DEAD_LETTER, query.cursor, query.limit)
+        return page_of(found, lambda stored: (-stored.letter.received_ns, stored.key), DEAD_LETTER, query.cursor, query.limit)
 
     async def dead_letter(self, key: str) -> StoredDeadLetter | None:
         """The one with this key."""
@@ -347,17 +347,3 @@ def _span_order(span: Span) -> tuple[Any, ...]:
 
 def _newest_span_order(span: Span) -> tuple[Any, ...]:
     return (-span.start_ns, span.trace_id.hex(), span.span_id.hex(), span.resource.site)
-
-
-def _page(
-    items: list[T], order: Callable[[T], tuple[Any, ...]], shape: tuple[type, ...], cursor: str | None, limit: int
-) -> Page[T]:
-    """Keyset paging: the cursor is the order of the last item given, so rows that arrive meanwhile change nothing behind it."""
-    limit = page_limit(limit)
-    items.sort(key=order)
-    if cursor is not None:
-        after = read_cursor(cursor, shape)
-        items = [item for item in items if order(item) > after]
-    more = len(items) > limit
-    items = items[:limit]
-    return Page(items, write_cursor(*order(items[-1])) if more else None)
