@@ -110,8 +110,12 @@ class Lead:
 
     async def deliveries(self, since_ns: int) -> list[Delivery]:
         """The oldest first."""
-        found = self._tables.deliveries.values()
-        return _oldest(one for one in found if one.state is DeliveryState.WAITING or one.created_ns >= since_ns)
+        found, still = self._tables.deliveries.values(), set(self._tables.open.values())
+        return _oldest(
+            one
+            for one in found
+            if one.state is DeliveryState.WAITING or one.created_ns >= since_ns or not still.isdisjoint(one.alerts)
+        )
 
     async def notes(self) -> dict[str, str]:
         """By name."""
@@ -298,8 +302,11 @@ class Watch:
         tables = self._tables
         runs = [key for key, run in tables.expected.items() if run.settled and _settled_ns(run) < before_ns]
         alerts = [key for key, one in tables.alerts.items() if one.resolved_ns is not None and one.resolved_ns < before_ns]
+        still = set(tables.open.values())
         deliveries = [
-            key for key, one in tables.deliveries.items() if one.settled_ns is not None and one.settled_ns < before_ns
+            key
+            for key, one in tables.deliveries.items()
+            if one.settled_ns is not None and one.settled_ns < before_ns and still.isdisjoint(one.alerts)
         ]
         silences = [key for key, one in tables.silences.items() if one.until_ns < before_ns]
         for run_key in runs:

@@ -96,7 +96,7 @@ class Lead(Protocol):
         """Those in force now."""
 
     async def deliveries(self, since_ns: int) -> list[Delivery]:
-        """Those that wait, and those created since."""
+        """Those that wait, those created since, and those about an alert that is open, however old they are."""
 
     async def notes(self) -> dict[str, str]:
         """The evaluator's own memory."""
@@ -160,4 +160,4 @@ class Watch(Protocol):
         """What came of an attempt: sent or dropped, or still waiting and due again in `retry_s`."""
 
     async def prune(self, before_ns: int) -> int:
-        """Delete what was settled, resolved or ended before; how many rows."""
+        """Delete what was settled, resolved or ended before; how many rows. What was told of an open alert stays."""
