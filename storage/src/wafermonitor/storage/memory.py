@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from wafermonitor.runs.merge import greatest, merge
@@ -26,6 +26,7 @@ from wafermonitor.runs.records import (
     Span,
 )
 from wafermonitor.runs.state import Limits, State, overdue, run_state
+from wafermonitor.storage import pasts
 from wafermonitor.storage.cursors import DEAD_LETTER, FAILING_RUN, LOG, NEWEST_RUN, NEWEST_SPAN, SPAN, page_of
 from wafermonitor.storage.errors import CursorRejected, StorageRejected
 from wafermonitor.storage.matching import failing_order, matches, newest_order, start_or_least, with_process
@@ -37,13 +38,17 @@ from wafermonitor.storage.protocol import (
     MetricQuery,
     Page,
     Part,
+    PastRun,
     RunQuery,
     ServiceApp,
     SiteStatus,
     SpanQuery,
+    StartsWanted,
     StoredDeadLetter,
     StoredRun,
+    StoredStart,
     StoreHealth,
+    Tally,
 )
 
 _TOKEN = re.compile(r"([0-9a-f]{32})\.([0-9]{1,18})\Z")
@@ -82,6 +87,11 @@ class _Tables:
         self.change = 0
         self.origin = uuid.uuid4().hex
         self.newest_received_ns: int | None = None
+        self.jobs: dict[str, dict[RunKey, None]] = {}
+
+    def of_jobs(self, jobs: Iterable[str]) -> Iterator[Run]:
+        """The runs of these jobs."""
+        return (self.runs[key] for job in jobs for key in self.jobs.get(job, ()) if self.runs[key].job == job)
 
 
 class Writer:
@@ -149,6 +159,8 @@ class Writer:
             tables.change += 1
             tables.runs[run.key] = merged
             tables.changed[run.key] = tables.change
+            if merged.job is not None:
+                tables.jobs.setdefault(merged.job, {})[run.key] = None
 
     def _beat_process(self, beat: ProcessBeat) -> None:
         known = self._tables.processes.get(beat.key)
@@ -276,6 +288,18 @@ class Reader:
     async def dead_letter(self, key: str) -> StoredDeadLetter | None:
         """The one with this key."""
         return self._tables.dead.get(key)
+
+    async def starts(self, wanted: Sequence[StartsWanted], limit: int = 1000) -> list[list[StoredStart]]:
+        """Of the runs as they are now."""
+        return pasts.starts(self._tables.of_jobs({want.job for want in wanted}), wanted, limit)
+
+    async def history(self, jobs: Sequence[tuple[str, str]], limit: int = 200) -> list[list[PastRun]]:
+        """Of the runs as they are now."""
+        return pasts.history(self._tables.of_jobs({job for _, job in jobs}), jobs, limit)
+
+    async def tallies(self, from_ns: int, to_ns: int) -> list[Tally]:
+        """Of the runs as they are now."""
+        return pasts.tallies(self._tables.runs.values(), from_ns, to_ns)
 
     async def limits(self) -> Limits:
         """As given when the store was made."""
