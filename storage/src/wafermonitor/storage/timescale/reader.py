@@ -26,7 +26,6 @@ from wafermonitor.storage.cursors import (
     read_cursor,
     write_cursor,
 )
-from wafermonitor.storage.errors import CursorRejected
 from wafermonitor.storage.protocol import (
     MAX_PAGE,
     Changes,
@@ -49,6 +48,7 @@ from wafermonitor.storage.timescale.failures import border
 from wafermonitor.storage.timescale.records import feed_of, letter_of, log_of, point_of, run_of, span_of
 from wafermonitor.storage.timescale.rows import letter_key
 from wafermonitor.storage.timescale.statements import statement
+from wafermonitor.storage.timescale.tokens import Token, read_token
 
 _NO_TIME = -(2**63)
 """Where a run whose start is not known stands: after every other, newest first."""
@@ -58,7 +58,6 @@ _FAILING_PARTS = (("runs_open", "failing", None), ("runs_ended", "bad", _RANK_BA
 """Statement, what of it, and the rank that all its runs have."""
 _PLAIN, _SPECIAL, _ESCAPED = re.compile(r"[A-Za-z0-9_.:@ -]+\Z"), re.compile(r"([%_])"), r"\\\1"
 _FRACTION = re.compile(r"-?[0-9]+[.eE][0-9eE+-]*\Z|-?[0-9]{16,}\Z")
-_TOKEN = re.compile(r"(?P<origin>-?[\d.]{1,80})/(?P<snapshot>\d{1,20}:\d{1,20}:(\d{1,20}(,\d{1,20})*)?)\Z")
 
 
 class Reader:
@@ -177,20 +176,15 @@ class Reader:
         A page that is full ends with a whole transaction, and its token is this moment's snapshot cut behind that one: what was
         still under way, and what came later, is in the next.
         """
-        given = _TOKEN.match(token) if token is not None else None
-        if token is not None and given is None:
-            raise CursorRejected(f"{token[:40]!r} is no change token: start again without one")
+        given = None if token is None else read_token(token)
         async with self._reading("read what changed") as connection:
             (row,) = await connection.fetch(statement("snapshot"))
-            origin, now = row["origin"], row["snapshot"]
+            now = Token(row["origin"], row["snapshot"])
             if given is None:
-                return Changes([], f"{origin}/{now}")
-            since = given["snapshot"]
-            if given["origin"] != origin or _bounds(since)[1] > _bounds(now)[1] or _bounds(since)[0] > _bounds(since)[1]:
-                raise CursorRejected("this change token is from another database: start again without one")
-            rows = await connection.fetch(statement("changes"), self._clock(), since, max(1, limit))
-        upto = _cut(now, rows[-1]["changed_xid"]) if len(rows) >= limit else now
-        return Changes([run_of(row) for row in rows], f"{origin}/{upto}")
+                return Changes([], str(now))
+            rows = await connection.fetch(statement("changes"), self._clock(), now.since(given), max(1, limit))
+        upto = now.cut(rows[-1]["changed_xid"]) if len(rows) >= limit else now
+        return Changes([run_of(row) for row in rows], str(upto))
 
     async def limits(self) -> Limits:
         """The rows of `setting` by which states are judged."""
@@ -344,18 +338,3 @@ def _number(span_id: bytes) -> int:
 
 def _hex(span_id: int) -> str:
     return span_id.to_bytes(8, signed=True).hex()
-
-
-def _bounds(snapshot: str) -> tuple[int, int]:
-    xmin, xmax, _ = snapshot.split(":")
-    return int(xmin), int(xmax)
-
-
-def _cut(snapshot: str, xid: int) -> str:
-    """The snapshot as it was when `xid` was the newest transaction."""
-    xmin, xmax, running = snapshot.split(":")
-    if xid >= int(xmax):
-        return snapshot
-    end = xid + 1
-    kept = [number for number in running.split(",") if number and int(number) < end]
-    return f"{min(int(xmin), end)}:{end}:{','.join(kept)}"
