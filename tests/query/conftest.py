@@ -24,7 +24,9 @@ def clock():
 
 @pytest.fixture
 def config():
-    return Config(address="127.0.0.1:0", stream_poll_s=0.01, stream_states_s=0.01, stream_heartbeat_s=0.05)
+    return Config(
+        address="127.0.0.1:0", stream_poll_s=0.01, stream_states_s=0.01, stream_alerts_s=0.01, stream_heartbeat_s=0.05
+    )
 
 
 @pytest.fixture

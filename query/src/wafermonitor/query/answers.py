@@ -69,10 +69,10 @@ def run_fields(stored: StoredRun, now_ns: int, parent: bytes | None = None) -> d
         "overdue": stored.overdue,
         "inferred": run.inferred,
         "error_type": run.error_type,
-        "start": _instant(run.start_ns),
-        "end": _instant(run.end_ns),
+        "start": moment(run.start_ns),
+        "end": moment(run.end_ns),
         "duration_s": duration_s(run, now_ns),
-        "last_sign": _instant(last_sign(run)),
+        "last_sign": moment(last_sign(run)),
         "heartbeat_interval_s": run.heartbeat_interval_s or run.process_interval_s,
         "progress": _progress(run),
         "parent": None if parent is None else run_id(run.trace_id, parent),
@@ -82,9 +82,9 @@ def run_fields(stored: StoredRun, now_ns: int, parent: bytes | None = None) -> d
         "service_version": run.service_version,
         "attempt": run.attempt,
         "trigger": run.trigger,
-        "nominal_time": _instant(run.nominal_time_ns),
+        "nominal_time": moment(run.nominal_time_ns),
         "expected_duration_s": run.expected_duration_s,
-        "deadline": _instant(run.deadline_ns),
+        "deadline": moment(run.deadline_ns),
         "owner": run.owner,
         "equipment": run.equipment,
         "recipe": run.recipe,
@@ -93,7 +93,7 @@ def run_fields(stored: StoredRun, now_ns: int, parent: bytes | None = None) -> d
         "substrate_ids": list(run.substrate_ids or ()),
         "cpu_s": run.cpu_s,
         "memory_bytes": run.memory_bytes,
-        "attributes": _mapping(run.attributes),
+        "attributes": mapping(run.attributes),
     }
 
 
@@ -126,7 +126,7 @@ def run_detail(
         **run_fields(stored, now_ns, parent),
         name=name or stored.run.job,
         completeness=completeness,
-        resource=_mapping(resource),
+        resource=mapping(resource),
         truncated=truncated,
         server_time=instant(now_ns),
     )
@@ -139,7 +139,7 @@ def cut_from(span: Span | None) -> int:
 
 def plain_detail(span: Span, now_ns: int, parent: bytes | None = None) -> RunDetail:
     """A span that is no run, in the shape of one: it has ended, and failed if its status says error."""
-    attributes = _mapping(span.attributes)
+    attributes = mapping(span.attributes)
     return RunDetail(
         run=run_id(span.trace_id, span.span_id),
         site=span.resource.site,
@@ -158,14 +158,14 @@ def plain_detail(span: Span, now_ns: int, parent: bytes | None = None) -> RunDet
         service=span.resource.service or None,
         service_version=span.resource.service_version,
         attributes=attributes,
-        resource=_mapping(span.resource.attributes),
+        resource=mapping(span.resource.attributes),
         server_time=instant(now_ns),
     )
 
 
 def span_model(span: Span, stored: StoredRun | None = None) -> SpanModel:
     """A finished span; `stored` is its run when it is one."""
-    attributes = _mapping(span.attributes)
+    attributes = mapping(span.attributes)
     job = attributes.get(names.WAFER_JOB_NAME)
     run = None if stored is None else stored.run
     return SpanModel(
@@ -205,14 +205,14 @@ def announced_model(stored: StoredRun, now_ns: int) -> SpanModel:
         kind="internal",
         service=run.service,
         start=instant(first_sign(run)),
-        end=_instant(run.end_ns),
+        end=moment(run.end_ns),
         duration_s=duration_s(run, now_ns),
         open=not run.ended,
         status="error" if run.result in FAILED else "unset",
         job=run.job,
         state=stored.state.value,
         result=_result(run),
-        attributes=_mapping(run.attributes),
+        attributes=mapping(run.attributes),
     )
 
 
@@ -227,7 +227,7 @@ def log_model(record: LogRecord) -> LogModel:
         service=record.resource.service or None,
         trace_id=_hex(record.trace_id),
         span_id=_hex(record.span_id),
-        attributes=_mapping(record.attributes),
+        attributes=mapping(record.attributes),
     )
 
 
@@ -238,7 +238,7 @@ def series_models(points: Iterable[MetricPoint]) -> list[MetricSeriesModel]:
             name=first.series.name,
             unit=first.series.unit,
             type=first.series.type,
-            attributes=_mapping(first.series.attributes),
+            attributes=mapping(first.series.attributes),
             points=[_point(point) for point in (first, *group)],
         )
         for _, group in groupby(points, key=lambda point: point.series.key)
@@ -324,12 +324,14 @@ def _items(text: str | None) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _mapping(text: str | None) -> dict[str, Any]:
+def mapping(text: str | None) -> dict[str, Any]:
+    """A JSON object; empty for anything else."""
     value = json.loads(text) if text else {}
     return value if isinstance(value, dict) else {}
 
 
-def _instant(at_ns: int | None) -> str | None:
+def moment(at_ns: int | None) -> str | None:
+    """`instant`, of a time that may be unknown."""
     return None if at_ns is None else instant(at_ns)
 
 

@@ -21,14 +21,14 @@ from wafermonitor.query import problems
 from wafermonitor.query.config import Config
 from wafermonitor.query.guard import Guard
 from wafermonitor.query.models import Hello, Problem
-from wafermonitor.query.routes import lists, run, service, stream
+from wafermonitor.query.routes import alerts, expectations, lists, run, service, stream
 from wafermonitor.query.stream import Hub
 from wafermonitor.query.telemetry import Meters
 from wafermonitor.storage.protocol import Storage
 
 
 def create_app(storage: Storage, config: Config, *, clock: Callable[[], int] = time.time_ns) -> FastAPI:
-    """Serve `storage`'s reader. The caller closes the storage. `clock` gives now in ns."""
+    """Serve `storage`'s reader, and what alerting keeps. The caller closes the storage. `clock` gives now in ns."""
     meters = Meters()
     hub = Hub(storage.reader, config, meters, clock)
 
@@ -46,11 +46,12 @@ def create_app(storage: Storage, config: Config, *, clock: Callable[[], int] = t
         redirect_slashes=False,
     )
     app.state.reader = storage.reader
+    app.state.watch = getattr(storage, "watch", None)
     app.state.config = config
     app.state.clock = clock
     app.state.meters = meters
     app.state.hub = hub
-    for module in (lists, run, stream, service):
+    for module in (lists, run, alerts, expectations, stream, service):
         app.include_router(module.router)
     problems.install(app)
     app.add_middleware(Guard, meters=meters)
@@ -74,8 +75,9 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         for name in ("HTTPValidationError", "ValidationError"):
             schemas.pop(name, None)  # FastAPI's own error body is never sent
         for item in schema["paths"].values():
-            for parameter in item["get"].get("parameters", ()):
-                _drop_null(parameter["schema"])
+            for operation in item.values():
+                for parameter in operation.get("parameters", ()):
+                    _drop_null(parameter["schema"])
         app.openapi_schema = schema
     return app.openapi_schema
 

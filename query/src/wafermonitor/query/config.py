@@ -5,6 +5,8 @@ In: flags, `WAFER_QUERY_*`, `wafer.toml` section `[query]`. Out: a frozen `Confi
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, field_validator
 
 from wafermonitor.instrumentation.settings import ServiceConfig
@@ -22,8 +24,15 @@ class Config(ServiceConfig, component="query"):
     max_streams: int = Field(500, ge=1, description="Most open event streams; one more gets 503")
     stream_poll_s: float = Field(0.25, gt=0, description="How often the store is asked for changed runs while a stream is open")
     stream_states_s: float = Field(1.0, gt=0, description="How often the states of open runs are judged again for streams")
+    stream_alerts_s: float = Field(
+        1.0, gt=0, description="How often the store is asked for changed alerts while a stream is open"
+    )
     stream_heartbeat_s: float = Field(15.0, gt=0, description="A comment line is sent on a stream that was quiet for this long")
     stream_queue: int = Field(1_000, ge=1, description="Messages kept for a slow stream before it is told to load afresh")
+    changes: Literal["off", "loopback", "any"] = Field(
+        "loopback",
+        description="From where acknowledgements, silences and answers to proposals are taken: off, loopback (this host) or any",
+    )
     stop_s: float = Field(5.0, gt=0, description="Time for open requests to finish when the service stops")
 
     @field_validator("address")

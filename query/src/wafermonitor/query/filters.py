@@ -16,17 +16,20 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
 
 from wafermonitor.query.answers import EPOCH
-from wafermonitor.query.models import RunResult, RunState
-from wafermonitor.runs.records import parse_run_id
+from wafermonitor.query.models import ExpectedWord, OriginWord, RunResult, RunState, SeverityWord
+from wafermonitor.runs.alerts import Severity as AlertSeverity
+from wafermonitor.runs.expectations import ExpectedState
+from wafermonitor.runs.records import RunKey, parse_run_id
 from wafermonitor.runs.state import State
 from wafermonitor.storage.protocol import MAX_PAGE, RunQuery
+from wafermonitor.storage.watch import AlertQuery, ExpectedQuery
 
 MAX_LIMIT = 1_000_000
 RUN_PATTERN = r"^[0-9a-fA-F]{32}-[0-9a-fA-F]{16}$"
 _INT64 = 2**63 - 1
 _SECOND_NS = 1_000_000_000
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
-_RELATIVE = r"^(now|-[0-9]{1,9}(ms|s|m|h|d|w))$"
+_RELATIVE = r"^(now|[-+][0-9]{1,9}(ms|s|m|h|d|w))$"
 _DURATION = r"^[0-9]{1,9}(\.[0-9]{1,9})?(ms|s|m|h|d|w)?$"
 # A plus sign in a query string arrives as a space when the caller did not escape it.
 _ABSOLUTE = re.compile(
@@ -36,14 +39,15 @@ _ABSOLUTE = re.compile(
 
 
 def parse_time(text: str, now_ns: int) -> int:
-    """RFC 3339 (no offset means UTC; a date alone its midnight), `now` or `-6h` → ns, kept within 64 bits."""
+    """RFC 3339 (no offset means UTC; a date alone its midnight), `now`, `-6h` or `+2h` → ns, kept within 64 bits."""
     if text == "now":
         return now_ns
-    if re.fullmatch(_RELATIVE, text, re.ASCII):
-        return _within_64_bits(now_ns - int(parse_duration(text[1:]) * _SECOND_NS))
+    if re.fullmatch(_RELATIVE, text.replace(" ", "+", 1), re.ASCII):
+        elapsed_ns = int(parse_duration(text[1:]) * _SECOND_NS)
+        return _within_64_bits(now_ns - elapsed_ns if text[0] == "-" else now_ns + elapsed_ns)
     match = _ABSOLUTE.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text[:40]!r} is no time: expected RFC 3339, such as 2026-01-31T08:00:00+01:00, or -6h, -2d, now")
+        raise ValueError(f"{text[:40]!r} is no time: expected RFC 3339, such as 2026-01-31T08:00:00+01:00, or -6h, +2d, now")
     date, clock, seconds, fraction, _, sign, offset = match.groups()
     # 23:59:60 is a leap second in RFC 3339; it counts as the last instant before the next minute.
     leap = seconds == "60"
@@ -243,8 +247,75 @@ class MetricFilters(Filters):
     name: Words = Field(default_factory=list, description="metric name, repeatable")
 
 
+class WatchedFilters(PageFilters):
+    """Anything that alerting keeps about runs of jobs."""
+
+    site: Words = Field(default_factory=list, description="site, repeatable")
+    job: Words = Field(default_factory=list, description="job name, repeatable")
+    run: RunText | None = Field(None, description="{run} that it is about")
+    from_: Instant | None = Field(None, alias="from", description="at or after: RFC 3339, -6h, now, +2h")
+    to: Instant | None = Field(None, description="before: RFC 3339, -6h, now, +2h")
+
+    def times(self, now_ns: int) -> tuple[int | None, int | None]:
+        """(from, to) in ns."""
+        from_ns = None if self.from_ is None else parse_time(self.from_, now_ns)
+        return from_ns, None if self.to is None else parse_time(self.to, now_ns)
+
+
+class AlertFilters(WatchedFilters):
+    """`/v1/alerts`, the newest opened first; `from` and `to` are about when they opened."""
+
+    rule: Words = Field(default_factory=list, description="name of the rule, repeatable")
+    severity: list[SeverityWord] = Field(default_factory=list, max_length=100, description="severity, repeatable")
+    open: Flag | None = Field(None, description="true: only open ones; false: only resolved ones")
+    acknowledged: Flag | None = Field(None, description="false: only those that nobody looks after")
+
+    def question(self, now_ns: int, run: RunKey | None) -> AlertQuery:
+        """The store's question; cursor and limit are filled in page by page."""
+        from_ns, to_ns = self.times(now_ns)
+        return AlertQuery(
+            site=tuple(self.site),
+            job=tuple(self.job),
+            rule=tuple(self.rule),
+            severity=tuple(AlertSeverity[word.upper()] for word in self.severity),
+            open=_truth(self.open),
+            acknowledged=_truth(self.acknowledged),
+            run=run,
+            from_ns=from_ns,
+            to_ns=to_ns,
+        )
+
+
+class ExpectedFilters(WatchedFilters):
+    """`/v1/expected-runs`, the newest nominal time first; `from` and `to` are about that time."""
+
+    expectation: Words = Field(default_factory=list, description="name of the expectation, repeatable")
+    state: list[ExpectedWord] = Field(default_factory=list, max_length=100, description="state, repeatable")
+
+    def question(self, now_ns: int, run: RunKey | None) -> ExpectedQuery:
+        """The store's question; cursor and limit are filled in page by page."""
+        from_ns, to_ns = self.times(now_ns)
+        return ExpectedQuery(
+            site=tuple(self.site),
+            job=tuple(self.job),
+            expectation=tuple(self.expectation),
+            state=tuple(ExpectedState(word) for word in self.state),
+            run=run,
+            from_ns=from_ns,
+            to_ns=to_ns,
+        )
+
+
+class ExpectationFilters(Filters):
+    """`/v1/expectations`."""
+
+    site: Words = Field(default_factory=list, description="those for runs at this site, repeatable")
+    job: Words = Field(default_factory=list, description="job name, repeatable")
+    origin: OriginWord | None = Field(None, description="proposed: those that wait for a person's yes")
+
+
 class StreamFilters(Strict):
-    """Which runs a stream tells about. `trace` selects one run with all its subjobs."""
+    """Which runs and alerts a stream tells about. `trace` selects one run with all its subjobs."""
 
     site: Words = Field(default_factory=list, description="site, repeatable")
     job: Words = Field(default_factory=list, description="job name, repeatable")

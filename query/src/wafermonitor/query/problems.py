@@ -25,11 +25,16 @@ MEDIA_TYPE = "application/problem+json"
 
 DESCRIPTIONS: dict[int, str] = {
     400: "The question can never be answered as it stands",
-    404: "No such run, span or path",
-    405: "Only GET is offered here",
+    403: "A change is not taken from there: `WAFER_QUERY_CHANGES`, or a page of another origin",
+    404: "Nothing has this id, name or path",
+    405: "This method is not offered here",
     406: "None of the accepted media types is offered here",
+    409: "A file decides this, or it has been decided",
+    413: "The body of a change is too long",
+    415: "A change is application/json",
     422: "A parameter is wrong; `errors` names it and the fix",
     500: "A fault of the API; the detail has the number under which it was logged",
+    501: "This store keeps no alerts; the detail names the setting",
     503: "The store does not answer now; try again after Retry-After seconds",
 }
 
@@ -109,7 +114,8 @@ def _explain(request: Request, item: Mapping[str, Any]) -> ParameterProblem:
     place = [str(part) for part in item["loc"][1:] if not isinstance(part, int)] or [str(item["loc"][0])]
     parameter = place[0].removesuffix("_")
     if item["type"] == "extra_forbidden":
-        return ParameterProblem(parameter=parameter, message=f"no such parameter; known here: {', '.join(_known(request))}")
+        known = _fields(request) if item["loc"][0] == "body" else _known(request)
+        return ParameterProblem(parameter=parameter, message=f"no such parameter; known here: {', '.join(known)}")
     if parameter == "run" and item["type"] == "string_pattern_mismatch":
         return ParameterProblem(parameter=parameter, message="expected <trace id, 32 hex>-<span id, 16 hex>")
     return ParameterProblem(parameter=parameter, message=str(item["msg"]).removeprefix("Value error, "))
@@ -117,8 +123,19 @@ def _explain(request: Request, item: Mapping[str, Any]) -> ParameterProblem:
 
 def _known(request: Request) -> list[str]:
     """The query parameters of the route that was asked, as its OpenAPI entry lists them."""
-    operation = request.app.openapi()["paths"][request.scope["route"].path]["get"]
-    return sorted(entry["name"] for entry in operation.get("parameters", ()) if entry["in"] == "query")
+    return sorted(entry["name"] for entry in _operation(request).get("parameters", ()) if entry["in"] == "query")
+
+
+def _fields(request: Request) -> list[str]:
+    """The fields of the body that the route takes."""
+    reference = _operation(request)["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+    return sorted(request.app.openapi()["components"]["schemas"][reference.rpartition("/")[2]]["properties"])
+
+
+def _operation(request: Request) -> dict[str, Any]:
+    """The OpenAPI entry of what was asked."""
+    operations: dict[str, dict[str, Any]] = request.app.openapi()["paths"][request.scope["route"].path]
+    return operations[request.method.lower()]
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

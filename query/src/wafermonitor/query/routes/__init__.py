@@ -1,1 +1,1 @@
-"""The routes of the read API, one module for each kind of question. Every route is a GET and changes nothing."""
+"""The routes of the read API, one module for each kind of question. What changes something is a POST (`changes`)."""

@@ -14,16 +14,27 @@ from fastapi.routing import APIRoute
 
 from wafermonitor.query.answers import instant
 from wafermonitor.query.config import Config
-from wafermonitor.query.errors import QueryUnavailable
+from wafermonitor.query.errors import NotKept, QueryUnavailable
 from wafermonitor.storage.protocol import Reader
+from wafermonitor.storage.watch import Watch
 
 
 class Context(NamedTuple):
-    """The store's reader, the settings, and now (ns) as one reading for the whole answer."""
+    """The store's reader, what alerting keeps, the settings, and now (ns) as one reading for the whole answer."""
 
     reader: Reader
     config: Config
     now_ns: int
+    kept: Watch | None
+
+    @property
+    def watch(self) -> Watch:
+        """What alerting keeps; NotKept where this store has no place for it."""
+        if self.kept is None:
+            raise NotKept(
+                "this store keeps no alerts: give `wafer query` and `wafer alerting` a PostgreSQL for them, WAFER_ALERTING_DSN"
+            )
+        return self.kept
 
     @property
     def server_time(self) -> str:
@@ -34,7 +45,7 @@ class Context(NamedTuple):
 async def context(request: Request) -> Context:
     """The application's parts."""
     state = request.app.state
-    return Context(state.reader, state.config, state.clock())
+    return Context(state.reader, state.config, state.clock(), state.watch)
 
 
 Ctx = Annotated[Context, Depends(context)]
