@@ -12,7 +12,7 @@ from typing import NamedTuple
 from wafermonitor.alerting.rules import Rule
 from wafermonitor.runs.alerts import Alert, Expectation, ExpectedRun, Finding
 from wafermonitor.runs.bands import Profile
-from wafermonitor.runs.records import Feed, Run
+from wafermonitor.runs.records import Feed, Run, RunKey
 from wafermonitor.runs.state import Limits
 from wafermonitor.storage.protocol import StoreHealth, Tally
 
@@ -34,7 +34,8 @@ class Snapshot:
     `open_runs`: every run that has not ended, its process's beat joined. `ended`: runs whose end became known since the last
     tick, each once. `expected`: expected runs as they stand after this tick's matching: the unsettled, and those settled by it.
     `alerts`: open ones by fingerprint. `profiles`: what is usual for a job. `tallies(window_s)`: runs ended in the last
-    window_s. `health` is None when the store answers nothing about itself. `ticked_ns`: the tick before this one.
+    window_s. `advanced`: when an open run's progress was last seen to grow (`advancing` keeps it between ticks). `health` is
+    None when the store answers nothing about itself. `ticked_ns`: the tick before this one.
     """
 
     now_ns: int
@@ -48,6 +49,7 @@ class Snapshot:
     alerts: Mapping[str, Alert] = field(default_factory=dict)
     profiles: Mapping[JobKey, Profile] = field(default_factory=dict)
     tallies: Callable[[float], Sequence[Tally]] = lambda _window_s: ()
+    advanced: Mapping[RunKey, int] = field(default_factory=dict)
     newest_received_ns: int | None = None
     health: StoreHealth | None = None
     host: Host = field(default_factory=Host)
