@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -33,16 +33,21 @@ from wafermonitor.storage.protocol import (
     LogQuery,
     MetricQuery,
     Page,
+    PastRun,
     RunQuery,
     ServiceApp,
     SiteStatus,
     SpanQuery,
+    StartsWanted,
     StepHealth,
     StoredDeadLetter,
     StoredRun,
+    StoredStart,
     StoreHealth,
+    Tally,
     page_limit,
 )
+from wafermonitor.storage.timescale import pasts
 from wafermonitor.storage.timescale.codecs import MINUS_INFINITY, Connection
 from wafermonitor.storage.timescale.failures import border
 from wafermonitor.storage.timescale.records import feed_of, letter_of, log_of, point_of, run_of, span_of
@@ -185,6 +190,21 @@ class Reader:
             rows = await connection.fetch(statement("changes"), self._clock(), now.since(given), max(1, limit))
         upto = now.cut(rows[-1]["changed_xid"]) if len(rows) >= limit else now
         return Changes([run_of(row) for row in rows], str(upto))
+
+    async def starts(self, wanted: Sequence[StartsWanted], limit: int = 1000) -> list[list[StoredStart]]:
+        """Of all that is wanted in one statement."""
+        async with self._reading("match runs", "begin_matching") as connection:
+            return await pasts.starts(connection, wanted, limit)
+
+    async def history(self, jobs: Sequence[tuple[str, str]], limit: int = 200) -> list[list[PastRun]]:
+        """Of all jobs in one statement."""
+        async with self._reading("read what was", "begin_matching") as connection:
+            return await pasts.history(connection, jobs, limit)
+
+    async def tallies(self, from_ns: int, to_ns: int) -> list[Tally]:
+        """From the pages that the index of ends names."""
+        async with self._reading("tally runs", "begin_matching") as connection:
+            return await pasts.tallies(connection, from_ns, to_ns)
 
     async def limits(self) -> Limits:
         """The rows of `setting` by which states are judged."""
