@@ -51,9 +51,11 @@ def shared_data() -> Path:
 
 
 LAYERS = frozenset({"postgres", "collector", "browser"})
+OTHER_STORE = "WAFER_TEST_STORE"
+"""In the reason of a test that belongs to another run of the same file."""
 MAY_BE_SKIPPED = (
+    OTHER_STORE,
     "WAFER_TEST_TSL_DSN",  # TimescaleDB's Community edition: nobody may ship it, so a server of it is given or not
-    "WAFER_TEST_STORE",  # tests of another run of the same file
     "this server can",
     "the server is not ours to kill",
     "the server has TimescaleDB",
@@ -73,11 +75,11 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if not report.skipped or hasattr(report, "wasxfail"):
         return
     words = set(report.keywords)
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
     if "servers" in words:
-        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         failed = not any(allowed in reason for allowed in MAY_BE_SKIPPED)
     else:
-        failed = bool(LAYERS & words)
+        failed = bool(LAYERS & words) and OTHER_STORE not in reason
     if failed:
         _skipped_layers.append(report.nodeid)
 

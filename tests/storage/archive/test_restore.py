@@ -24,7 +24,7 @@ from wafermonitor.storage.timescale.writer import Writer
 pytestmark = pytest.mark.postgres
 on_partitions = pytest.mark.skipif(
     os.environ.get("WAFER_TEST_STORE", "plain") != "plain",
-    reason="hypertables have no partition to attach: rows go into the chunk",
+    reason="runs where WAFER_TEST_STORE names no hypertables: they have no partition to attach, rows go into the chunk",
 )
 FIRST = day_of(OLD[0])
 PART = f"{FIRST:%Y%m%d}"
