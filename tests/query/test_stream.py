@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 
 import pytest
 
 from tests.query import world
+from tests.query.listening import EVERYTHING, listen
 from wafermonitor.query.config import Config
 from wafermonitor.query.errors import QueryUnavailable
 from wafermonitor.query.stream import Hub, Selection
@@ -17,61 +17,13 @@ from wafermonitor.storage import memory
 from wafermonitor.storage.errors import CursorRejected, StorageUnavailable
 
 POLLER = "wafer query stream poller"
-EVERYTHING = Selection(frozenset(), frozenset(), frozenset())
 
 
-class Listener:
-    """Reads one stream the way a browser does."""
-
-    def __init__(self, stream):
-        self._stream = stream
-        self._text = ""
-        self.id = None
-        self.comments = 0
-
-    async def next(self):
-        """(kind, data) of the next event; blocks of only an id or a comment are passed over."""
-        async with asyncio.timeout(5):
-            while True:
-                while "\n\n" not in self._text:
-                    self._text += await anext(self._stream.events)
-                block, _, self._text = self._text.partition("\n\n")
-                fields = dict(line.split(": ", 1) for line in block.split("\n") if line and not line.startswith(":"))
-                self.comments += block.startswith(":")
-                self.id = fields.get("id", self.id)
-                if "data" in fields:
-                    return fields["event"], json.loads(fields["data"])
-
-    async def run(self):
-        kind, data = await self.next()
-        assert kind == "run"
-        return data
-
-    async def until(self, condition):
-        while True:
-            data = await self.run()
-            if condition(data):
-                return data
-
-    def rest(self):
-        return self._stream.events
-
-    def close(self):
-        self._stream.close()
-
-
-@pytest.fixture
-async def hub(storage, config, clock):
-    hub = Hub(storage.reader, config, Meters(), clock)
+@pytest.fixture(params=["runs alone", "alerts too"])
+async def hub(request, storage, config, clock):
+    hub = Hub(storage.reader, config, Meters(), clock, storage.watch if request.param == "alerts too" else None)
     yield hub
     await hub.close()
-
-
-async def listen(hub, last_event_id=None, selection=EVERYTHING):
-    listener = Listener(await hub.open(last_event_id, selection))
-    kind, hello = await listener.next()
-    assert kind == "hello"
-    return listener, hello
 
 
 async def test_a_new_stream_says_hello_and_then_what_changes(hub, storage):
@@ -369,7 +321,7 @@ async def test_nothing_of_the_store_before_is_told_after_a_stream_was_asked_to_l
         return await changes(token, limit)
 
     async with asyncio.timeout(5):
-        while hub._token == listener.id:  # the poller has put them into the stream's queue
+        while hub._position == listener.id:  # the poller has put them into the stream's queue
             await asyncio.sleep(0)
         storage.reader.changes = replaced
         await begun.wait()

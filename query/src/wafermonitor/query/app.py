@@ -30,7 +30,8 @@ from wafermonitor.storage.protocol import Storage
 def create_app(storage: Storage, config: Config, *, clock: Callable[[], int] = time.time_ns) -> FastAPI:
     """Serve `storage`'s reader, and what alerting keeps. The caller closes the storage. `clock` gives now in ns."""
     meters = Meters()
-    hub = Hub(storage.reader, config, meters, clock)
+    watch = getattr(storage, "watch", None)
+    hub = Hub(storage.reader, config, meters, clock, watch)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -46,7 +47,7 @@ def create_app(storage: Storage, config: Config, *, clock: Callable[[], int] = t
         redirect_slashes=False,
     )
     app.state.reader = storage.reader
-    app.state.watch = getattr(storage, "watch", None)
+    app.state.watch = watch
     app.state.config = config
     app.state.clock = clock
     app.state.meters = meters

@@ -31,7 +31,7 @@ class Config(ServiceConfig, component="query"):
     stream_queue: int = Field(1_000, ge=1, description="Messages kept for a slow stream before it is told to load afresh")
     changes: Literal["off", "loopback", "any"] = Field(
         "loopback",
-        description="From where acknowledgements, silences and answers to proposals are taken: off, loopback (this host) or any",
+        description="From where acknowledgements, silences, answers to proposals are taken: off, loopback (this host) or any",
     )
     stop_s: float = Field(5.0, gt=0, description="Time for open requests to finish when the service stops")
 

@@ -27,6 +27,7 @@ class Meters:
         )
         self.streams = Gauge("wafer_query_streams", "Open event streams", registry=self.registry)
         self.stream_runs = Counter("wafer_query_stream_runs", "Runs sent to all streams together", registry=self.registry)
+        self.stream_alerts = Counter("wafer_query_stream_alerts", "Alerts sent to all streams together", registry=self.registry)
         self.stream_resets = Counter("wafer_query_stream_resets", "Streams told to load afresh", registry=self.registry)
         self.store_errors = Counter(
             "wafer_query_store_errors", "Polls of the change feed that the store did not answer", registry=self.registry

@@ -1,4 +1,4 @@
-"""`/v1/stream`: run changes as server-sent events.
+"""`/v1/stream`: changes of runs and alerts as server-sent events.
 
 In: filters and Last-Event-ID. Out: `text/event-stream` (`wafermonitor.query.stream` describes the events).  Called by: app.
 """
@@ -20,7 +20,7 @@ router = APIRouter(prefix="/v1", route_class=Route)
 MEDIA_TYPE = "text/event-stream"
 STREAM_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "Events `hello` (Hello) and `run` (RunModel) without end; ids are tokens for Last-Event-ID",
+        "description": "Events `hello` (Hello), `run` (RunModel), `alert` (AlertModel) without end; ids are for Last-Event-ID",
         "content": {MEDIA_TYPE: {"schema": {"type": "string"}}},
     },
     **responses(400, 422, 500, 503),
@@ -46,9 +46,9 @@ class EventStream(StreamingResponse):
 async def stream(
     request: Request,
     filters: Annotated[StreamFilters, Query()],
-    last_event_id: Annotated[str | None, Header(max_length=4000)] = None,
+    last_event_id: Annotated[str | None, Header(max_length=8000)] = None,
 ) -> Response:
-    """Every change of a run, at least once; resumable."""
+    """Every change of a run or an alert, at least once; resumable."""
     selection = Selection(
         frozenset(filters.site), frozenset(filters.job), frozenset(bytes.fromhex(trace) for trace in filters.trace)
     )
