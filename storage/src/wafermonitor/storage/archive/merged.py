@@ -32,14 +32,18 @@ from wafermonitor.storage.protocol import (
     LogQuery,
     MetricQuery,
     Page,
+    PastRun,
     Reader,
     RunQuery,
     ServiceApp,
     SiteStatus,
     SpanQuery,
+    StartsWanted,
     StoredDeadLetter,
     StoredRun,
+    StoredStart,
     StoreHealth,
+    Tally,
     page_limit,
 )
 
@@ -108,6 +112,18 @@ class MergedReader:
     async def dead_letter(self, key: str) -> StoredDeadLetter | None:
         """The store's."""
         return await self._hot.dead_letter(key)
+
+    async def starts(self, wanted: Sequence[StartsWanted], limit: int = 1000) -> list[list[StoredStart]]:
+        """The store's: nothing is expected of days that were dropped."""
+        return await self._hot.starts(wanted, limit)
+
+    async def history(self, jobs: Sequence[tuple[str, str]], limit: int = 200) -> list[list[PastRun]]:
+        """The store's: what is usual now is learned from what was usual lately."""
+        return await self._hot.history(jobs, limit)
+
+    async def tallies(self, from_ns: int, to_ns: int) -> list[Tally]:
+        """The store's: they are of the last hours or days."""
+        return await self._hot.tallies(from_ns, to_ns)
 
     async def limits(self) -> Limits:
         """The store's."""
