@@ -14,8 +14,9 @@ from tests.storage.contract.builders import NOW
 from wafermonitor.runs.records import Batch
 from wafermonitor.storage import memory
 from wafermonitor.storage.protocol import Part, Reader, Writer
-from wafermonitor.storage.timescale import codecs, reader, writer
+from wafermonitor.storage.timescale import codecs, reader, watch, writer
 from wafermonitor.storage.timescale.session import SETTINGS
+from wafermonitor.storage.watch import Watch
 
 
 class Clock:
@@ -37,13 +38,14 @@ class Engine:
     clock: Clock
     another_writer: Callable[[], Writer]
     pool: asyncpg.Pool | None = None
+    watch: Watch | None = None
 
 
 def in_memory() -> Engine:
     """The memory engine."""
     clock = Clock()
     store = memory.Storage(clock=clock)
-    return Engine(store.writer, store.reader, clock, lambda: store.writer)
+    return Engine(store.writer, store.reader, clock, lambda: store.writer, watch=store.watch)
 
 
 class Copying:
@@ -73,7 +75,14 @@ async def on_postgres(dsn: str, **settings: str) -> AsyncIterator[Engine]:
     clock = Clock()
     pool = await asyncpg.create_pool(dsn, min_size=1, max_size=6, init=codecs.register, server_settings=SETTINGS | settings)
     try:
-        yield Engine(writer.Writer(pool), reader.Reader(pool, clock=clock), clock, lambda: writer.Writer(pool), pool)
+        yield Engine(
+            writer.Writer(pool),
+            reader.Reader(pool, clock=clock),
+            clock,
+            lambda: writer.Writer(pool),
+            pool,
+            watch.Watch(pool, clock=clock),
+        )
     finally:
         await pool.close()
 

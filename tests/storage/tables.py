@@ -1,11 +1,17 @@
 """The tables of the store, without partitions."""
 
 TABLES = [
+    "alert",
+    "alerting_leader",
+    "alerting_note",
     "app",
     "archive_day",
     "archive_manifest",
     "arrival",
     "dead_letter",
+    "delivery",
+    "expectation",
+    "expected_run",
     "feed",
     "hot_day",
     "job_daily",
@@ -28,6 +34,7 @@ TABLES = [
     "schema_migration",
     "scope",
     "setting",
+    "silence",
     "site",
     "span",
     "span_late",

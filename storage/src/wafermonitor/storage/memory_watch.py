@@ -13,6 +13,7 @@ from typing import Any
 
 from wafermonitor.runs.alerts import Alert, Delivery, DeliveryState, Expectation, ExpectedRun, Origin, Silence
 from wafermonitor.storage.cursors import ALERT, EXPECTED_RUN, page_of
+from wafermonitor.storage.declaring import declared, same_wish
 from wafermonitor.storage.errors import CursorRejected, StorageRejected, StorageUnavailable
 from wafermonitor.storage.protocol import Page
 from wafermonitor.storage.watch import AlertChanges, AlertQuery, ExpectedQuery, Outcome
@@ -170,30 +171,20 @@ class Watch:
         """What is not declared any more goes, with what it still waits for."""
         tables = self._tables
         at_ns = self._clock() if now_ns is None else now_ns
-        wanted = {one.name: one for one in expectations}
-        for name, one in list(tables.expectations.items()):
-            if one.origin is Origin.DECLARED and name not in wanted:
-                del tables.expectations[name]
-                tables.drop_unsettled(name)
-        for name, one in wanted.items():
-            known = tables.expectations.get(name)
-            if known is not None and _same_wish(known, one) and known.origin is Origin.DECLARED:
-                continue
-            if known is not None and _same_wish(known, one) and known.origin is Origin.API:
-                times = (known.since_ns, known.watched_ns)
-            else:
-                times = (at_ns, at_ns)
-                tables.drop_unsettled(name, at_ns)
-            tables.expectations[name] = one._replace(
-                origin=Origin.DECLARED, since_ns=times[0], watched_ns=times[1], changed_ns=at_ns
-            )
+        change = declared(tables.expectations.values(), expectations, at_ns)
+        for name in change.dropped:
+            del tables.expectations[name]
+            tables.drop_unsettled(name)
+        for name in change.begun:
+            tables.drop_unsettled(name, at_ns)
+        tables.expectations.update((one.name, one) for one in change.put)
 
     async def save(self, expectation: Expectation) -> None:
         """As it is given; a changed wish forgets what the old one waits for in the time to come."""
         tables = self._tables
         self._not_declared(expectation.name)
         known = tables.expectations.get(expectation.name)
-        if known is not None and not _same_wish(known, expectation):
+        if known is not None and not same_wish(known, expectation):
             tables.drop_unsettled(expectation.name, self._clock())
         tables.expectations[expectation.name] = expectation
 
@@ -302,12 +293,7 @@ class Watch:
         tables = self._tables
         runs = [key for key, run in tables.expected.items() if run.settled and _settled_ns(run) < before_ns]
         alerts = [key for key, one in tables.alerts.items() if one.resolved_ns is not None and one.resolved_ns < before_ns]
-        still = set(tables.open.values())
-        deliveries = [
-            key
-            for key, one in tables.deliveries.items()
-            if one.settled_ns is not None and one.settled_ns < before_ns and still.isdisjoint(one.alerts)
-        ]
+        deliveries = [key for key, one in tables.deliveries.items() if _done_ns(one, before_ns) < before_ns]
         silences = [key for key, one in tables.silences.items() if one.until_ns < before_ns]
         for run_key in runs:
             del tables.expected[run_key]
@@ -342,10 +328,6 @@ def _still_acknowledged(alert: Alert, known: Alert | None) -> Alert:
     if known is None or known.acknowledged_ns is None:
         return alert
     return alert._replace(acknowledged_ns=known.acknowledged_ns, acknowledged_by=known.acknowledged_by, note=known.note)
-
-
-def _same_wish(one: Expectation, other: Expectation) -> bool:
-    return (one.site, one.job, one.spec) == (other.site, other.job, other.spec)
 
 
 def _settled_ns(run: ExpectedRun) -> int:

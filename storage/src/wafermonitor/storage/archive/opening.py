@@ -23,6 +23,7 @@ from wafermonitor.storage.protocol import Reader, Storage, Writer
 if TYPE_CHECKING:
     from wafermonitor.storage.archive.archiver import Done
     from wafermonitor.storage.archive.shelf import Shelf
+    from wafermonitor.storage.watch import Watch
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +52,11 @@ class MergedStorage:
     def reader(self) -> Reader:
         """Store and archive as one."""
         return self._reader
+
+    @property
+    def watch(self) -> Watch | None:
+        """The store's."""
+        return self._storage.watch
 
     async def close(self) -> None:
         """Close the store; files are closed after each answer."""

@@ -36,6 +36,11 @@ class Storage:
         """The way out."""
         return self._reader
 
+    @property
+    def watch(self) -> None:
+        """None: there is no transaction over many rows. It is kept in a PostgreSQL of its own."""
+        return
+
     async def keep(self, stop: asyncio.Event) -> None:
         """What has to be done again and again, until `stop` is set: the rollups. Any number of processes may call."""
         await Rollups(self.client).keep(stop, interval_s=self._config.rollup_interval_s)

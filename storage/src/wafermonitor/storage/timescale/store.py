@@ -15,6 +15,7 @@ from wafermonitor.storage.timescale.embedded import Server
 from wafermonitor.storage.timescale.failures import border
 from wafermonitor.storage.timescale.reader import Reader
 from wafermonitor.storage.timescale.session import CONNECT_TIMEOUT_S, SETTINGS, open_session
+from wafermonitor.storage.timescale.watch import Watch
 from wafermonitor.storage.timescale.writer import Writer
 
 _CLOSE_TIMEOUT_S = 5.0
@@ -30,6 +31,7 @@ class Storage:
         self.server = server
         self._writer = Writer(pool)
         self._reader = Reader(pool)
+        self._watch = Watch(pool)
 
     @property
     def writer(self) -> Writer:
@@ -40,6 +42,11 @@ class Storage:
     def reader(self) -> Reader:
         """The way out."""
         return self._reader
+
+    @property
+    def watch(self) -> Watch:
+        """What alerting keeps."""
+        return self._watch
 
     async def close(self) -> None:
         """Close both, then the pool, then let go of the embedded server, which stops if this process supervises it."""

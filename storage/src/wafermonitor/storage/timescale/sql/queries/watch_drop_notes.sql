@@ -1,0 +1,1 @@
+DELETE FROM wafer_data.alerting_note WHERE name = ANY ($1::text[])

@@ -1,0 +1,1 @@
+SELECT name, text FROM wafer_data.alerting_note ORDER BY name

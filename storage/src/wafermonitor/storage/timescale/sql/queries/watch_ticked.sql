@@ -1,0 +1,1 @@
+SELECT ticked_unix_ns FROM wafer_data.alerting_leader
