@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.runs.strategies import SITE, SPAN_ID, T0, TRACE_ID
-from wafermonitor.runs.expectations import Expected, ExpectedState, expectation_state, known_until, true_start
+from wafermonitor.runs.expectations import Expected, ExpectedState, expectation_state, known_until, state_known, true_start
 from wafermonitor.runs.records import Feed, Run
 from wafermonitor.runs.state import Limits
 
@@ -89,4 +89,13 @@ def test_the_slowest_feed_tells_how_much_is_known():
 def test_a_start_from_the_future_counts_from_when_it_was_heard_of():
     run = Run(site=SITE, trace_id=TRACE_ID, span_id=SPAN_ID, start_ns=at(86_400), received_ns=at(2))
     assert true_start(run, None) == at(2)
+    over = dataclasses.replace(run, end_ns=at(86_460), received_ns=at(62))
+    assert true_start(over, None) == at(2)
     assert true_start(dataclasses.replace(run, start_ns=at(-3600)), feed(10, skew_s=3600)) == at(0)
+
+
+def test_a_job_that_announces_nothing_is_waited_for_as_long_as_its_runs_stay_unheard_of():
+    def judged(now_s: float) -> str:
+        return state_known(DUE, None, at(now_s), at(now_s), LIMITS, unheard_ns=100 * SECOND).value
+
+    assert [judged(now) for now in (61, 160, 161, 220, 221)] == ["expected", "expected", "late", "late", "missed"]

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from wafermonitor.runs.expectations import Expected
+from wafermonitor.runs.records import RunKey
 
 _NONE = (0, 0, 0)
 
@@ -23,12 +24,13 @@ class Start(NamedTuple):
     """One run that may meet an expectation: when it started by the receiver's clock, and for when it was scheduled, ns.
 
     `occasion` names what it is an attempt of (the run id that retries share); attempts of one occasion are one run, which
-    started with the first of them.
+    started with the first of them. `run` is only carried along.
     """
 
     start_ns: int
     nominal_ns: int | None = None
     occasion: str | None = None
+    run: RunKey | None = None
 
 
 def pair(expected: Sequence[Expected], starts: Sequence[Start], until_ns: int | None = None) -> list[Start | None]:
@@ -45,8 +47,8 @@ def pair(expected: Sequence[Expected], starts: Sequence[Start], until_ns: int | 
     for tick, start in _pair_by_time([ticks[index] for index in open_ticks], ends, free):
         met[open_ticks[tick]] = free[start]
     answer: list[Start | None] = [None] * len(ticks)
-    for place, start in zip(order, met, strict=True):
-        answer[place] = start
+    for place, one in zip(order, met, strict=True):
+        answer[place] = one
     return answer
 
 
@@ -54,7 +56,7 @@ def first_attempts(starts: Sequence[Start]) -> list[Start]:
     """The starts in the order of time, retries of one occasion left out: a second attempt is not a second run."""
     seen: set[str] = set()
     kept = []
-    for start in sorted(starts, key=lambda start: (start.start_ns, start.occasion or "")):
+    for start in sorted(starts, key=lambda start: (start.start_ns, start.occasion or "", start.run or ())):
         if start.occasion is not None:
             if start.occasion in seen:
                 continue
