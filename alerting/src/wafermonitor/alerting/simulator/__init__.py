@@ -6,7 +6,4 @@ benchmarks, `wafer simulate`.
 
 from __future__ import annotations
 
-__all__ = ["Fab", "Size", "Story", "build", "tell"]
-
-from wafermonitor.alerting.simulator.fab import Fab, Size, build
-from wafermonitor.alerting.simulator.story import Story, tell
+__all__: list[str] = []

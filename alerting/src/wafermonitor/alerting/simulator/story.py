@@ -78,8 +78,8 @@ class Story:
     outages: Sequence[Outage]
 
 
-def tell(fab: Fab) -> Story:
-    """The story of `fab`."""
+def tell(fab: Fab, salt: str = "") -> Story:
+    """The story of `fab`. `salt` goes into the ids of runs: with another one the same runs happen again, as other ones."""
     outages = list(_outages(fab))
     off = defaultdict(list)
     for outage in outages:
@@ -89,7 +89,7 @@ def tell(fab: Fab) -> Story:
     occasions: list[Occasion] = []
     ended_well: dict[tuple[str, str], list[TrueRun]] = defaultdict(list)
     for job in fab.jobs:
-        writer = _JobStory(fab, job, off[job.host])
+        writer = _JobStory(fab, job, off[job.host], salt)
         calls = _lots_of(job, ended_well) if isinstance(job.schedule, After) else _times(fab, job)
         for number, (nominal_ns, lot) in enumerate(calls):
             occasion, come = writer.occasion(number, nominal_ns, lot)
@@ -123,10 +123,11 @@ def _lots_of(job: Job, ended_well: dict[tuple[str, str], list[TrueRun]]) -> Iter
 class _JobStory:
     """Makes the runs of one job."""
 
-    def __init__(self, fab: Fab, job: Job, off: Sequence[Outage]) -> None:
+    def __init__(self, fab: Fab, job: Job, off: Sequence[Outage], salt: str) -> None:
         self._fab = fab
         self._job = job
         self._off = off
+        self._salt = salt
         self._random = Random(f"story {fab.seed} {job.host.site} {job.name}")  # noqa: S311 - repeatable, no secret
 
     def occasion(self, number: int, nominal_ns: int, lot: str) -> tuple[Occasion, list[TrueRun]]:
@@ -177,7 +178,7 @@ class _JobStory:
         for outage in self._off:
             if start_ns <= outage.from_ns < end_ns:
                 end_ns, killed, failed = outage.from_ns, True, False
-        seed = hashlib.sha256(f"{self._fab.seed} {job.site} {job.name} {number} {attempt} {lot}".encode()).digest()
+        seed = hashlib.sha256(f"{self._fab.seed}{self._salt} {job.site} {job.name} {number} {attempt} {lot}".encode()).digest()
         return TrueRun(
             job=job,
             trace_id=seed[:16],
@@ -218,7 +219,7 @@ def _outages(fab: Fab) -> Iterator[Outage]:
     by_site: dict[str, list[Host]] = defaultdict(list)
     for host in fab.hosts:
         by_site[host.site].append(host)
-    wanted = max(1, round(len(fab.hosts) * fab.size.days * fab.size.outages))
+    wanted = math.ceil(len(fab.hosts) * fab.size.days * fab.size.outages)
     pause_ns = round(LEAST_PAUSE_S * SECOND_NS)
     found: list[Outage] = []
     for _ in range(wanted * 20):
