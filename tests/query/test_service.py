@@ -51,9 +51,10 @@ async def test_the_schema_is_openapi_3_1_and_says_problem_for_every_error(api):
     schema = (await api.get("/openapi.json")).json()
     assert schema["openapi"].startswith("3.1")
     for path, item in schema["paths"].items():
-        for status, answer in item["get"]["responses"].items():
-            if status >= "400":
-                assert list(answer["content"]) == ["application/problem+json"], (path, status)
+        for operation in item.values():
+            for status, answer in operation["responses"].items():
+                if status >= "400":
+                    assert list(answer["content"]) == ["application/problem+json"], (path, status)
     assert {"Problem", "Hello", "RunModel"} <= set(schema["components"]["schemas"])
     assert "HTTPValidationError" not in schema["components"]["schemas"]
 
