@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.query import world
-from wafermonitor.query import family
 from wafermonitor.query.config import Config
 from wafermonitor.query.routes import run as routes
 from wafermonitor.runs.records import Batch
+from wafermonitor.storage import family
 
 LOT = f"/v1/jobs/{world.id_of(1, 1)}"
 

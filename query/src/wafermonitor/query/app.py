@@ -30,7 +30,7 @@ from wafermonitor.storage.protocol import Storage
 def create_app(storage: Storage, config: Config, *, clock: Callable[[], int] = time.time_ns) -> FastAPI:
     """Serve `storage`'s reader, and what alerting keeps. The caller closes the storage. `clock` gives now in ns."""
     meters = Meters()
-    watch = getattr(storage, "watch", None)
+    watch = storage.watch
     hub = Hub(storage.reader, config, meters, clock, watch)
 
     @asynccontextmanager

@@ -10,9 +10,9 @@ import json
 
 from wafermonitor.query.answers import announced_model, first_sign, span_model
 from wafermonitor.query.errors import ParameterRejected
-from wafermonitor.query.family import Family
 from wafermonitor.query.models import SpanModel
 from wafermonitor.runs.records import RunKey, Span
+from wafermonitor.storage.family import Family
 from wafermonitor.storage.protocol import Reader, SpanQuery, StoredRun
 
 MAX_READS = 20

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from wafermonitor.query import waterfall
 from wafermonitor.query.answers import cut_from, log_model, plain_detail, run_detail, run_model, series_models
-from wafermonitor.query.family import Family, Member, family, find
+from wafermonitor.query.family import find
 from wafermonitor.query.filters import RUN_PATTERN, SEVERITIES, DocumentFilters, LogFilters, MetricFilters, SpanFilters
 from wafermonitor.query.formats import document, listing, rows
 from wafermonitor.query.models import LogModel, MetricSeriesModel, PageModel, RunDetail, RunModel, SpanModel, TreeNode
@@ -20,6 +20,7 @@ from wafermonitor.query.routes.context import Context, Ctx, Route
 from wafermonitor.query.routes.lists import LIST_RESPONSES
 from wafermonitor.runs.completeness import completeness
 from wafermonitor.runs.records import parse_run_id
+from wafermonitor.storage.family import Family, Member, family
 from wafermonitor.storage.protocol import LogQuery, MetricQuery, StoredRun
 
 router = APIRouter(prefix="/v1/jobs/{run}", route_class=Route)
