@@ -404,6 +404,7 @@ async def test_only_what_is_over_is_pruned(engine):
             delivery(2, created_ns=NOW - 9 * DAY, state=DeliveryState.SENT, settled_ns=NOW - 3 * DAY),
             delivery(3, created_ns=NOW - 9 * DAY, state=DeliveryState.DROPPED),
             delivery(4, created_ns=NOW - 9 * DAY, state=DeliveryState.SENT, settled_ns=NOW),
+            delivery(5, created_ns=NOW - 9 * DAY, state=DeliveryState.SENT, alerts=(alert(9).id, alert(1).id)),
         ],
     )
     await watch.silence(silence(until_ns=NOW - 3 * DAY))
@@ -412,7 +413,8 @@ async def test_only_what_is_over_is_pruned(engine):
     assert [one.due.nominal_ns for one in kept] == [NOW - 30 * HOUR, NOW - 60 * HOUR, NOW - 200 * HOUR]
     assert await alerts(engine) == ["03", "01"]
     async with watch.lead() as lead:
-        assert [one.id for one in await lead.deliveries(0)] == ["d1", "d4"]
+        assert [one.id for one in await lead.deliveries(0)] == ["d1", "d4", "d5"]
+        assert [one.id for one in await lead.deliveries(NOW)] == ["d1", "d5"]
     assert await watch.prune(NOW - 2 * DAY) == 0
 
 

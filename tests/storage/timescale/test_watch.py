@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.runs.strategies import T0, feeds, limits, times
 from tests.storage.contract.builders import NOW, SECOND
 from tests.storage.contract.test_watch import alert, delivery, expectation, expected
-from wafermonitor.runs.expectations import Expected, expectation_state, known_until
+from wafermonitor.runs.expectations import Expected, known_until, state_known
 from wafermonitor.runs.records import Feed
 from wafermonitor.runs.state import Limits
 from wafermonitor.storage.errors import StorageRejected, StorageUnavailable
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.postgres
 lasting = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 JUDGE = """
-SELECT k.known_ns, wafer.expectation_state($1, $2, $3, k.known_ns, $4, $5::text::wafer.limits) AS state
+SELECT k.known_ns, wafer.expectation_state($1, $2, $3, k.known_ns, $4, $5::text::wafer.limits, $9) AS state
 FROM (SELECT wafer.known_until(
   ARRAY(
     SELECT ROW(1, 'feed', f.watermark_ns, f.received_ns, f.skew_ns)::wafer_data.feed
@@ -36,23 +36,27 @@ moments = times | st.integers(0, 2**61)
 
 
 @lasting
-@example(due=(T0 + 1, T0 + 2, None), told=[Feed("f1", "a", T0 + 5, T0 + 9, -3)], now_ns=T0 + 9, limit=Limits(0.5e-9))
-@example(due=(T0, T0, None), told=[], now_ns=T0 + 45 * SECOND + 1, limit=Limits())
+@example(
+    due=(T0 + 1, T0 + 2, None), told=[Feed("f1", "a", T0 + 5, T0 + 9, -3)], now_ns=T0 + 9, limit=Limits(0.5e-9), unheard_ns=1
+)
+@example(due=(T0, T0, None), told=[], now_ns=T0 + 45 * SECOND + 1, limit=Limits(), unheard_ns=0)
 @given(
     due=st.tuples(moments, moments, st.none() | times),
     told=st.lists(feeds.filter(lambda feed: feed is not None), max_size=4),
     now_ns=moments,
     limit=limits,
+    unheard_ns=st.just(0) | st.integers(0, 10**12),
 )
-async def test_what_is_expected_is_judged_alike(store, due, told, now_ns, limit):
+async def test_what_is_expected_is_judged_alike(store, due, told, now_ns, limit, unheard_ns):  # noqa: PLR0917 - hypothesis gives by name
     start_ns = due[2]
     late_ns, missed_ns = sorted(due[:2])
     columns = [[getattr(feed, name) for feed in told] for name in ("watermark_ns", "received_ns", "skew_ns")]
     given_limits = "(" + ",".join(map(repr, limit)) + ")"
-    row = await store.pool.fetchrow(JUDGE, late_ns, missed_ns, start_ns, now_ns, given_limits, *columns)
-    assert row["known_ns"] == known_until(told, now_ns, limit)
-    judged = expectation_state(Expected(late_ns, late_ns, late_ns, missed_ns), start_ns, told, now_ns, limit)
-    assert row["state"] == judged.value
+    row = await store.pool.fetchrow(JUDGE, late_ns, missed_ns, start_ns, now_ns, given_limits, *columns, unheard_ns)
+    known_ns = known_until(told, now_ns, limit)
+    assert row["known_ns"] == known_ns
+    expected_one = Expected(late_ns, late_ns, late_ns, missed_ns)
+    assert row["state"] == state_known(expected_one, start_ns, known_ns, now_ns, limit, unheard_ns=unheard_ns)
 
 
 async def test_the_views_tell_what_the_evaluator_stored(store, dsn):

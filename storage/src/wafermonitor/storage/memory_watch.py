@@ -293,7 +293,12 @@ class Watch:
         tables = self._tables
         runs = [key for key, run in tables.expected.items() if run.settled and _settled_ns(run) < before_ns]
         alerts = [key for key, one in tables.alerts.items() if one.resolved_ns is not None and one.resolved_ns < before_ns]
-        deliveries = [key for key, one in tables.deliveries.items() if _done_ns(one, before_ns) < before_ns]
+        still = set(tables.open.values())
+        deliveries = [
+            key
+            for key, one in tables.deliveries.items()
+            if _done_ns(one, before_ns) < before_ns and still.isdisjoint(one.alerts)
+        ]
         silences = [key for key, one in tables.silences.items() if one.until_ns < before_ns]
         for run_key in runs:
             del tables.expected[run_key]

@@ -21,15 +21,16 @@ RETURN (
   ) f
 );
 
--- The twin of `runs.expectations.expectation_state`, proven equal by test.
+-- The twin of `runs.expectations.state_known`, proven equal by test. `unheard_ns`: how long a run of the job may stay unheard of.
 CREATE OR REPLACE FUNCTION wafer.expectation_state(
-  late_unix_ns bigint, missed_unix_ns bigint, start_unix_ns bigint, known_unix_ns bigint, now_unix_ns bigint, limits wafer.limits
+  late_unix_ns bigint, missed_unix_ns bigint, start_unix_ns bigint, known_unix_ns bigint, now_unix_ns bigint, limits wafer.limits,
+  unheard_ns bigint DEFAULT 0
 ) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE
   WHEN start_unix_ns IS NOT NULL THEN 'met'
-  WHEN known_unix_ns > missed_unix_ns THEN 'missed'
-  WHEN known_unix_ns > late_unix_ns THEN 'late'
+  WHEN known_unix_ns - unheard_ns > missed_unix_ns THEN 'missed'
+  WHEN known_unix_ns - unheard_ns > late_unix_ns THEN 'late'
   WHEN now_unix_ns > late_unix_ns AND wafer.seconds(now_unix_ns - known_unix_ns) > limits.margin_s + limits.behind_s THEN 'unknown'
   ELSE 'expected'
 END;

@@ -1,4 +1,4 @@
--- Some ($2) of what was over before $1, of each kind; how many.
+-- Some ($2) of what was over before $1, of each kind; how many. What was told of an open alert stays.
 WITH runs AS (
   DELETE FROM wafer_data.expected_run WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM wafer_data.expected_run
@@ -10,7 +10,10 @@ WITH runs AS (
   )) RETURNING 1
 ), deliveries AS (
   DELETE FROM wafer_data.delivery WHERE ctid = ANY (ARRAY(
-    SELECT ctid FROM wafer_data.delivery WHERE state <> 'waiting' AND coalesce(settled_unix_ns, created_unix_ns) < $1 LIMIT $2
+    SELECT ctid FROM wafer_data.delivery
+    WHERE state <> 'waiting' AND coalesce(settled_unix_ns, created_unix_ns) < $1
+      AND NOT alerts && ARRAY(SELECT a.alert_id FROM wafer_data.alert a WHERE a.resolved_unix_ns IS NULL)
+    LIMIT $2
   )) RETURNING 1
 ), silences AS (
   DELETE FROM wafer_data.silence WHERE ctid = ANY (ARRAY(
