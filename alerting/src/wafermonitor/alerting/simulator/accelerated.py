@@ -22,8 +22,8 @@ from wafermonitor.alerting.expecting import After as WishAfter
 from wafermonitor.alerting.expecting import Wish, dumps
 from wafermonitor.alerting.simulator.batches import batch
 from wafermonitor.alerting.simulator.fab import SECOND_NS, START_NS, After, Fab, Job
-from wafermonitor.alerting.simulator.story import Story
-from wafermonitor.alerting.simulator.telling import Arrival, arrivals
+from wafermonitor.alerting.simulator.story import Story, past
+from wafermonitor.alerting.simulator.telling import SPAN, Arrival, Message, arrivals
 from wafermonitor.alerting.simulator.truth import Heard
 from wafermonitor.runs.alerts import Expectation, Origin
 from wafermonitor.runs.state import Limits
@@ -33,6 +33,9 @@ from wafermonitor.storage.watch import Lead, Outcome, Watch
 
 Tick = Callable[[], Awaitable[object]]
 """One look of one evaluator."""
+
+PAST_DAYS, PAST_RUNS = 3.0, 72
+"""What the store knows of each job when the story begins."""
 
 
 class Clock:
@@ -83,6 +86,9 @@ async def play(
     """Play all of it; `told` is called with the time of each tick. The expectations of the fab's jobs are declared first."""
     if storage.watch is None:
         raise ValueError("this store keeps no alerts")
+    for run in past(story.fab, PAST_DAYS, PAST_RUNS):
+        known = Message(run.end_ns, run.host, SPAN, run)
+        await storage.writer.write([batch([Arrival(run.end_ns + SECOND_NS, known)])])
     await storage.watch.declare(expectations(story.fab), clock())
     played = Played(Heard(limits))
     stage = _Stage(story.fab.seed, Shown(storage, clock), evaluator, trouble or Trouble(), played)

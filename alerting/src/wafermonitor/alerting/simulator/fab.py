@@ -144,7 +144,7 @@ def _jobs(random: Random, host: Host, count: int) -> list[Job]:
     for number in range(count):
         period_s = random.choice((600, 900, 900, 1200, 1800))
         name = f"{NAMES[number % len(NAMES)]}_{host.name[4:]}"
-        typical_s = period_s * random.uniform(0.1, 0.4)
+        typical_s = period_s * random.uniform(0.15, 0.4)
         follows = number > 0 and number % 4 == 3 and jobs[number - 1].lots  # noqa: PLR2004 - the fourth of each host
         schedule: Cron | Every | After
         if follows:

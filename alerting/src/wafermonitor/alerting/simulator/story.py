@@ -18,6 +18,8 @@ from wafermonitor.alerting.simulator.fab import DAY_S, SECOND_NS, START_NS, Afte
 
 QUIET_END_S = 3600.0
 """No outage begins in the last hour, so that what it hides comes to light before the story ends."""
+SPREAD = 0.06
+"""By how much (standard deviation of the logarithm) equal runs differ."""
 LEAST_PAUSE_S = 1800.0
 """Between two outages of one host."""
 
@@ -120,6 +122,18 @@ def _lots_of(job: Job, ended_well: dict[tuple[str, str], list[TrueRun]]) -> Iter
             yield run.end_ns, run.lot
 
 
+def past(fab: Fab, days: float, count: int) -> Iterator[TrueRun]:
+    """Before the story: `count` good runs of each job over the last `days`, from which what is usual may be learned."""
+    for job in fab.jobs:
+        random = Random(f"past {fab.seed} {job.host.site} {job.name}")  # noqa: S311 - repeatable, no secret
+        for number in range(1, count + 1):
+            start_ns = START_NS - round(number / count * days * DAY_S * SECOND_NS)
+            duration_s = usual_s(job, start_ns) * math.exp(random.gauss(0.0, SPREAD))
+            end_ns = min(start_ns + round(duration_s * SECOND_NS), START_NS - SECOND_NS)
+            seed = hashlib.sha256(f"{fab.seed} {job.site} {job.name} past {number}".encode()).digest()
+            yield TrueRun(job, seed[:16], seed[16:24], f"{job.name}-past-{number:05d}", start_ns, end_ns)
+
+
 class _JobStory:
     """Makes the runs of one job."""
 
@@ -166,7 +180,7 @@ class _JobStory:
     def _run(self, number: int, attempt: int, start_ns: int, nominal_ns: int, lot: str) -> TrueRun:
         random, size, job = self._random, self._fab.size, self._job
         slow = random.random() < size.slow
-        duration_s = usual_s(job, start_ns) * math.exp(random.gauss(0.0, 0.06)) * (random.uniform(2.0, 3.0) if slow else 1.0)
+        duration_s = usual_s(job, start_ns) * math.exp(random.gauss(0.0, SPREAD)) * (random.uniform(2.0, 3.0) if slow else 1.0)
         chance = random.random()
         killed = chance < size.killed
         failed = not killed and attempt == 1 and chance < size.killed + size.failed
