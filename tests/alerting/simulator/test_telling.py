@@ -21,7 +21,7 @@ SIZE = Size(sites=2, hosts=2, jobs=5, days=0.3, outages=8.0, slow=0.1, lead_s=86
 
 @pytest.fixture(scope="module")
 def story() -> Story:
-    return tell(build(7, SIZE))
+    return tell(build(6, SIZE))
 
 
 @pytest.fixture(scope="module")
