@@ -15,7 +15,7 @@ DSN = "postgresql://wafer:geheim@db.example:5432/wafer"
 
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("WAFER_CONFIG", "DATABASE_URL", "DB_POOL_MIN_SIZE", "DB_POOL_MAX_SIZE", "XDG_DATA_HOME"):
+    for name in ("WAFER_CONFIG", "WAFER_ALERTING_DSN", "DATABASE_URL", "DB_POOL_MIN_SIZE", "DB_POOL_MAX_SIZE", "XDG_DATA_HOME"):
         monkeypatch.delenv(name, raising=False)
     for name in Config.model_fields:
         monkeypatch.delenv(f"WAFER_STORAGE_{name.upper()}", raising=False)
@@ -112,3 +112,14 @@ def test_data_home_follows_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert config.data_home() == Path("/home/ada/.local/share/wafermonitor")
     monkeypatch.setattr("os.geteuid", lambda: 0)
     assert config.data_home() == Path("/var/lib/wafermonitor")
+
+
+def test_where_alerts_are_kept_has_the_name_of_its_component_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WAFER_ALERTING_DSN", DSN.replace("postgresql", "postgres"))
+    found = Config.load().alerting_dsn
+    assert found is not None
+    assert found.get_secret_value() == DSN
+    assert Config.load(alerting_dsn="").alerting_dsn is None
+    with pytest.raises(ConfigRejected, match="must start with postgresql://") as caught:
+        Config.load(alerting_dsn="clickhouse://wafer:geheim@db.example/wafer")
+    assert "geheim" not in str(caught.value)

@@ -95,15 +95,25 @@ async def _migrate(config: Config, *, as_json: bool) -> None:
     if config.engine == "clickhouse":
         with clickhouse_extra():
             from wafermonitor.storage.clickhouse import operating
-        say(*await operating.migrate(config), as_json=as_json)
+        facts, text = await operating.migrate(config)
+        if config.alerting_dsn is not None:
+            done, of_alerting = await _upgrade(config.alerting_dsn.get_secret_value(), config.hot_days)
+            facts, text = facts | {"alerting": done}, f"{text}\nalerting: {of_alerting}"
+        say(facts, text, as_json=as_json)
         return
+    async with address(config) as dsn:
+        say(*await _upgrade(dsn, config.hot_days), as_json=as_json)
+
+
+async def _upgrade(dsn: str, hot_days: int) -> tuple[dict[str, Any], str]:
+    """What an upgrade of this PostgreSQL did: facts, and the same in words."""
     from wafermonitor.storage.timescale import migrate
     from wafermonitor.storage.timescale.session import open_session
 
-    async with address(config) as dsn, open_session(dsn) as connection:
-        done = await migrate.upgrade(connection, config.hot_days)
+    async with open_session(dsn) as connection:
+        done = await migrate.upgrade(connection, hot_days)
     ran = [*done.applied, *(["views and functions"] if done.idempotent else [])]
-    say(done._asdict(), f"upgraded: {', '.join(ran)}" if ran else "up to date: nothing to do", as_json=as_json)
+    return done._asdict(), f"upgraded: {', '.join(ran)}" if ran else "up to date: nothing to do"
 
 
 async def _status(config: Config, *, as_json: bool) -> bool:

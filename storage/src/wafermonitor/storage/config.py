@@ -29,6 +29,7 @@ class Config(ServiceConfig, component="storage"):
 
     aliases: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "dsn": ("DATABASE_URL",),
+        "alerting_dsn": ("WAFER_ALERTING_DSN",),
         "pool_min_size": ("DB_POOL_MIN_SIZE",),
         "pool_max_size": ("DB_POOL_MAX_SIZE",),
     }
@@ -39,6 +40,13 @@ class Config(ServiceConfig, component="storage"):
             "postgresql://user:password@host:port/database of a server, clickhouse://user:password@host:8123/database "
             "(clickhouses:// for HTTPS, chdb:///folder for ClickHouse's engine in the process), or memory://; "
             "empty: embedded PostgreSQL"
+        ),
+    )
+    alerting_dsn: SecretStr | None = Field(
+        default=None,
+        description=(
+            "postgresql://… that keeps expectations, alerts and silences where dsn names ClickHouse, which cannot; "
+            "every other store keeps them itself"
         ),
     )
     pg_bin: Path | None = Field(
@@ -80,13 +88,20 @@ class Config(ServiceConfig, component="storage"):
     @classmethod
     def _known_engine(cls, value: SecretStr | None) -> SecretStr | None:
         """Accept `postgres://` and SQLAlchemy's `postgresql+driver://`, which older settings hold; empty is none."""
-        text = value.get_secret_value().strip() if value is not None else ""
+        text = _address(value)
         if not text:
             return None
-        text = re.sub(r"\Apostgres(ql)?(\+\w+)?://", "postgresql://", text)
         if text != MEMORY and not text.startswith(("postgresql://", *(f"{scheme}://" for scheme in CLICKHOUSE))):
             raise ValueError("must start with postgresql://, clickhouse://, clickhouses:// or chdb:///, or be memory://")
         return SecretStr(text)
+
+    @field_validator("alerting_dsn")
+    @classmethod
+    def _postgresql(cls, value: SecretStr | None) -> SecretStr | None:
+        text = _address(value)
+        if text and not text.startswith("postgresql://"):
+            raise ValueError("must start with postgresql://")
+        return SecretStr(text) if text else None
 
     @property
     def engine(self) -> str:
@@ -111,3 +126,9 @@ class Config(ServiceConfig, component="storage"):
         if self.pool_min_size > self.pool_max_size:
             raise ValueError(f"pool_min_size {self.pool_min_size} is above pool_max_size {self.pool_max_size}")
         return self
+
+
+def _address(value: SecretStr | None) -> str:
+    """As one driver of PostgreSQL writes it, empty where there is none."""
+    text = value.get_secret_value().strip() if value is not None else ""
+    return re.sub(r"\Apostgres(ql)?(\+\w+)?://", "postgresql://", text)

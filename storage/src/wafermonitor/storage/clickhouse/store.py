@@ -15,14 +15,17 @@ from wafermonitor.storage.clickhouse.rollups import Rollups
 from wafermonitor.storage.clickhouse.writer import Writer
 from wafermonitor.storage.config import Config
 from wafermonitor.storage.maintain.config import Config as Maintenance
+from wafermonitor.storage.protocol import Storage as StorageProtocol
+from wafermonitor.storage.watch import Watch
 
 
 class Storage:
-    """The engine on ClickHouse."""
+    """The engine on ClickHouse. `kept` is another store, closed with this one, that keeps what alerting needs kept."""
 
-    def __init__(self, client: Client, config: Config) -> None:
+    def __init__(self, client: Client, config: Config, kept: StorageProtocol | None = None) -> None:
         self.client = client
         self._config = config
+        self._kept = kept
         self._writer = Writer(client)
         self._reader = Reader(client)
 
@@ -37,9 +40,9 @@ class Storage:
         return self._reader
 
     @property
-    def watch(self) -> None:
-        """None: there is no transaction over many rows. It is kept in a PostgreSQL of its own."""
-        return
+    def watch(self) -> Watch | None:
+        """What another store keeps for it: there is no transaction over many rows here."""
+        return None if self._kept is None else self._kept.watch
 
     async def keep(self, stop: asyncio.Event) -> None:
         """What has to be done again and again, until `stop` is set: the rollups. Any number of processes may call."""
@@ -50,6 +53,8 @@ class Storage:
         await self._writer.close()
         await self._reader.close()
         await self.client.close()
+        if self._kept is not None:
+            await self._kept.close()
 
 
 def keep_of(config: Config) -> schema.Keep:
@@ -71,7 +76,7 @@ async def open_client(config: Config) -> Client:
     return await Client.open(config.dsn.get_secret_value(), pool_size=config.pool_max_size, timeout_s=config.command_timeout_s)
 
 
-async def open_store(config: Config, *, upgrade: bool) -> Storage:
+async def open_store(config: Config, *, upgrade: bool, kept: StorageProtocol | None = None) -> Storage:
     """Connect, then upgrade or check the schema. StorageUnavailable when nobody answers, SchemaTooOld as it says."""
     client = await open_client(config)
     try:
@@ -82,4 +87,4 @@ async def open_store(config: Config, *, upgrade: bool) -> Storage:
     except BaseException:
         await client.close()
         raise
-    return Storage(client, config)
+    return Storage(client, config, kept)
