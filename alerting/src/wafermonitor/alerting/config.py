@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field
 
 from wafermonitor.instrumentation.settings import ServiceConfig
 
@@ -15,11 +15,6 @@ from wafermonitor.instrumentation.settings import ServiceConfig
 class Config(ServiceConfig, component="alerting"):
     """Options of the evaluator; rules, expectations and routes are data and stand in files of their own."""
 
-    dsn: SecretStr | None = Field(
-        None,
-        description="PostgreSQL that keeps expectations and alerts where the store itself cannot (ClickHouse); "
-        "empty: the store",
-    )
     rules: Path | None = Field(
         None, description="YAML file, or folder of such files, with rules, expectations, calendars; none: the standard rules"
     )

@@ -52,7 +52,7 @@ async def _serve(config: Config, storage_config: StorageConfig, archive_config: 
 
     stop = service.stop_event()
     stop_spans = service.export_spans(SERVICE)
-    storage = await connect(storage_config)
+    storage = await connect(storage_config, watch=True)
     try:
         running = await server.start(await archive.attach(storage, archive_config), config)
         try:
