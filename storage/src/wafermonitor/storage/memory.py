@@ -76,6 +76,7 @@ class _Tables:
         self.logs: dict[tuple[int, bytes], LogRecord] = {}
         self.points: dict[tuple[bytes, int], MetricPoint] = {}
         self.runs: dict[RunKey, Run] = {}
+        self.open: set[RunKey] = set()
         self.processes: dict[bytes, ProcessBeat] = {}
         self.feeds: dict[tuple[str, str], Feed] = {}
         self.resources: dict[bytes, Resource] = {}
@@ -158,6 +159,10 @@ class Writer:
         if merged != known:
             tables.change += 1
             tables.runs[run.key] = merged
+            if merged.ended:
+                tables.open.discard(run.key)
+            else:
+                tables.open.add(run.key)
             tables.changed[run.key] = tables.change
             if merged.job is not None:
                 tables.jobs.setdefault(merged.job, {})[run.key] = None
@@ -200,7 +205,9 @@ class Reader:
     async def runs(self, query: RunQuery) -> Page[StoredRun]:
         """Filter, order, cut."""
         now_ns = self._clock()
-        found = [stored for run in self._tables.runs.values() if matches(stored := self._judge(run, now_ns), query)]
+        only_open = query.state and State.ENDED not in query.state
+        runs = [self._tables.runs[key] for key in self._tables.open] if only_open else self._tables.runs.values()
+        found = [stored for run in runs if matches(stored := self._judge(run, now_ns), query)]
         failing = query.order == "failing"
         order, shape = (failing_order, FAILING_RUN) if failing else (newest_order, NEWEST_RUN)
         return page_of(found, order, shape, query.cursor, query.limit)
