@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from wafermonitor.alerting.errors import AlertingRejected
 from wafermonitor.alerting.notify.routes import Engine
@@ -69,16 +69,18 @@ def _secrets(address: str, url: str, environment: Mapping[str, str]) -> set[str]
     """The address, its user, password, path and query, whole and in parts, and what the references name."""
     found = {address}
     for kind, name in _REFERENCE.findall(url):
-        value = _named(kind, name, environment)
-        found |= {value, quote(value, safe="")}
-    rest = address.partition("://")[2]
+        found.add(_named(kind, name, environment))
+    scheme, _, rest = address.partition("://")
     head, _, query = rest.partition("?")
     user, _, place = head.rpartition("@")
-    secret = [rest, user, *user.split(":"), query, *re.split(r"[&=]", query)]
+    shown = _OPEN_FIELDS if scheme.lower() in ("mailto", "mailtos") else set()
+    pairs = [pair.partition("=") for pair in query.split("&")]
+    found |= {rest, query, user, *user.split(":"), *(value for name, _, value in pairs if name not in shown)}
     parts = place.split("/")
-    # What follows :// is a host for addresses that may be written out, and a token for many others.
-    secret += parts[1:] if address.partition("://")[0].lower() in _OPEN else parts
-    return {one for one in (*found, *secret) if len(one) >= _SHORTEST_SECRET}
+    # What follows :// is a host in addresses that may be written out, and a token in many others.
+    found |= set(parts[1:] if scheme.lower() in _OPEN else parts)
+    found |= {quote(one, safe="") for one in found} | {unquote(one) for one in found}
+    return {one for one in found if len(one) >= _SHORTEST_SECRET}
 
 
 def _named(kind: str, name: str, environment: Mapping[str, str]) -> str:

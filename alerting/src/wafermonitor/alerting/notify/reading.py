@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from wafermonitor.alerting.errors import AlertingRejected
 from wafermonitor.alerting.notify.addresses import check_address
+from wafermonitor.alerting.notify.messages import check_template
 from wafermonitor.alerting.notify.routes import GROUPS, Channel, Engine, Quiet, Route, Routes, Step
 from wafermonitor.alerting.rules import Where
 from wafermonitor.alerting.schedule import zone
@@ -30,7 +31,9 @@ Path = tuple[str | int, ...]
 T = TypeVar("T")
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
-_CHANNEL = {"url", "engine", "resolved", "timeout_s", "title", "body"}
+_HEADER = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
+_SECRET_HEADERS = ("authorization", "proxy-authorization", "cookie", "x-api-key")
+_CHANNEL = {"url", "engine", "resolved", "timeout_s", "headers", "title", "body", "zone"}
 _ROUTE = {
     "name", "where", "rules", "severity", "channels", "group_by", "wait_s", "pause_s", "cooldown_s",
     "escalate", "quiet", "quiet_unless", "goes_on",
@@ -87,8 +90,10 @@ class _Reading:
             engine,
             resolved=self._flag(fields, "resolved", path, default=True),
             timeout_s=self._seconds(fields, "timeout_s", path, 20.0, least=0.1),
-            title=self._text(fields, "title", path),
-            body=self._text(fields, "body", path),
+            headers=self._headers(fields.get("headers"), (*path, "headers")),
+            title=self._template(fields, "title", path),
+            body=self._template(fields, "body", path),
+            zone=self._zone(fields, path),
         )
 
     def _route(self, value: Any, path: Path, channels: set[str], index: int) -> Route | None:
@@ -158,18 +163,46 @@ class _Reading:
     def _quiet(self, value: Any, path: Path) -> Quiet | None:
         fields = self._fields(value, path, _QUIET)
         ends = [self._time(fields, name, path) for name in ("start", "end")]
-        name = fields.get("zone", "UTC")
-        try:
-            zone(str(name))
-        except AlertingRejected as error:
-            self._wrong((*path, "zone"), str(error))
+        name = self._zone(fields, path)
         days = self._texts(fields.get("days"), (*path, "days"))
         for day in days:
             if day not in WEEKDAYS:
                 self._wrong((*path, "days"), f"{day!r} is no day; there are {', '.join(WEEKDAYS)}")
         if ends[0] is None or ends[1] is None:
             return None
-        return Quiet(ends[0], ends[1], str(name), frozenset(WEEKDAYS.index(day) for day in days if day in WEEKDAYS))
+        return Quiet(ends[0], ends[1], name, frozenset(WEEKDAYS.index(day) for day in days if day in WEEKDAYS))
+
+    def _headers(self, value: Any, path: Path) -> Mapping[str, str]:
+        found: dict[str, str] = {}
+        for name, text in self._mapping(value, path).items():
+            if (
+                not isinstance(name, str)
+                or not isinstance(text, str)
+                or not _HEADER.match(name)
+                or "\n" in text
+                or "\r" in text
+            ):
+                self._wrong((*path, name), f"{name!r:.60}: expected a header's name and a text of one line")
+            elif name.lower() in _SECRET_HEADERS and "${" not in text:
+                self._wrong((*path, name), f"{name} holds a secret: write ${{env:NAME}} or ${{file:/path}} for it")
+            else:
+                found[name] = text
+        return found
+
+    def _template(self, fields: Mapping[str, Any], name: str, path: Path) -> str | None:
+        text = self._text(fields, name, path)
+        if text and (problem := check_template(text)):
+            self._wrong((*path, name), problem)
+        return text or None
+
+    def _zone(self, fields: Mapping[str, Any], path: Path) -> str:
+        name = str(fields.get("zone", "UTC"))
+        try:
+            zone(name)
+        except AlertingRejected as error:
+            self._wrong((*path, "zone"), str(error))
+            return "UTC"
+        return name
 
     def _time(self, fields: Mapping[str, Any], name: str, path: Path) -> time | None:
         value = fields.get(name)

@@ -30,7 +30,8 @@ class Engine(StrEnum):
 class Channel(NamedTuple):
     """One place where messages go. `url` holds no secret: `${env:NAME}` and `${file:/path}` in it are read when it is sent.
 
-    `resolved`: whether it is told of the end, too. `title` and `body` replace the standard texts (`messages` names the fields).
+    `resolved`: whether it is told of the end, too. `headers` go with each request of a webhook or an Alertmanager; references
+    are read in them, too. `title` and `body` replace the standard texts (`messages.FIELDS`); `zone` is that of their times.
     """
 
     name: str
@@ -38,8 +39,10 @@ class Channel(NamedTuple):
     engine: Engine = Engine.APPRISE
     resolved: bool = True
     timeout_s: float = 20.0
+    headers: Mapping[str, str] = {}
     title: str | None = None
     body: str | None = None
+    zone: str = "UTC"
 
 
 class Quiet(NamedTuple):
