@@ -12,7 +12,7 @@ import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from tests.ui import seed
+from tests.ui import seed, seed_watch
 from wafermonitor.query import server
 from wafermonitor.query.config import Config as QueryConfig
 from wafermonitor.runs.records import Batch
@@ -39,13 +39,15 @@ class Clock:
 
 
 class Screens:
-    """The three services; `url` is the screens', `ids` name the seeded runs."""
+    """The three services; `url` is the screens', `ids` name the seeded runs. `watched`: alerts and expected runs, too."""
 
-    def __init__(self, *, filled: bool = True, unused_ms: int = 30_000) -> None:
+    def __init__(self, *, filled: bool = True, watched: bool = False, unused_ms: int = 30_000) -> None:
         self.clock = Clock(NOW)
         self.storage = memory.Storage(clock=self.clock)
         batch, self.ids = seed.fill(NOW)
         self._batch = batch if filled else Batch()
+        self._watched = watched
+        self.story: seed_watch.Story | None = None
         self._unused_ms = unused_ms
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="screens", daemon=True)
@@ -89,6 +91,10 @@ class Screens:
         from wafermonitor.ui import app
 
         await self.storage.writer.write([self._batch])
+        if self._watched:
+            batch, ticks = seed_watch.month(NOW)
+            await self.storage.writer.write([batch])
+            self.story = await seed_watch.fill(self.storage.watch, NOW, self.ids, ticks)
         self.api = await server.start(self.storage, self._query("127.0.0.1:0"), clock=self.clock)
         config = Config(address="127.0.0.1:0", api_url=self.api.url, refresh_s=0.5)
         self.ui = await app.start(config, unused_ms=self._unused_ms, check_ms=200)

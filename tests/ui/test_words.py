@@ -12,6 +12,7 @@ from wafermonitor.ui.errors import UiUnavailable
 from wafermonitor.ui.pages import now, run, runs
 from wafermonitor.ui.render import ends, plain, render
 from wafermonitor.ui.states import LOOKS, look
+from wafermonitor.ui.watched import Watch
 
 T0, T60, T90 = "2026-05-29T08:00:00Z", "2026-05-29T08:01:00Z", "2026-05-29T08:01:30Z"
 
@@ -131,6 +132,11 @@ def test_what_programs_send_is_never_markup():
         sites=[],
         tiles=now.tiles(Now(), page, page),
         behind=[],
+        watch=Watch(),
+        badges={},
+        missing=[],
+        waiting=0,
+        day_url=str,
         runs=page.items,
         more=False,
         failed=page.items,

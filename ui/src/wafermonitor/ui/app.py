@@ -18,7 +18,7 @@ from panel.io.resources import LOCAL_DIST
 from tornado.web import OutputTransform, RequestHandler
 
 from wafermonitor.query.client import AsyncClient
-from wafermonitor.ui.address import Now, Run, Runs
+from wafermonitor.ui.address import PATHS
 from wafermonitor.ui.config import Config
 from wafermonitor.ui.downloads import Download
 from wafermonitor.ui.errors import UiUnavailable
@@ -79,7 +79,7 @@ class RunningUi(NamedTuple):
     @property
     def sessions(self) -> int:
         """How many pages are open."""
-        return sum(len(self.server.get_sessions(path)) for path in (Now.path, Runs.path, Run.path))
+        return sum(len(self.server.get_sessions(path)) for path in PATHS)
 
     async def stop(self) -> None:
         """Close every page and every connection to the API."""
@@ -112,7 +112,7 @@ async def start(config: Config, *, unused_ms: int = UNUSED_MS, check_ms: int = C
         base_url=config.api_url, timeout=httpx.Timeout(config.api_timeout_s, read=60.0), trust_env=False
     )
     server = pn.io.server.get_server(
-        {path: page(path) for path in (Now.path, Runs.path, Run.path)},
+        {path: page(path) for path in PATHS},
         address=config.host,
         port=config.port,
         start=False,

@@ -6,7 +6,8 @@ Called by: pages, session.
 UiError
 ├── UiUnavailable     retry: the read API does not answer; the page keeps its last content and says since when
 └── UiRejected        permanent: this address will never show anything
-    └── RunMissing    no run or span has this id
+    ├── RunMissing    no run or span has this id
+    └── NotKept       nothing of the kind is kept there: no alert of this id, or no alerting at all
 """
 
 
@@ -24,3 +25,7 @@ class UiRejected(UiError):  # noqa: N818 - as above
 
 class RunMissing(UiRejected):
     """No run or span has this id."""
+
+
+class NotKept(UiRejected):
+    """The read API keeps nothing of the kind."""

@@ -14,8 +14,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from wafermonitor.query.models import RunModel, SpanModel
 from wafermonitor.ui import clock
-from wafermonitor.ui.address import Run, url
-from wafermonitor.ui.states import LOOKS, Look, look
+from wafermonitor.ui.address import Job, Run, url
+from wafermonitor.ui.states import LOOKS, Look, look, look_of_expected
 
 _LONGEST_VALUE = 2_000
 
@@ -44,6 +44,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "duration": clock.duration,
+        "held": lambda alert: clock.seconds_between(alert.since, alert.resolved),
         "ms": _milliseconds,
         "number": clock.number,
         "plain": plain,
@@ -53,8 +54,11 @@ def _environment() -> Environment:
         "urlencode": lambda text: quote(text, safe=""),
     }
     environment.globals |= {
-        "ends": ends,
+        "ends_words": ends,
+        "job_url": job_url,
+        "look_named": LOOKS.__getitem__,
         "look_of": look,
+        "look_of_expected": look_of_expected,
         "look_of_span": look_of_span,
         "run_url": lambda run: url(Run(run=run.run)),
         "span_url": lambda span: url(Run(run=f"{span.trace_id}-{span.span_id}")),
@@ -78,6 +82,11 @@ def ends(run: RunModel) -> str:
         if left_s is not None and at_progress_s is not None and run.duration_s is not None:
             return f"≈ {clock.duration(max(left_s - (run.duration_s - at_progress_s), 0))} left"
     return f"of {clock.duration(expected_s)}" if expected_s else ""
+
+
+def job_url(one: Any) -> str:
+    """The page of a run's, an alert's or an expected run's job over time; empty where it has none."""
+    return url(Job(site=one.site or "", job=one.job)) if one.job else ""
 
 
 def look_of_span(span: SpanModel) -> Look:

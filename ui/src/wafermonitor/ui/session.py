@@ -1,7 +1,7 @@
 """One viewer: follows the address, looks again when something changed, keeps the last content when the API is gone.
 
-In: the address of the request, messages of the browser (`hello`, `go`, `rows`, `visible`, `zone`, `retry`), calls of `Live`.
-Out: a Panel template once, then new values of `Screen.shown`. Called by: app, once per page load.
+In: the address of the request, messages of the browser (`hello`, `go`, `rows`, `visible`, `zone`, `place`, `retry`, `act`),
+calls of `Live`. Out: a Panel template once, then new values of `Screen.shown`. Called by: app, once per page load.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import panel as pn
 
+from wafermonitor.ui.acts import perform
 from wafermonitor.ui.address import Run, parse_url, url
 from wafermonitor.ui.chart import Chart
 from wafermonitor.ui.config import Config
@@ -47,6 +49,8 @@ class Session:
         self._stale_since: str | None = None
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._acts: set[asyncio.Task[None]] = set()
+        self._told: dict[str, Any] | None = None
         self._document: Any = None
         self._stop_listening: Callable[[], None] = lambda: None
 
@@ -64,15 +68,16 @@ class Session:
         """Follow nothing any more."""
         self._stop_listening()
         self._document = None
-        if self._task is not None:
-            self._task.cancel()
+        for task in (self._task, *self._acts):
+            if task is not None:
+                task.cancel()
 
     def _go(self, address: str) -> None:
         before, after = self._viewer.address, parse_url(address)
         same_run = isinstance(before, Run) and isinstance(after, Run) and before.run == after.run
         if before != after and not same_run:
             self._page = None  # what was seen there must not stand here when the API does not answer
-        self._address, self._viewer = address, Viewer(after)
+        self._address, self._viewer = address, Viewer(after, zone=self._viewer.zone)
 
     def _changed(self) -> None:
         if self._visible:
@@ -92,8 +97,32 @@ class Session:
             self._visible = bool(message["visible"])
         if isinstance(message.get("zone"), int | float):
             self._chart.shift_minutes(float(message["zone"]))
+        if isinstance(message.get("place"), str):
+            self._viewer.zone = _zone(message["place"])
+        if isinstance(message.get("act"), str):
+            self._act(message["act"], message.get("given"), message.get("number"))
         if message.get("retry"):
             self._source.changed()
+        self._wake.set()
+
+    def _act(self, act: str, given: Any, number: Any) -> None:
+        """Begin what the viewer asks to change; what came of it is shown with the next look."""
+        fields = given if isinstance(given, dict) else {}
+        task = asyncio.ensure_future(self._perform(act, fields, number))
+        self._acts.add(task)
+        task.add_done_callback(self._acts.discard)
+
+    async def _perform(self, act: str, given: dict[str, Any], number: Any) -> None:
+        try:
+            words, done = await perform(self._source, act, given, self._viewer.zone), True
+        except UiUnavailable:
+            words, done = "The read API does not answer, so nothing was changed. Try again.", False
+        except UiRejected as error:
+            words, done = str(error), False
+        except Exception:
+            log.exception("the act %s failed", act[:40])
+            words, done = "This could not be done; the log of wafer ui says why.", False
+        self._told = {"number": number, "words": words, "done": done}
         self._wake.set()
 
     async def _follow(self) -> None:
@@ -155,6 +184,8 @@ class Session:
             "server_ms": page.server_ms if stale is None else None,  # the page goes on by the clock it knows
             "stale": stale,
             "hello": self._hellos,
+            "told": self._told,
+            "alerts": page.bell._asdict(),
         }
 
         def apply() -> None:
@@ -162,6 +193,14 @@ class Session:
             self._chart.feed(page.series)
 
         document.add_next_tick_callback(apply)
+
+
+def _zone(name: str) -> tzinfo:
+    """The zone of this IANA name; UTC where nobody knows it."""
+    try:
+        return ZoneInfo(name)
+    except (ValueError, OSError, KeyError):
+        return UTC
 
 
 def _unreachable() -> Page:

@@ -1,7 +1,7 @@
 """What the pages ask of the read API, asked once for all viewers of this process.
 
 In: an `AsyncClient` of `query.client`. Out: its models; UiUnavailable when nobody answers, RunMissing and UiRejected when the
-answer is no. Called by: pages, live, session.
+answer is no. Called by: pages, watched, live, session.
 
 Answers are shared: the same question while one is on its way, or within `KEEP_S`, is not asked again. `changed()` (called by
 the stream) makes every kept answer old.
@@ -30,7 +30,7 @@ from wafermonitor.query.models import (
     TreeNode,
 )
 from wafermonitor.semconv import metrics
-from wafermonitor.ui.errors import RunMissing, UiRejected, UiUnavailable
+from wafermonitor.ui.errors import NotKept, RunMissing, UiRejected, UiUnavailable
 from wafermonitor.ui.states import BAD_RESULTS, OPEN_STATES, look
 from wafermonitor.ui.waterfall import Trace, TraceSpan, trace_span
 
@@ -46,6 +46,8 @@ LOGS_SHOWN = 400
 _KEPT_MOST = 500
 _API_PAGE = 1_000
 _EASY_TRACE = 2_000
+_NOT_KEPT = frozenset({404, 501})
+"""Of a list: an API that does not know it, or a store that keeps nothing of the kind."""
 SERIES = (metrics.PROCESS_CPU_TIME, metrics.PROCESS_MEMORY_USAGE)
 
 
@@ -105,28 +107,28 @@ class Source:
         filters = _filters(question) | {"cursor": cursor or None, "limit": limit}
         key = (level, tuple((name, tuple(value) if isinstance(value, list) else value) for name, value in filters.items()))
         if level == "subjobs":
-            return await self._ask(("subjobs", key), lambda: self._client.subjobs(**filters))
+            return await self.ask(("subjobs", key), lambda: self._client.subjobs(**filters))
         if level == "all":
             filters["subjobs"] = "any"
-        return await self._ask(("jobs", key), lambda: self._client.jobs(**filters))
+        return await self.ask(("jobs", key), lambda: self._client.jobs(**filters))
 
     async def plain_traces(self, question: Mapping[str, list[str]], cursor: str, limit: int) -> PageModel[SpanModel]:
         """One page of root spans that are no runs, newest first."""
         filters = _filters(question) | {"limit": limit}
         key = (cursor, tuple((name, tuple(value) if isinstance(value, list) else value) for name, value in filters.items()))
-        return await self._ask(("traces", key), lambda: self._read_traces(filters, cursor or None))
+        return await self.ask(("traces", key), lambda: self._read_traces(filters, cursor or None))
 
     async def sites(self) -> list[SiteModel]:
         """Every site with its feeds."""
-        return await self._ask(("sites",), self._client.sites)
+        return await self.ask(("sites",), self._client.sites)
 
     async def apps(self) -> list[AppModel]:
         """Every program that has sent something; kept for 30 s."""
-        return await self._ask(("apps",), self._client.apps, keep_s=SLOW_KEEP_S, lasting=True)
+        return await self.ask(("apps",), self._client.apps, keep_s=SLOW_KEEP_S, lasting=True)
 
     async def run(self, run: str) -> RunDetail:
         """One run or plain span."""
-        return await self._ask(("run", run), lambda: self._client.run(run))
+        return await self.ask(("run", run), lambda: self._client.run(run))
 
     async def parent(self, run: RunModel) -> RunModel | None:
         """The run above, or None where there is none or it has not arrived."""
@@ -139,15 +141,15 @@ class Source:
 
     async def tree(self, run: str) -> TreeNode:
         """The run and all its subjobs."""
-        return await self._ask(("tree", run), lambda: self._client.tree(run))
+        return await self.ask(("tree", run), lambda: self._client.tree(run))
 
     async def logs(self, run: str, severity: str) -> Logs:
         """The newest events and logs of the run and below, oldest of them first."""
-        return await self._ask(("logs", run, severity), lambda: self._read_logs(run, severity))
+        return await self.ask(("logs", run, severity), lambda: self._read_logs(run, severity))
 
     async def metrics(self, run: str) -> list[MetricSeriesModel]:
         """CPU and memory of the run's process."""
-        return await self._ask(("metrics", run), lambda: self._client.metrics(run, name=SERIES))
+        return await self.ask(("metrics", run), lambda: self._client.metrics(run, name=SERIES))
 
     async def trace(self, run: str, *, ended: bool) -> Trace:
         """All spans of a run, at most 20,000. One that has ended, or is long, is read again only every 30 s.
@@ -156,7 +158,7 @@ class Source:
         """
         key = ("trace", run, ended)
         slow = ended or run in self._long
-        trace = await self._ask(key, lambda: self._read_trace(run), keep_s=SLOW_KEEP_S if slow else KEEP_S, lasting=slow)
+        trace = await self.ask(key, lambda: self._read_trace(run), keep_s=SLOW_KEEP_S if slow else KEEP_S, lasting=slow)
         if len(trace.spans) > _EASY_TRACE:
             self._long.add(run)
         return trace
@@ -196,11 +198,18 @@ class Source:
             if cursor is None or len(lines) >= LOGS_READ:
                 return Logs(lines[-LOGS_SHOWN:] if cursor is None else lines[:LOGS_SHOWN], len(lines), cursor is not None)
 
+    async def change(self, telling: Callable[[], Awaitable[T]]) -> T:
+        """Tell the API what a viewer changes; what was kept is old then."""
+        try:
+            return await _answer(telling)
+        finally:
+            self.changed()
+
     async def _jobs(self, **filters: Any) -> PageModel[RunModel]:
         filters = {name: value or None for name, value in filters.items()}
-        return await self._ask(("jobs", tuple(filters.items())), lambda: self._client.jobs(**filters))
+        return await self.ask(("jobs", tuple(filters.items())), lambda: self._client.jobs(**filters))
 
-    async def _ask(
+    async def ask(
         self, key: Hashable, question: Callable[[], Awaitable[T]], *, keep_s: float = KEEP_S, lasting: bool = False
     ) -> T:
         """The answer to `question`, shared. `lasting` answers outlive changes for `keep_s`."""
@@ -227,7 +236,8 @@ async def _answer(question: Callable[[], Awaitable[T]]) -> T:
     except RunNotFound as error:
         raise RunMissing(error.detail) from None
     except QueryRejected as error:
-        raise UiRejected(error.detail) from None
+        refusal = NotKept if error.status in _NOT_KEPT else UiRejected
+        raise refusal(error.detail) from None
 
 
 def _seen(task: asyncio.Task[Any]) -> None:

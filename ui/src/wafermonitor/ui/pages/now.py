@@ -8,17 +8,22 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from datetime import UTC, tzinfo
 from typing import NamedTuple
 
-from wafermonitor.query.models import PageModel, RunModel, SiteModel
-from wafermonitor.ui.address import Now, Runs, url
+from wafermonitor.query.models import ExpectedRunModel, PageModel, RunModel, SiteModel
+from wafermonitor.ui import watched
+from wafermonitor.ui.address import Alerts, Job, Now, Runs, url
+from wafermonitor.ui.calendar import day_of
 from wafermonitor.ui.clock import epoch_ms
 from wafermonitor.ui.pages.page import Page
 from wafermonitor.ui.render import render
 from wafermonitor.ui.source import Source
 from wafermonitor.ui.states import LOOKS, look
+from wafermonitor.ui.watched import Watch
 
 FAILED_SHOWN = 9
+MISSING_SHOWN = 20
 
 
 class Tile(NamedTuple):
@@ -44,10 +49,14 @@ class Behind(NamedTuple):
     unknown: int
 
 
-async def load(source: Source, address: Now) -> Page:
+async def load(source: Source, address: Now, zone: tzinfo = UTC) -> Page:
     """Everything the page shows, asked at once."""
-    opened, failed, sites = await asyncio.gather(
-        source.open_jobs(address.site), source.failed_jobs(address.site), source.sites()
+    opened, failed, sites, watch, missing = await asyncio.gather(
+        source.open_jobs(address.site),
+        source.failed_jobs(address.site),
+        source.sites(),
+        watched.glance(source),
+        watched.not_there(source, address.site),
     )
     chosen = [site for site in sites if not address.site or site.site == address.site]
     html = render(
@@ -55,7 +64,12 @@ async def load(source: Source, address: Now) -> Page:
         address=address,
         server_time=opened.server_time,
         sites=sites,
-        tiles=tiles(address, opened, failed),
+        tiles=tiles(address, opened, failed, missing),
+        watch=watch,
+        badges=badges(watch, opened.items),
+        missing=[one for one in missing if one.state != "unknown"][:MISSING_SHOWN],
+        waiting=sum(one.state == "unknown" for one in missing),
+        day_url=lambda one: day_url(one, zone),
         behind=behind(chosen, opened.items),
         runs=opened.items,
         more=opened.cursor is not None,
@@ -65,8 +79,10 @@ async def load(source: Source, address: Now) -> Page:
     return Page(html, "Now · WaferMonitor", "/", epoch_ms(opened.server_time) or 0.0, busy=bool(opened.items))
 
 
-def tiles(address: Now, opened: PageModel[RunModel], failed: PageModel[RunModel]) -> list[Tile]:
-    """The six counts of jobs. Where a list was cut the number is a lower bound and says `+`."""
+def tiles(
+    address: Now, opened: PageModel[RunModel], failed: PageModel[RunModel], missing: Sequence[ExpectedRunModel] = ()
+) -> list[Tile]:
+    """The six counts of jobs, and of those that should be there. Where a list was cut the number is a lower bound: `+`."""
     counts = Counter(look(run).key for run in opened.items)
     more = "+" if opened.cursor else ""
     found = []
@@ -88,7 +104,39 @@ def tiles(address: Now, opened: PageModel[RunModel], failed: PageModel[RunModel]
     found.append(
         Tile("failed", "failure", "failed", len(failed.items), words, "last 24 hours", _failed_url(address), about, alarm=True)
     )
+    states = Counter(one.state for one in missing)
+    if not_there := states["late"] + states["missed"]:
+        key = "missed" if states["missed"] else "late"
+        note = f"{states['missed']} missed" if states["late"] and states["missed"] else "last 24 hours"
+        href = f"{url(address)}#missing"
+        word = "late" if states["late"] else "missed"
+        found.append(Tile(key, key, word, not_there, f"{not_there:,}", note, href, LOOKS[key].help, alarm=True))
     return found
+
+
+class Badge(NamedTuple):
+    """The open alerts of one run: how many, the look of the worst, what it says, and where they stand."""
+
+    number: int
+    look: str
+    words: str
+    href: str
+
+
+def badges(watch: Watch, runs: Sequence[RunModel]) -> dict[str, Badge]:
+    """Run id → its open alerts, for runs that have any."""
+    found = {}
+    for run in runs:
+        if alerts := watch.of_run(run):
+            first = alerts[0]
+            href = url(Alerts(alert=first.id)) if len(alerts) == 1 else url(Alerts(site=run.site, job=run.job or ""))
+            found[run.run] = Badge(len(alerts), first.severity, first.summary, href)
+    return found
+
+
+def day_url(expected: ExpectedRunModel, zone: tzinfo) -> str:
+    """Its day, by the viewer's clock, in the calendar of its job."""
+    return url(Job(site=expected.site or "", job=expected.job, day=day_of(expected, zone).isoformat()))
 
 
 def behind(sites: Sequence[SiteModel], opened: Sequence[RunModel]) -> list[Behind]:

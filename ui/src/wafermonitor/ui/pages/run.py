@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from wafermonitor.query.models import LogModel, MetricSeriesModel, RunDetail, RunModel, SpanModel, TreeNode
 from wafermonitor.semconv import attributes as names
 from wafermonitor.semconv import events, metrics
-from wafermonitor.ui import waterfall
-from wafermonitor.ui.address import MOST_FOLDED, Run, Runs, url
+from wafermonitor.ui import watched, waterfall
+from wafermonitor.ui.address import MOST_FOLDED, Alerts, Run, Runs, url
 from wafermonitor.ui.clock import duration, epoch_ms, file_size, number, seconds_between
 from wafermonitor.ui.errors import RunMissing
 from wafermonitor.ui.pages.page import Page
@@ -63,6 +63,7 @@ async def load(source: Source, address: Run, top: int) -> Page:
         run = await source.run(address.run)
     except RunMissing:
         return _missing(await source.server_time())
+    watching = asyncio.gather(watched.glance(source), watched.explanation_of_run(source, run))
     trace, tree, logs, series, parent = await asyncio.gather(
         source.trace(address.run, ended=run.state == "ended"),
         source.tree(address.run),
@@ -70,6 +71,7 @@ async def load(source: Source, address: Run, top: int) -> Page:
         source.metrics(address.run),
         source.parent(run),
     )
+    watch, explanation = await watching
     server_ms = epoch_ms(run.server_time) or 0.0
     shown = look(run) if not run.plain else _plain_look(trace, run.span_id)
     subjobs = list(_flat(tree))
@@ -83,6 +85,9 @@ async def load(source: Source, address: Run, top: int) -> Page:
         look=shown,
         title=run.job or run.name or "unnamed",
         why=why(run),
+        explanation=explanation,
+        alerts=[] if run.plain else watch.of_run(run),
+        alert_url=lambda alert: url(Alerts(alert=alert.id)),
         about=about(run),
         parent=parent,
         load=load_of(run, series),

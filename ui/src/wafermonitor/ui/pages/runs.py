@@ -1,6 +1,6 @@
 """Runs: the big table, a page at a time through the API, and the plain traces of programs that know nothing of us.
 
-In: `Runs`. Out: `Page`. Called by: pages.page, downloads (the same filters as CSV).
+In: `Runs`. Out: `Page`. Called by: pages, pages.alerts (its filters look alike), downloads (the same filters as CSV).
 """
 
 from __future__ import annotations
@@ -24,9 +24,7 @@ _RESULTS = (
     ("timeout", "timeout"), ("cancellation", "cancelled"), ("skip", "skipped"),
 )  # fmt: skip
 _LEVELS = (("jobs", "jobs"), ("subjobs", "subjobs"), ("all", "both"))
-_TIMES = dict(
-    zip(SINCE, ("any time", "last hour", "last 6 hours", "last 24 hours", "last 7 days", "last 30 days"), strict=True)
-)
+TIMES = dict(zip(SINCE, ("any time", "last hour", "last 6 hours", "last 24 hours", "last 7 days", "last 30 days"), strict=True))
 
 
 class Field(NamedTuple):
@@ -102,9 +100,9 @@ def span_question(address: Runs) -> dict[str, list[str]]:
 
 def fields(address: Runs, sites: Sequence[str], apps: Sequence[str]) -> list[Field]:
     """The form: what the tab can filter by, in the order of use."""
-    site = Field("site", "Site", address.site, _choices(address.site, sites))
-    app = Field("app", "App", address.app, _choices(address.app, apps))
-    since = Field("since", "Started", address.since, list(_TIMES.items()))
+    site = Field("site", "Site", address.site, choices(address.site, sites))
+    app = Field("app", "App", address.app, choices(address.app, apps))
+    since = Field("since", "Started", address.since, list(TIMES.items()))
     after = Field("after", "From", address.after, size=16)
     before = Field("before", "Until", address.before, size=16)
     if address.tab == "traces":
@@ -130,6 +128,7 @@ def _times(address: Runs) -> dict[str, list[str]]:
     return {name: [value] for name, value in (("from", begin), ("to", address.before)) if value}
 
 
-def _choices(value: str, known: Sequence[str]) -> list[tuple[str, str]]:
+def choices(value: str, known: Sequence[str]) -> list[tuple[str, str]]:
+    """`any` and the names that are known, with the one that is set even where nobody knows it."""
     names = [*known, *([value] if value and value not in known else [])]
     return [("", "any"), *((name, name) for name in names)]

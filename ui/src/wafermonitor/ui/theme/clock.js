@@ -1,6 +1,8 @@
 // Times in the viewer's zone and durations that tick. In: elements with `data-as` and `data-ms`, the server's clock. Called by: page.js.
 //
 // data-as="clock"    14:03:22 today, else 21 Nov 14:03; the title says UTC
+// data-as="minute"   14:03 today, else 21 Nov 14:03
+// data-as="hour"     14:03, whatever the day
 // data-as="ago"      12 s ago, by the server's clock
 // data-as="elapsed"  time since data-ms, growing
 // Words of a duration are those of clock.py; a test compares them.
@@ -32,15 +34,17 @@ function even(value) {
 }
 
 const time = new Intl.DateTimeFormat("en-GB", {hour: "2-digit", minute: "2-digit", second: "2-digit"});
+const minute = new Intl.DateTimeFormat("en-GB", {hour: "2-digit", minute: "2-digit"});
 const day = new Intl.DateTimeFormat("en-GB", {day: "numeric", month: "short", hour: "2-digit", minute: "2-digit"});
 const date = new Intl.DateTimeFormat("en-GB", {year: "numeric", month: "2-digit", day: "2-digit"});
 
 export function clock(ms, precise) {
   const moment = new Date(ms);
-  const today = date.format(moment) === date.format(new Date(serverNow()));
-  if (!today) return day.format(moment).replace(",", "");
+  if (!isToday(moment)) return day.format(moment).replace(",", "");
   return precise ? `${time.format(moment)}.${String(moment.getMilliseconds()).padStart(3, "0")}` : time.format(moment);
 }
+
+const isToday = (moment) => date.format(moment) === date.format(new Date(serverNow()));
 
 const utc = (ms) => new Date(ms).toISOString().replace("T", " ").replace("Z", " UTC");
 
@@ -48,6 +52,8 @@ const whole = (seconds) => duration(Math.floor(seconds)).replace(".0 s", " s"); 
 
 const words = {
   clock: (ms, element) => clock(ms, element.dataset.precise !== undefined),
+  minute: (ms) => { const moment = new Date(ms); return isToday(moment) ? minute.format(moment) : day.format(moment).replace(",", ""); },
+  hour: (ms) => minute.format(new Date(ms)),
   ago: (ms) => { const s = (serverNow() - ms) / 1000; return s < 1 ? "now" : `${whole(s)} ago`; },
   elapsed: (ms) => { const s = (serverNow() - ms) / 1000; return s < 1 ? duration(s) : whole(s); },
 };

@@ -3,6 +3,8 @@
 const typing = (target) => target.matches?.("input, textarea, select, [contenteditable]");
 const rows = () => [...document.querySelectorAll("#screen [data-row]")];
 const press = (selector) => document.querySelector(selector)?.click();
+const within = (selector) => (document.activeElement?.closest?.(".alert, [data-row]")?.querySelector(selector)
+  ?? document.querySelector(`#screen [data-open] ${selector}`) ?? document.querySelector(`#screen header ${selector}`))?.click();
 let first = "";
 let timer = 0;
 
@@ -26,12 +28,13 @@ const one = (actions) => ({
   x: () => document.activeElement?.querySelector?.("[data-fold]")?.click(),
   e: () => step(1, (row) => row.matches("[data-failing]")),
   v: () => press("#screen [data-key-v]:not([aria-current])"), r: () => press("#screen [data-key-r]:not([aria-current])"),
-  u: () => press("#screen [rel=up]"),
+  u: () => press("#screen [rel=up]"), a: () => within("[data-key-a]"), s: () => within("[data-key-s]"),
+  o: () => within("[data-key-o]"), "[": () => press("#screen [data-key-before]"), "]": () => press("#screen [data-key-after]"),
 });
 
 export function listen(actions) {
   const single = one(actions);
-  const after = {gn: () => actions.go("/"), gr: () => actions.go("/runs")};
+  const after = {gn: () => actions.go("/"), gr: () => actions.go("/runs"), ga: () => actions.go("/alerts")};
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
     if (event.key === "Escape") { document.activeElement?.blur?.(); return; }

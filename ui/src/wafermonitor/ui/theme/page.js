@@ -1,10 +1,11 @@
 // One page: shows what the session sends, sends back what the viewer does. In: `shown` of the session (HTML, title, clock, address,
-// link state). Out: messages {hello}, {go}, {rows}, {visible}, {zone}, {retry}. Called by: screen.js, once per session.
+// link state, what came of an act). Out: messages {hello}, {go}, {rows}, {visible}, {zone}, {retry}, {act}. Called by: screen.js, once per session.
 
 import {morph} from "./morph.js";
 import {setServerNow, show as showTimes} from "./clock.js";
 import {brush, place, window_, zoomed} from "./waterfall.js";
 import {listen} from "./keys.js";
+import {act, focusForm, nameForms, told} from "./forms.js";
 
 const screen = document.getElementById("screen");
 let session = null;
@@ -15,7 +16,7 @@ function connect(given) {
   given.changed(draw);
   globalThis.Bokeh.documents[0].on_event("connection_lost", lost);
   draw();
-  given.send({hello: true, go: here, visible: !document.hidden, zone: -new Date().getTimezoneOffset()});
+  given.send({hello: true, go: here, visible: !document.hidden, zone: -new Date().getTimezoneOffset(), place: Intl.DateTimeFormat().resolvedOptions().timeZone});
 }
 
 function draw() {
@@ -23,6 +24,7 @@ function draw() {
   if (!shown.html) return;
   if (shown.server_ms) setServerNow(shown.server_ms);
   status(shown);
+  told(shown.told, {go, say});
   if (shown.address !== here) return; // an answer to an address the viewer has left
   document.title = shown.title;
   const tails = atEnd();
@@ -34,6 +36,8 @@ function draw() {
   });
   showTimes(document);
   place();
+  nameForms();
+  focusForm();
   document.documentElement.dataset.drawn = String(Number(document.documentElement.dataset.drawn ?? 0) + 1);
 }
 
@@ -59,11 +63,15 @@ function status(shown) {
     showTimes(banner);
   }
   banner.hidden = !shown.stale;
+  const bell = document.getElementById("bell"), alerts = shown.alerts;
+  bell.hidden = !alerts?.number;
+  if (alerts?.number) { bell.textContent = alerts.words; bell.dataset.look = alerts.look; bell.title = `${alerts.words} unattended`; }
 }
 
 function go(url, {push = true, replace = false} = {}) {
   if (push && url !== here) history[replace ? "replaceState" : "pushState"]({}, "", url);
-  const moved = url.split("?")[0] !== here.split("?")[0] || new URLSearchParams(url.split("?")[1]).get("run") !== new URLSearchParams(here.split("?")[1]).get("run");
+  const what = (address) => { const [path, query] = address.split("?"), given = new URLSearchParams(query); return [path, given.get("run"), given.get("job") && path === "/job" ? given.get("job") : ""].join(); };
+  const moved = what(url) !== what(here);
   here = url;
   if (moved) { scrollTo(0, 0); screen.setAttribute("aria-busy", "true"); }
   session?.send({go: url});
@@ -112,10 +120,14 @@ document.addEventListener("click", (event) => {
   const plain = event.button === 0 && !event.metaKey && !event.ctrlKey && !event.shiftKey && !event.altKey;
   if (link) {
     const own = link.origin === location.origin && !link.hasAttribute("download") && !link.target && link.getAttribute("href").startsWith("/");
+    if (plain && own && link.hash && link.pathname + link.search === location.pathname + location.search) { event.preventDefault(); document.querySelector(link.hash)?.focus(); return; }
     if (plain && own) { event.preventDefault(); go(link.pathname + link.search, {replace: link.dataset.replace !== undefined}); }
     return;
   }
+  const spot = event.target.closest("[data-go]");
+  if (spot && plain) { go(spot.dataset.go); return; }
   const row = event.target.closest("[data-row][data-href]");
+  if (event.target.closest("form, summary")) return;
   if (row && plain && !String(getSelection())) { row.focus(); go(row.dataset.href, {replace: row.dataset.replace !== undefined}); }
 });
 
@@ -129,6 +141,7 @@ document.addEventListener("submit", (event) => {
   const form = event.target;
   if (form.method === "dialog") return;
   event.preventDefault();
+  if (form.dataset.act !== undefined) { act(form, event.submitter, (message) => session?.send(message)); return; }
   if (form.dataset.search !== undefined) { go(`/runs?${new URLSearchParams({q: form.q.value.trim(), level: "all"})}`); form.q.blur(); } else submitted(form);
 });
 document.addEventListener("change", (event) => {

@@ -1,0 +1,200 @@
+"""What the pages ask about alerts and expected runs, shared between viewers as everything of `Source`; and what viewers change.
+
+In: a `Source`. Out: models of the read API; UiUnavailable, NotKept where the API keeps no alerts. Called by: pages, acts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from wafermonitor.query.models import (
+    AlertDetail,
+    AlertModel,
+    AlertPage,
+    ExpectationModel,
+    ExpectedRunModel,
+    ExplainModel,
+    PageModel,
+    RunModel,
+    SilenceModel,
+)
+from wafermonitor.ui.clock import epoch_ms
+from wafermonitor.ui.errors import NotKept, UiRejected, UiUnavailable
+from wafermonitor.ui.source import SLOW_KEEP_S, Source
+from wafermonitor.ui.states import look
+
+FIRING_MOST = 500
+NOT_THERE_MOST = 50
+EXPECTED_PAGES = 5
+JOB_RUNS_MOST = 1_000
+_API_PAGE = 1_000
+_LOUDNESS = {"critical": 0, "warning": 1, "info": 2}
+
+
+class Watch(NamedTuple):
+    """What fires, the most urgent first. `trouble` says why nothing is known; `kept` False: no alerting is set up here.
+
+    `more`: there are more alerts than were read.
+    """
+
+    alerts: Sequence[AlertModel] = ()
+    more: bool = False
+    evaluated_at: str | None = None
+    evaluating: bool = False
+    server_time: str | None = None
+    kept: bool = True
+    trouble: str = ""
+
+    @property
+    def unattended(self) -> list[AlertModel]:
+        """Those that nobody looks after and nobody has silenced."""
+        return [alert for alert in self.alerts if not attended(alert)]
+
+    def of_run(self, run: RunModel) -> list[AlertModel]:
+        """Those about this run, or about its job."""
+        return [
+            alert
+            for alert in self.alerts
+            if alert.run == run.run
+            or (alert.run is None and run.job is not None and alert.job == run.job and alert.site in {None, run.site})
+        ]
+
+
+class JobRuns(NamedTuple):
+    """Runs of a job, the newest first; `more`: there are older ones in the time asked for."""
+
+    runs: list[RunModel]
+    more: bool
+    server_time: str
+
+
+class ExpectedRuns(NamedTuple):
+    """Expected runs in order of their time; `more`: not all were read."""
+
+    runs: list[ExpectedRunModel]
+    more: bool
+
+
+def attended(alert: AlertModel) -> bool:
+    """Somebody looks after it, or has silenced it."""
+    return alert.acknowledged is not None or alert.silenced_until is not None
+
+
+def urgency(alert: AlertModel) -> tuple[bool, int, float]:
+    """Sorts what fires: nobody's first, the loudest of those first, and what has been so the longest first of those."""
+    return attended(alert), _LOUDNESS.get(alert.severity, 0), epoch_ms(alert.since) or 0.0
+
+
+async def firing(source: Source, site: str = "") -> Watch:
+    """What fires now; a Watch that is not `kept` where the API knows no alerts."""
+    filters = {"open": "true", "site": site or None, "limit": FIRING_MOST}
+    try:
+        page = await source.ask(("alerts", "open", site), lambda: source.client.alerts(**filters))
+    except NotKept as error:
+        return Watch(kept=False, trouble=str(error))
+    alerts = sorted(page.items, key=urgency)
+    return Watch(alerts, page.cursor is not None, page.evaluated_at, page.evaluating, page.server_time)
+
+
+async def glance(source: Source, site: str = "") -> Watch:
+    """The same for pages about something else, which are shown even when alerts cannot be read."""
+    try:
+        return await firing(source, site)
+    except (UiUnavailable, UiRejected) as error:
+        return Watch(trouble=str(error))
+
+
+async def history(source: Source, question: Mapping[str, list[str]], cursor: str, limit: int) -> AlertPage:
+    """One page of alerts, the newest first."""
+    filters = {"from_" if name == "from" else name: value for name, value in question.items()}
+    key = (cursor, limit, *((name, tuple(value)) for name, value in question.items()))
+    return await source.ask(("alerts", key), lambda: source.client.alerts(**filters, cursor=cursor or None, limit=limit))
+
+
+async def alert(source: Source, alert_id: str) -> AlertDetail | None:
+    """One alert with the messages about it; None when there is none of this id."""
+    try:
+        return await source.ask(("alert", alert_id), lambda: source.client.alert(alert_id))
+    except NotKept:
+        return None
+
+
+async def explanation(source: Source, alert_id: str) -> ExplainModel | None:
+    """What stands behind an alert; None where nothing can be said."""
+    try:
+        return await source.ask(
+            ("explain-alert", alert_id), lambda: source.client.explain_alert(alert_id), keep_s=SLOW_KEEP_S, lasting=True
+        )
+    except (UiRejected, UiUnavailable):
+        return None
+
+
+async def explanation_of_run(source: Source, run: RunModel) -> ExplainModel | None:
+    """Why a run failed, is late or is silent; None for one that is as it should be, or where nothing can be said."""
+    if run.job is None or not look(run).failing:
+        return None
+    key = ("explain", run.run, run.state)
+    try:
+        return await source.ask(key, lambda: source.client.explain(run.run), keep_s=SLOW_KEEP_S, lasting=True)
+    except (UiRejected, UiUnavailable):
+        return None
+
+
+async def silences(source: Source) -> list[SilenceModel]:
+    """Those in force, the first to end first; none where the API keeps none."""
+    try:
+        found = await source.ask(("silences",), source.client.silences)
+    except NotKept:
+        return []
+    return sorted(found, key=lambda silence: epoch_ms(silence.until) or 0.0)
+
+
+async def not_there(source: Source, site: str = "") -> list[ExpectedRunModel]:
+    """Runs of the last day that should be there and are not; none where nobody can say."""
+    filters = {"state": ("late", "missed", "unknown"), "site": site or None, "from_": "-24h", "limit": NOT_THERE_MOST}
+    try:
+        page = await source.ask(("not-there", site), lambda: source.client.expected_runs(**filters))
+    except (UiRejected, UiUnavailable):
+        return []
+    return page.items
+
+
+async def expected(source: Source, site: str, job: str, begin: str, end: str) -> ExpectedRuns:
+    """The expected runs of a job in a stretch of time (RFC 3339), in order; none where the API knows none."""
+
+    async def read() -> ExpectedRuns:
+        runs: list[ExpectedRunModel] = []
+        cursor: str | None = None
+        for _ in range(EXPECTED_PAGES):
+            page: PageModel[ExpectedRunModel] = await source.client.expected_runs(
+                site=site or None, job=job, from_=begin, to=end, cursor=cursor, limit=_API_PAGE
+            )
+            runs += page.items
+            cursor = page.cursor
+            if cursor is None:
+                break
+        return ExpectedRuns(runs[::-1], cursor is not None)
+
+    try:
+        return await source.ask(("expected", site, job, begin, end), read)
+    except NotKept:
+        return ExpectedRuns([], more=False)
+
+
+async def expectations(source: Source, site: str, job: str) -> list[ExpectationModel]:
+    """What is expected of a job, proposals among it; none where the API knows none."""
+    try:
+        found = await source.ask(("expectations",), source.client.expectations)
+    except NotKept:
+        return []
+    return [one for one in found if one.job == job and (not site or one.site in {None, site})]
+
+
+async def job_runs(source: Source, site: str, job: str, begin: str) -> JobRuns:
+    """The newest runs of a job since `begin`, subjobs of that name too. Kept for 30 s: it is a long list."""
+    filters = {"job": job, "site": site or None, "subjobs": "any", "from_": begin, "limit": JOB_RUNS_MOST}
+    page = await source.ask(
+        ("job-runs", site, job, begin), lambda: source.client.jobs(**filters), keep_s=SLOW_KEEP_S, lasting=True
+    )
+    return JobRuns(page.items, page.cursor is not None, page.server_time)
