@@ -1,0 +1,353 @@
+"""Which expected runs have come, for all expectations at once: reads only the starts that may change a verdict.
+
+In: what the evaluator read: expectations, feeds, changed runs. Out: expected runs as they stand, and what to store of them.
+Called by: evaluator.
+
+Feeds are read before starts, so that no start can arrive unseen before the watermark by which its absence is judged. What is
+remembered between ticks (`Facts`) follows from stored runs and is forgotten when one of the job's runs changes.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from wafermonitor.alerting.awaiting import (
+    DAY_NS,
+    Told,
+    assess,
+    called,
+    final,
+    same_call,
+    scheduled,
+    started_ns,
+    starts_of,
+)
+from wafermonitor.alerting.errors import AlertingRejected
+from wafermonitor.alerting.expecting import After, Wish, loads
+from wafermonitor.alerting.schedule import SECOND_NS
+from wafermonitor.runs.alerts import Expectation, ExpectedRun
+from wafermonitor.runs.expectations import ExpectedState, known_until, state_known
+from wafermonitor.runs.records import Feed, Run
+from wafermonitor.runs.state import Limits, clock_skew
+from wafermonitor.storage.protocol import Reader, StartsWanted, StoredStart
+from wafermonitor.storage.watch import ExpectedQuery, Watch
+
+Job = tuple[str | None, str]
+"""(site, job); a site of None is every site."""
+_PAST_RUNS = 50
+_PAST_NS = 30 * DAY_NS
+_JUDGED_QUIET = 10
+_QUIET_FACTOR = 1.5
+_LONGEST_LAG_NS = 3600 * SECOND_NS
+_MOST_SETTLED = 2000
+_RETRY_NS = DAY_NS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """What one tick knows. `changed`: runs that changed since the last tick; `complete`: all of them.
+
+    `holds`: up to when feeds that were cut off lately had told for sure, by feed: runs that are told of by their span alone
+    may still be on their way.
+    """
+
+    now_ns: int
+    limits: Limits
+    feeds: Mapping[tuple[str, str], Feed]
+    expectations: Sequence[Expectation]
+    unsettled: Sequence[ExpectedRun]
+    changed: Sequence[Run] = ()
+    complete: bool = True
+    holds: Mapping[tuple[str, str], int] = field(default_factory=dict)
+
+
+class Matched(NamedTuple):
+    """`expected`: the unsettled and those that this tick settled. `stored`: those of them that changed. `faults`: by name."""
+
+    expected: list[ExpectedRun]
+    stored: list[ExpectedRun]
+    watched: dict[str, int]
+    faults: dict[str, str]
+
+
+class Facts(NamedTuple):
+    """What past runs of a job tell: on which feeds it runs (None: it never ran), how long a run may stay unheard of."""
+
+    feeds: frozenset[tuple[str, str]] | None
+    unheard_ns: int = 0
+
+
+class Group(NamedTuple):
+    """The unsettled runs of one expectation and subject, in order of nominal time."""
+
+    expectation: Expectation
+    wish: Wish
+    subject: str
+    rows: list[ExpectedRun]
+
+    @property
+    def job(self) -> Job:
+        """Whose starts may meet them."""
+        return self.expectation.site, self.expectation.job
+
+
+class Matcher:
+    """One for each evaluator; it may be used by one tick at a time."""
+
+    def __init__(self, reader: Reader, watch: Watch, *, catch_up_ns: int = 7 * DAY_NS) -> None:
+        self._reader = reader
+        self._watch = watch
+        self._catch_up_ns = catch_up_ns
+        self._facts: dict[Job, Facts] = {}
+
+    def forget(self) -> None:
+        """Another process has evaluated meanwhile, or changes were lost: what is remembered may be old."""
+        self._facts.clear()
+
+    async def match(self, sight: Sight) -> Matched:
+        """Make, match and judge the expected runs. Raises StorageUnavailable."""
+        touched = _touched(sight.changed)
+        for job in touched & self._facts.keys():
+            del self._facts[job]
+        book = _Book(sight, self._catch_up_ns)
+        await self._call(book)
+        await self._learn(book.doubtful_jobs(), book)
+        look = book.wanted(touched, self._facts)
+        starts = await self._starts(look, book)
+        for group in look:
+            book.judge(group, starts[group.job], self._facts[group.job])
+        return book.matched()
+
+    async def _call(self, book: _Book) -> None:
+        """Make the runs that other runs call for, each once, although a run changes more than once."""
+        callers = book.calls()
+        if not callers:
+            return
+        names = tuple({row.expectation for rows in callers.values() for row, _ in rows})
+        oldest_ns = min(row.due.nominal_ns for rows in callers.values() for row, _ in rows) - DAY_NS
+        known: dict[str, list[ExpectedRun]] = defaultdict(list)
+        cursor: str | None = None
+        while True:
+            page = await self._watch.expected_runs(
+                ExpectedQuery(expectation=names, from_ns=oldest_ns, cursor=cursor, limit=1000)
+            )
+            for one in page.items:
+                known[one.expectation].append(one)
+            cursor = page.cursor
+            if cursor is None:
+                break
+        for name, rows in callers.items():
+            for row, caller in rows:
+                if not any(same_call(row, other, caller) for other in known[name]):
+                    known[name].append(row)
+                    book.add(row)
+
+    async def _learn(self, jobs: Iterable[Job], book: _Book) -> None:
+        lacking = [job for job in jobs if job not in self._facts]
+        if not lacking:
+            return
+        since_ns = book.sight.now_ns - _PAST_NS
+        found = await self._reader.starts([StartsWanted(*job, since_ns) for job in lacking], _PAST_RUNS)
+        for job, runs in zip(lacking, found, strict=True):
+            self._facts[job] = facts_of(runs, book.sight.feeds)
+
+    async def _starts(self, groups: Sequence[Group], book: _Book) -> dict[Job, list[StoredStart]]:
+        """The runs that may meet the groups' rows, by job; of a retry also the attempt before it."""
+        since: dict[Job, int] = {}
+        for group in groups:
+            first_ns = group.rows[0].due.opens_ns - book.lead_ns
+            since[group.job] = min(first_ns, since.get(group.job, first_ns))
+        await self._learn(since, book)
+        found = await self._read(since)
+        retried = {job: since[job] - _RETRY_NS for job, runs in found.items() if _begins_with_retry(runs)}
+        return found | await self._read(retried)
+
+    async def _read(self, since: Mapping[Job, int]) -> dict[Job, list[StoredStart]]:
+        if not since:
+            return {}
+        wanted = [StartsWanted(*job, from_ns) for job, from_ns in since.items()]
+        return dict(zip(since, await self._reader.starts(wanted), strict=True))
+
+
+def facts_of(runs: Sequence[StoredStart], feeds: Mapping[tuple[str, str], Feed]) -> Facts:
+    """What the newest runs of a job tell, in order of start."""
+    if not runs:
+        return Facts(None)
+    on = frozenset((run.key.site, run.feed) for run in runs if run.feed is not None)
+    if all(run.announced for run in runs[-_JUDGED_QUIET:]):
+        return Facts(on)
+    taken, lags = [0], [0]
+    for run in runs:
+        if run.announced or run.start_ns is None or run.end_ns is None:
+            continue
+        taken.append(run.end_ns - run.start_ns)
+        start_ns = started_ns(run, run.key.site, run.feed, feeds)
+        if start_ns is not None and run.received_ns is not None:
+            lags.append(min(_LONGEST_LAG_NS, run.received_ns - start_ns - taken[-1]))
+    return Facts(on, round(_QUIET_FACTOR * max(taken)) + max(lags))
+
+
+class _Book:
+    """The expected runs of one tick, by expectation and subject."""
+
+    def __init__(self, sight: Sight, catch_up_ns: int) -> None:
+        self.sight = sight
+        self.lead_ns = max((max(0, clock_skew(feed)) for feed in sight.feeds.values()), default=0)
+        """How far the clock of any feed is behind: what it calls earlier may be in time."""
+        self._margin_ns = round(sight.limits.margin_s * SECOND_NS)
+        self._told: dict[tuple[str, str], int] = {
+            key: known_until([feed], sight.now_ns, sight.limits) for key, feed in sight.feeds.items()
+        }
+        self._expectations = {one.name: one for one in sight.expectations}
+        self._groups: dict[tuple[str, str], Group] = {}
+        self._fresh: set[tuple[str, str]] = set()
+        self._stored: dict[tuple[str, str, int], ExpectedRun] = {}
+        self._left: list[ExpectedRun] = []
+        self._watched: dict[str, int] = {}
+        self._faults: dict[str, str] = {}
+        self._wishes = self._read_wishes()
+        for row in sight.unsettled:
+            self._enter(row)
+        for name, wish in self._wishes.items():
+            self._follow_schedule(self._expectations[name], wish, catch_up_ns)
+
+    def calls(self) -> dict[str, list[tuple[ExpectedRun, Run]]]:
+        """By expectation the runs that changed runs call for, with these; many of them are made already."""
+        after: dict[str, list[str]] = defaultdict(list)
+        for name, wish in self._wishes.items():
+            if isinstance(wish.schedule, After):
+                after[wish.schedule.job].append(name)
+        found: dict[str, list[tuple[ExpectedRun, Run]]] = defaultdict(list)
+        for run in self.sight.changed if after else ():
+            for name in after.get(run.job or "", ()):
+                rows = called(self._expectations[name], self._wishes[name], run, self.sight.feeds, self.sight.now_ns)
+                found[name] += [(row, run) for row in rows if not self._is_made(row, run)]
+        return {name: rows for name, rows in found.items() if rows}
+
+    def add(self, row: ExpectedRun) -> None:
+        """One more expected run, which is stored."""
+        self._enter(row)
+        self._fresh.add((row.expectation, row.subject))
+        self._stored[row.expectation, row.subject, row.due.nominal_ns] = row
+
+    def doubtful_jobs(self) -> Iterator[Job]:
+        """Jobs of which a run should have come by now, or is about to be settled."""
+        now_ns = self.sight.now_ns - self._margin_ns
+        for group in self._groups.values():
+            row = group.rows[0]
+            if now_ns > row.due.late_ns and (row.start_ns is None or now_ns > row.start_ns):
+                yield group.job
+
+    def wanted(self, touched: set[Job], facts: Mapping[Job, Facts]) -> list[Group]:
+        """The groups whose starts must be read: a run of theirs changed, or time changes what is said of them."""
+        look, settle = [], []
+        now_ns = self.sight.now_ns
+        for key, group in self._groups.items():
+            if group.rows[0].due.opens_ns > now_ns:
+                continue
+            known = facts.get(group.job)
+            if key in self._fresh or group.job in touched or not self.sight.complete:
+                look.append(group)
+            elif known is not None:
+                told = self._told_of(group, known)
+                if any(self._changes(row, told) for row in group.rows):
+                    look.append(group)
+                elif final(group.rows[0], group.rows[1].due if len(group.rows) > 1 else None, told.heard_ns):
+                    settle.append(group)
+        return look + settle[:_MOST_SETTLED]
+
+    def judge(self, group: Group, found: Sequence[StoredStart], facts: Facts) -> None:
+        """Match and judge one group."""
+        event = isinstance(group.wish.schedule, After)
+        starts = starts_of(found, self.sight.feeds, lot=group.subject if event else "", nominal=not event)
+        now = assess(group.rows, starts, self._told_of(group, facts), self.sight.now_ns, self.sight.limits)
+        for before, row in zip(group.rows, now, strict=True):
+            if row != before:
+                self._stored[row.expectation, row.subject, row.due.nominal_ns] = row
+        group.rows[:] = now
+
+    def matched(self) -> Matched:
+        """What became of it."""
+        expected = [row for group in self._groups.values() for row in group.rows]
+        return Matched(expected + self._left, list(self._stored.values()), self._watched, self._faults)
+
+    def _read_wishes(self) -> dict[str, Wish]:
+        wishes = {}
+        for expectation in self.sight.expectations:
+            try:
+                wishes[expectation.name] = loads(expectation.spec)
+            except AlertingRejected as error:
+                self._faults[expectation.name] = str(error)
+        return wishes
+
+    def _enter(self, row: ExpectedRun) -> None:
+        wish = self._wishes.get(row.expectation)
+        if wish is None:
+            self._left.append(row)  # its expectation cannot be read: it stays as it is
+            return
+        group = self._groups.get((row.expectation, row.subject))
+        if group is None:
+            group = Group(self._expectations[row.expectation], wish, row.subject, [])
+            self._groups[row.expectation, row.subject] = group
+        group.rows.append(row)
+
+    def _follow_schedule(self, expectation: Expectation, wish: Wish, catch_up_ns: int) -> None:
+        now_ns = self.sight.now_ns
+        if isinstance(wish.schedule, After) or expectation.watched_ns > now_ns + DAY_NS:
+            return
+        group = self._groups.get((expectation.name, ""))
+        if group is not None and group.rows[-1].due.opens_ns > now_ns:
+            return
+        try:
+            rows, watched_ns = scheduled(expectation, wish, now_ns, catch_up_ns)
+        except AlertingRejected as error:
+            self._faults[expectation.name] = str(error)
+            return
+        for row in rows:
+            self.add(row)
+        if watched_ns != expectation.watched_ns:
+            self._watched[expectation.name] = watched_ns
+
+    def _is_made(self, row: ExpectedRun, caller: Run) -> bool:
+        group = self._groups.get((row.expectation, row.subject))
+        return group is not None and any(same_call(row, other, caller) for other in group.rows)
+
+    def _changes(self, row: ExpectedRun, told: Told) -> bool:
+        """Whether time alone makes another state of it."""
+        if row.start_ns is not None or row.state is ExpectedState.MISSED or self.sight.now_ns <= row.due.late_ns:
+            return False
+        now = state_known(row.due, None, told.until_ns, self.sight.now_ns, self.sight.limits, unheard_ns=told.unheard_ns)
+        return now is not row.state
+
+    def _told_of(self, group: Group, facts: Facts) -> Told:
+        """How far the feeds have told on which the job runs; of one that never ran, those of its site."""
+        site = group.expectation.site
+        feeds = facts.feeds if facts.feeds is not None else [key for key in self._told if site in {None, key[0]}]
+        until_ns = min((self._told[key] for key in feeds if key in self._told), default=self.sight.now_ns - self._margin_ns)
+        if not facts.unheard_ns:
+            return Told(until_ns)
+        until_ns = min([until_ns, *(self.sight.holds[key] for key in feeds if key in self.sight.holds)])
+        longest_ns = round((group.wish.max_duration_s or 0.0) * SECOND_NS)
+        return Told(until_ns, max(facts.unheard_ns, longest_ns))
+
+
+def _touched(changed: Iterable[Run]) -> set[Job]:
+    jobs: set[Job] = set()
+    for run in changed:
+        if run.job is not None:
+            jobs.add((run.site, run.job))
+            jobs.add((None, run.job))
+    return jobs
+
+
+def _begins_with_retry(runs: Sequence[StoredStart]) -> bool:
+    """Whether there is a second attempt whose first is not among `runs`."""
+    seen = set()
+    for run in runs:
+        if run.attempt is not None and run.attempt > 1 and run.run_id not in seen:
+            return True
+        seen.add(run.run_id)
+    return False
