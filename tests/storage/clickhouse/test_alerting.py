@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 pytest.importorskip("clickhouse_connect", reason="the extra clickhouse is not installed")
 
-from tests.storage.contract.test_watch import alert
+from tests.storage.contract.alerts import alert
 from wafermonitor.storage.command import storage
 from wafermonitor.storage.config import Config
 from wafermonitor.storage.connect import connect

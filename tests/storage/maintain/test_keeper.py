@@ -10,9 +10,9 @@ from contextlib import contextmanager
 import pytest
 
 from tests.servers import postgres as server
-from tests.storage.contract import builders
+from tests.storage.contract import alerts, builders
 from wafermonitor.runs.records import Batch
-from wafermonitor.storage import memory
+from wafermonitor.storage import memory, watch
 from wafermonitor.storage.archive.config import Config as ArchiveConfig
 from wafermonitor.storage.config import Config as StorageConfig
 from wafermonitor.storage.connect import connect
@@ -156,6 +156,19 @@ async def test_old_dead_letters_rollups_and_entries_go(store):
         "leftovers": "1 dead letters deleted",
         "retention": "8 old rollups deleted",
     }
+
+
+async def test_alerts_that_are_long_over_go_and_open_ones_stay(store):
+    retention = [step for step in STEPS if step.name == "retention"]
+    async with store.watch.lead() as lead:
+        expected = [alerts.expected(-1, settled=True), alerts.expected(1)]
+        await lead.store(watch.Outcome(expected=expected, alerts=[alerts.alert(1), alerts.alert(2, resolved_ns=NOW)]))
+    (kept,) = await keeper.run_round(store, retention, now_ns=NOW + 179 * DAY, force=True)
+    assert kept.outcome == "nothing"
+    (gone,) = await keeper.run_round(store, retention, now_ns=NOW + 181 * DAY, force=True)
+    assert gone.report == "2 old alerts and expected runs deleted"
+    async with store.watch.lead() as lead:
+        assert [await lead.open_alerts(), await lead.unsettled()] == [[alerts.alert(1)], expected[1:]]
 
 
 async def test_with_the_archive_off_days_go_only_where_that_is_asked_for(store, monkeypatch):

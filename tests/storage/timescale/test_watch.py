@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.runs.strategies import T0, feeds, limits, times
+from tests.storage.contract.alerts import alert, delivery, expectation, expected
 from tests.storage.contract.builders import NOW, SECOND
-from tests.storage.contract.test_watch import alert, delivery, expectation, expected
 from wafermonitor.runs.expectations import Expected, known_until, state_known
 from wafermonitor.runs.records import Feed
 from wafermonitor.runs.state import Limits

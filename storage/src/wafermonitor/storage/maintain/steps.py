@@ -170,7 +170,12 @@ async def _retention(work: Work) -> str:
     if days is not None and not work.archive.enabled:
         dropped = await maintenance.drop_unarchived(work.connection, days, work.config.drop_unarchived_run_days, work.now_ns)
     await maintenance.forget_files(work.connection, work.config.log_days, work.now_ns)
-    parts = [_counted(dropped, "days dropped without being archived"), f"{gone} old rollups deleted" if gone else ""]
+    over = await work.store.watch.prune(work.now_ns - int(work.config.alert_days * DAY_S * 1e9))
+    parts = [
+        _counted(dropped, "days dropped without being archived"),
+        f"{gone} old rollups deleted" if gone else "",
+        f"{over} old alerts and expected runs deleted" if over else "",
+    ]
     return ", ".join(filter(None, parts))
 
 
