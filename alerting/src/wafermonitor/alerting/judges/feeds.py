@@ -12,7 +12,17 @@ from collections import defaultdict
 from collections.abc import Iterator
 from statistics import median
 
-from wafermonitor.alerting.judges.findings import again, finding, lag_s, open_alerts, rfc3339, seconds, since, spoken
+from wafermonitor.alerting.judges.findings import (
+    again,
+    finding,
+    heard_until,
+    lag_s,
+    open_alerts,
+    rfc3339,
+    seconds,
+    since,
+    spoken,
+)
 from wafermonitor.alerting.judges.kinds import Kind, Limit
 from wafermonitor.alerting.rules import Rule
 from wafermonitor.alerting.snapshot import Snapshot
@@ -33,14 +43,15 @@ def feed_behind(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
     limits = snapshot.limits
     opens_s = limits.margin_s + limits.behind_s
     for feed in snapshot.feeds.values():
-        if feed.watermark_ns is None:
+        heard_ns = heard_until(feed)
+        if heard_ns is None:
             continue
         subject = Subject(site=feed.site, feed=feed.feed)
         behind_s = lag_s(feed, snapshot.now_ns)
         is_open = Finding(rule.name, rule.severity, subject, 0, "").fingerprint in snapshot.alerts
         if not (opens_s * CAUGHT_UP.of(rule) if is_open else opens_s) < behind_s <= FORGET.of(rule):
             continue
-        since_ns = since(rule, snapshot, subject, feed.watermark_ns + clock_skew(feed))
+        since_ns = since(rule, snapshot, subject, heard_ns)
         dark = behind_s > limits.dark_s
         words = "given up: its runs count as lost, what it should have run as missed" if dark else "what it runs is unknown"
         summary = f"Feed {feed.feed} of site {feed.site} is behind since {rfc3339(since_ns)} ({spoken(behind_s)}); {words}"
@@ -62,7 +73,7 @@ def ingestion_lag(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
 
 
 def clock_wrong(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
-    """Feeds whose host's clock is off; their runs are judged all the same, with this taken out."""
+    """Feeds whose host's clock is off. This is taken out where runs are judged; what is ahead is judged so much later."""
     for feed in snapshot.feeds.values():
         off_s = clock_skew(feed) / SECOND_NS
         if feed.watermark_ns is None or abs(off_s) <= WRONG.of(rule):

@@ -146,9 +146,16 @@ def told_until(run: Run, snapshot: Snapshot) -> int:
 
 def lag_s(feed: Feed, now_ns: int) -> float:
     """How far a feed's watermark is behind now, s; 0 for a feed that never beat. A dark feed is not forgiven."""
-    if feed.watermark_ns is None:
-        return 0.0
-    return seconds(feed.watermark_ns + clock_skew(feed), now_ns)
+    heard_ns = heard_until(feed)
+    return 0.0 if heard_ns is None else seconds(heard_ns, now_ns)
+
+
+def heard_until(feed: Feed) -> int | None:
+    """When the feed's last beat was sent by the store's clock, ns; None: it never beat.
+
+    A clock that is ahead is not taken out: its beats from the future were clamped to the time of their arrival.
+    """
+    return None if feed.watermark_ns is None else feed.watermark_ns + max(0, clock_skew(feed))
 
 
 def blind_sites(snapshot: Snapshot) -> frozenset[str]:

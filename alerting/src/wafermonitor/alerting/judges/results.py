@@ -134,7 +134,8 @@ def _new_errors(rule: Rule, snapshot: Snapshot) -> Iterator[tuple[Run, Finding]]
 def _burn(rule: Rule, tally: Tally, window_s: float) -> Burn:
     bad = min(tally.ended, tally.bad + tally.late)
     allowed = max(1e-9, 1.0 - OBJECTIVE.of(rule))
-    return Burn(bad / tally.ended / allowed if tally.ended else 0.0, bad, tally.ended, window_s)
+    rate = round(bad / tally.ended / allowed, 9) if tally.ended else 0.0  # 1 − 0.9 is not quite 0.1
+    return Burn(rate, bad, tally.ended, window_s)
 
 
 def _burning(rule: Rule, snapshot: Snapshot, subject: Subject, whole: Burn, part: Burn) -> Finding:
