@@ -44,7 +44,7 @@ def test_what_may_be_left_out_has_its_default():
 def test_everything_may_be_said():
     found = read("""
 channels:
-  mail: {url: "mailto://relay", resolved: false, timeout_s: 5, title: "$summary", body: "$text", zone: Europe/Berlin}
+  mail: {url: "mailto://relay", resolved: false, timeout: 5s, title: "$summary", body: "$text", zone: Europe/Berlin}
   hook: {url: "https://hooks.fab.example/w", engine: webhook, headers: {Authorization: "Bearer ${env:TOKEN}", X-Fab: F1}}
 routes:
   - name: night
@@ -53,10 +53,10 @@ routes:
     severity: warning
     channels: mail
     group_by: [job, owner]
-    wait_s: 10
-    pause_s: 120
-    cooldown_s: 3600
-    escalate: [{after_s: 900, channels: [hook]}, {after_s: 1800, channels: [hook, mail]}]
+    wait: 10s
+    pause: 2m
+    cooldown: 1h
+    escalate: [{after: 15m, channels: [hook]}, {after: 30m, channels: [hook, mail]}]
     quiet: [{start: "22:00", end: "06:00", zone: Europe/Berlin, days: [mon, fri]}]
     quiet_unless: warning
     goes_on: true
@@ -97,20 +97,20 @@ channels:
   "a b": {url: "${env:X}"}
   literal: {url: "slack://T/B/C"}
   none: {engine: fax}
-  hook: {url: "https://h/x", engine: webhook, headers: {Authorization: Bearer x}, colour: red, timeout_s: 0, title: "$x"}
+  hook: {url: "https://h/x", engine: webhook, headers: {Authorization: Bearer x}, colour: red, timeout: 0, title: "$x"}
 routes:
-  - {channels: [pager], severity: loud, wait_s: -1, group_by: [moon], goes_on: 1, quiet_unless: [], name: "a b"}
+  - {channels: [pager], severity: loud, wait: 30, group_by: [moon], goes_on: 1, quiet_unless: [], name: "a b"}
   - {where: {planet: mars}, quiet: [{start: dawn, end: "25:00", zone: Fab/One, days: [someday]}]}
-  - {channels: [hook], escalate: [{channels: [hook]}, {after_s: 0, channels: [hook]}], name: r}
+  - {channels: [hook], escalate: [{channels: [hook]}, {after: 0, channels: [hook]}], name: r}
   - {channels: [hook], name: r}
   - nonsense
 """)
     places = [line.partition(": ")[0].removeprefix("alerts.yaml:") for line in found]
     assert places == [
         "channels.a b", "channels.literal.url", "channels.none.engine", "channels.none",
-        "channels.hook.colour", "channels.hook.timeout_s", "channels.hook.headers.Authorization", "channels.hook.title",
+        "channels.hook.colour", "channels.hook.timeout", "channels.hook.headers.Authorization", "channels.hook.title",
         "routes.0.name", "routes.0.channels", "routes.0.severity", "routes.0.group_by",
-        "routes.0.wait_s", "routes.0.quiet_unless", "routes.0.goes_on",
+        "routes.0.wait", "routes.0.quiet_unless", "routes.0.goes_on",
         "routes.1", "routes.1.where.planet", "routes.1.quiet.0.start", "routes.1.quiet.0.end",
         "routes.1.quiet.0.zone", "routes.1.quiet.0.days",
         "routes.2.escalate.0", "routes.2.escalate", "routes.3.name", "routes.4",

@@ -43,8 +43,6 @@ WHERE = ("site", "job", "owner")
 SCHEDULES = ("cron", "every", "after")
 SEVERITIES = {one.word: one for one in Severity}
 _UNITS = ("_s", "_bytes")
-_TIMES = ("wait", "pause", "cooldown", "after", "timeout")
-"""Durations of channels and routes, whose reader wants seconds."""
 
 
 class Declared(NamedTuple):
@@ -254,14 +252,14 @@ class _Reading:
         if isinstance(channels, dict):
             for name, value in channels.items():
                 if self._first("channels", name, Fields(top.document, ("channels", name), {}, self._mistakes)):
-                    self._routing["channels"][name] = _in_seconds(value)
+                    self._routing["channels"][name] = value
                     self._routing_places["channels", name] = top.document, ("channels", name)
         elif channels is not None:
             top.wrong(f"{channels!r:.60}", "names with values", "channels")
         if isinstance(routes, list):
             for index, value in enumerate(routes):
                 self._routing_places["routes", len(self._routing["routes"])] = top.document, ("routes", index)
-                self._routing["routes"].append(_in_seconds(value))
+                self._routing["routes"].append(value)
         elif routes is not None:
             top.wrong(f"{routes!r:.60}", "a list", "routes")
 
@@ -276,9 +274,7 @@ class _Reading:
         document, start = self._routing_places.get(path[:2], (None, ()))
         if document is None:
             return "channels and routes"
-        whole = (*start, *path[2:])
-        written = tuple(part.removesuffix("_s") if isinstance(part, str) else part for part in whole)
-        return document.where(whole if whole in document.lines else written)
+        return document.where((*start, *path[2:]))
 
 
 def _own(document: Document) -> dict[str, Any]:
@@ -347,19 +343,3 @@ def _count(value: object) -> float:
 def _where(fields: Fields) -> Where:
     fields.only(WHERE)
     return Where(fields.texts("site"), fields.texts("job"), fields.texts("owner"))
-
-
-def _in_seconds(value: Any) -> Any:
-    """`wait: 30s` as `wait_s: 30.0`, at every level; what is no duration stays as it is, and is refused by its own reader."""
-    if isinstance(value, list):
-        return [_in_seconds(one) for one in value]
-    if not isinstance(value, dict):
-        return value
-    found: dict[str, Any] = {}
-    for name, one in value.items():
-        bare = name.removesuffix("_s")
-        try:
-            found[f"{bare}_s" if bare in _TIMES else name] = duration_s(one) if bare in _TIMES else _in_seconds(one)
-        except ValueError:
-            found[f"{bare}_s"] = one
-    return found

@@ -23,24 +23,26 @@ from wafermonitor.alerting.errors import AlertingRejected
 from wafermonitor.alerting.notify.addresses import check_address
 from wafermonitor.alerting.notify.messages import check_template
 from wafermonitor.alerting.notify.routes import GROUPS, Channel, Engine, Quiet, Route, Routes, Step
+from wafermonitor.alerting.quantities import duration_s
 from wafermonitor.alerting.rules import Where
 from wafermonitor.alerting.schedule import zone
 from wafermonitor.runs.alerts import Severity
 
 Path = tuple[str | int, ...]
 T = TypeVar("T")
+_LONGEST_S = 366 * 86_400.0
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
 _SECRET_HEADERS = ("authorization", "proxy-authorization", "cookie", "x-api-key")
-_CHANNEL = {"url", "engine", "resolved", "timeout_s", "headers", "title", "body", "zone"}
+_CHANNEL = {"url", "engine", "resolved", "timeout", "headers", "title", "body", "zone"}
 _ROUTE = {
-    "name", "where", "rules", "severity", "channels", "group_by", "wait_s", "pause_s", "cooldown_s",
+    "name", "where", "rules", "severity", "channels", "group_by", "wait", "pause", "cooldown",
     "escalate", "quiet", "quiet_unless", "goes_on",
 }  # fmt: skip
 _WHERE = {"site", "job", "owner"}
 _QUIET = {"start", "end", "zone", "days"}
-_STEP = {"after_s", "channels"}
+_STEP = {"after", "channels"}
 
 
 def read_routes(node: Mapping[str, Any], where: Callable[[Path], str]) -> Routes:
@@ -89,7 +91,7 @@ class _Reading:
             url,
             engine,
             resolved=self._flag(fields, "resolved", path, default=True),
-            timeout_s=self._seconds(fields, "timeout_s", path, 20.0, least=0.1),
+            timeout_s=self._seconds(fields, "timeout", path, 20.0, least=0.1),
             headers=self._headers(fields.get("headers"), (*path, "headers")),
             title=self._template(fields, "title", path),
             body=self._template(fields, "body", path),
@@ -112,9 +114,9 @@ class _Reading:
             rules=self._texts(fields.get("rules"), (*path, "rules")),
             severity=self._one_of(fields, "severity", path, severities, Severity.INFO),
             group_by=self._groups(fields, path),
-            wait_s=self._seconds(fields, "wait_s", path, 30.0),
-            pause_s=self._seconds(fields, "pause_s", path, 60.0),
-            cooldown_s=self._seconds(fields, "cooldown_s", path, 600.0),
+            wait_s=self._seconds(fields, "wait", path, 30.0),
+            pause_s=self._seconds(fields, "pause", path, 60.0),
+            cooldown_s=self._seconds(fields, "cooldown", path, 600.0),
             steps=self._steps(fields.get("escalate"), (*path, "escalate"), channels),
             quiet=tuple(
                 quiet
@@ -153,11 +155,11 @@ class _Reading:
         for number, one in enumerate(self._list(value, path)):
             at = (*path, number)
             fields = self._fields(one, at, _STEP)
-            if "after_s" not in fields:
-                self._wrong(at, "needs after_s: seconds without anybody's acknowledgement")
-            steps.append(Step(self._seconds(fields, "after_s", at, 0.0), self._channels(fields, at, channels)))
+            if "after" not in fields:
+                self._wrong(at, "needs after: how long nobody may acknowledge, such as 15m")
+            steps.append(Step(self._seconds(fields, "after", at, 0.0), self._channels(fields, at, channels)))
         if any(later.after_s <= earlier.after_s for earlier, later in pairwise(steps)):
-            self._wrong(path, "each step's after_s must be greater than that of the step before it")
+            self._wrong(path, "each step's after must be greater than that of the step before it")
         return tuple(steps)
 
     def _quiet(self, value: Any, path: Path) -> Quiet | None:
@@ -253,11 +255,17 @@ class _Reading:
         return value
 
     def _seconds(self, fields: Mapping[str, Any], name: str, path: Path, default: float, *, least: float = 0.0) -> float:
-        value = fields.get(name, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= 366 * 86_400:
-            self._wrong((*path, name), f"{name} = {value!r:.60}: expected seconds, {least:g} or more")
+        if name not in fields:
             return default
-        return float(value)
+        try:
+            value = duration_s(fields[name])
+        except ValueError as error:
+            self._wrong((*path, name), f"{name} = {error}")
+            return default
+        if not least <= value <= _LONGEST_S:
+            self._wrong((*path, name), f"{name} = {fields[name]!r:.60}: expected {least:g} s to a year")
+            return default
+        return value
 
     def _flag(self, fields: Mapping[str, Any], name: str, path: Path, *, default: bool) -> bool:
         value = fields.get(name, default)
