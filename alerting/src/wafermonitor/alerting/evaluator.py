@@ -119,6 +119,8 @@ class Evaluator:
         settled, deliveries = await self._settle(lead, known, found, faults)
         settled = await self._explained(settled)
         notes[remembering.HOLDING] = reconciling.dumps(settled.holding)
+        if seen is not None:
+            notes[remembering.ENDED] = _ended(known, seen, found)
         notes[remembering.MARK] = mark = uuid.uuid4().hex
         changed = {name: text for name, text in notes.items() if known.notes.get(name) != text}
         self._mark = None
@@ -256,6 +258,13 @@ class Evaluator:
 def _blind(lead: Lead, known: _Known) -> Snapshot:
     alerts = {alert.fingerprint: alert for alert in known.alerts}
     return Snapshot(now_ns=lead.now_ns, ticked_ns=known.ticked_ns, limits=Limits(), alerts=alerts)
+
+
+def _ended(known: _Known, seen: Seen, found: Mapping[str, list[Finding]]) -> str:
+    """The note of runs that need not be judged again."""
+    before = remembering.read_numbers(known.notes.get(remembering.ENDED))
+    told = {finding.subject.run for findings in found.values() for finding in findings}
+    return remembering.numbers_text(remembering.ended(before, seen.ended, told, seen.sight.now_ns))
 
 
 def _of_unasked(alert: Alert, rules: set[str]) -> bool:

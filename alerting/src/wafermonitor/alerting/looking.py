@@ -56,7 +56,6 @@ async def look(lead: Lead, reader: Reader, notes: Mapping[str, str], ticked_ns: 
     kept = {
         remembering.TOKEN: token,
         remembering.OUTAGES: remembering.outages_text(behind),
-        remembering.ENDED: remembering.numbers_text(remembering.ended(known, ended, lead.now_ns)),
     }
     return Seen(sight, open_runs, ended, await reader.health(), kept)
 

@@ -152,7 +152,7 @@ class Matcher:
         since_ns = book.sight.now_ns - _PAST_NS
         found = await self._reader.starts([StartsWanted(*job, since_ns) for job in lacking], _PAST_RUNS)
         for job, runs in zip(lacking, found, strict=True):
-            self._facts[job] = facts_of(runs, book.sight.feeds)
+            self._facts[job] = facts_of(runs, book.sight.feeds, book.told)
 
     async def _starts(self, groups: Sequence[Group], book: _Book) -> dict[Job, list[StoredStart]]:
         """The runs that may meet the groups' rows, by job; of a retry also the attempt before it."""
@@ -172,22 +172,34 @@ class Matcher:
         return dict(zip(since, await self._reader.starts(wanted), strict=True))
 
 
-def facts_of(runs: Sequence[StoredStart], feeds: Mapping[tuple[str, str], Feed]) -> Facts:
-    """What the newest runs of a job tell, in order of start."""
+def facts_of(runs: Sequence[StoredStart], feeds: Mapping[tuple[str, str], Feed], told: Mapping[tuple[str, str], int]) -> Facts:
+    """What the newest runs of a job tell, in order of start; `told`: up to when each feed has told everything.
+
+    After an outage a span may come before what announced it, so that only what its feed has told of all is quiet.
+    """
     if not runs:
         return Facts(None)
     on = frozenset((run.key.site, run.feed) for run in runs if run.feed is not None)
-    if all(run.announced for run in runs[-_JUDGED_QUIET:]):
+    quiet = [_is_quiet(run, feeds, told) for run in runs]
+    if not any(quiet[-_JUDGED_QUIET:]):
         return Facts(on)
     taken, lags = [0], [0]
-    for run in runs:
-        if run.announced or run.start_ns is None or run.end_ns is None:
+    for run, is_quiet in zip(runs, quiet, strict=True):
+        if not is_quiet or run.start_ns is None or run.end_ns is None:
             continue
         taken.append(run.end_ns - run.start_ns)
         start_ns = started_ns(run, run.key.site, run.feed, feeds)
         if start_ns is not None and run.received_ns is not None:
             lags.append(min(_LONGEST_LAG_NS, run.received_ns - start_ns - taken[-1]))
     return Facts(on, round(_QUIET_FACTOR * max(taken)) + max(lags))
+
+
+def _is_quiet(run: StoredStart, feeds: Mapping[tuple[str, str], Feed], told: Mapping[tuple[str, str], int]) -> bool:
+    """Whether nothing announced it, and nothing that announces it may still come."""
+    feed = None if run.feed is None else feeds.get((run.key.site, run.feed))
+    if run.announced or run.end_ns is None or feed is None:
+        return not run.announced
+    return run.end_ns + clock_skew(feed) <= told[run.key.site, feed.feed]
 
 
 class _Book:
@@ -198,9 +210,10 @@ class _Book:
         self.lead_ns = max((max(0, clock_skew(feed)) for feed in sight.feeds.values()), default=0)
         """How far the clock of any feed is behind: what it calls earlier may be in time."""
         self._margin_ns = round(sight.limits.margin_s * SECOND_NS)
-        self._told: dict[tuple[str, str], int] = {
+        self.told: dict[tuple[str, str], int] = {
             key: known_until([feed], sight.now_ns, sight.limits) for key, feed in sight.feeds.items()
         }
+        """Up to when each feed has told everything."""
         self._expectations = {one.name: one for one in sight.expectations}
         self._groups: dict[tuple[str, str], Group] = {}
         self._fresh: set[tuple[str, str]] = set()
@@ -325,8 +338,8 @@ class _Book:
     def _told_of(self, group: Group, facts: Facts) -> Told:
         """How far the feeds have told on which the job runs; of one that never ran, those of its site."""
         site = group.expectation.site
-        feeds = facts.feeds if facts.feeds is not None else [key for key in self._told if site in {None, key[0]}]
-        until_ns = min((self._told[key] for key in feeds if key in self._told), default=self.sight.now_ns - self._margin_ns)
+        feeds = facts.feeds if facts.feeds is not None else [key for key in self.told if site in {None, key[0]}]
+        until_ns = min((self.told[key] for key in feeds if key in self.told), default=self.sight.now_ns - self._margin_ns)
         if not facts.unheard_ns:
             return Told(until_ns)
         until_ns = min([until_ns, *(self.sight.holds[key] for key in feeds if key in self.sight.holds)])

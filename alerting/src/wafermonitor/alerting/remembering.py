@@ -2,19 +2,20 @@
 
 In: the text of a note, what this tick saw. Out: the new text. Called by: looking, evaluator.
 
-`outages`: feeds that are behind, and those that were lately. `ended`: runs that ended badly and were judged, because a run
-that ended changes again when its span follows its end event. `asked`: when rules that are not asked each tick were asked last.
+`outages`: feeds that are behind, and those that were lately. `ended`: runs that ended badly or were told of, because a run
+that ended changes again when its span follows its end event, and may have been mended by then. `asked`: when rules that are
+not asked each tick were asked last.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from wafermonitor.alerting.schedule import SECOND_NS
-from wafermonitor.runs.records import Feed, Run
+from wafermonitor.runs.records import Feed, Run, RunKey
 from wafermonitor.runs.state import BAD_RESULTS, Limits, clock_skew
 
 MARK, TOKEN, OUTAGES, ENDED, ASKED, HOLDING = "mark", "changes", "outages", "ended", "asked", "holding"
@@ -71,15 +72,15 @@ def read_outages(text: str | None) -> Outages:
 
 
 def newly_ended(changed: Iterable[Run], known: Mapping[str, int]) -> list[Run]:
-    """The runs among `changed` that ended, without those that ended badly and are known."""
+    """The runs among `changed` that ended, without those that are known."""
     last = {run.key: run for run in changed if run.ended}
-    return [run for run in last.values() if run.result not in BAD_RESULTS or _digest(run) not in known]
+    return [run for run in last.values() if _digest(run) not in known]
 
 
-def ended(known: Mapping[str, int], runs: Sequence[Run], now_ns: int) -> dict[str, int]:
-    """`known` with those of `runs` that ended badly, without what is too old."""
+def ended(known: Mapping[str, int], runs: Sequence[Run], told: Container[RunKey | None], now_ns: int) -> dict[str, int]:
+    """`known` with those of `runs` that ended badly or are `told` of, without what is too old."""
     kept = {digest: at_ns for digest, at_ns in known.items() if now_ns - at_ns < ENDED_NS}
-    kept |= {_digest(run): now_ns for run in runs if run.result in BAD_RESULTS}
+    kept |= {_digest(run): now_ns for run in runs if run.result in BAD_RESULTS or run.key in told}
     return dict(sorted(kept.items(), key=lambda one: one[1])[-MOST_ENDED:])
 
 
