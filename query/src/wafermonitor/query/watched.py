@@ -1,6 +1,6 @@
-"""What alerting keeps becomes answers: alerts, messages, expectations, expected runs, silences, as the models of the API.
+"""What alerting keeps becomes answers: alerts, messages, expectations, expected runs, silences, explanations, as models.
 
-In: records of `runs.alerts`, silences in force, now in ns. Out: models.  Called by: routes, alert_feed.
+In: records of `runs.alerts` and `runs.explain`, silences in force, now in ns. Out: models.  Called by: routes, alert_feed.
 """
 
 from __future__ import annotations
@@ -15,10 +15,14 @@ from wafermonitor.query.models import (
     DeliveryModel,
     ExpectationModel,
     ExpectedRunModel,
+    ExplainModel,
+    ReasonModel,
     SeverityWord,
     SilenceModel,
 )
 from wafermonitor.runs.alerts import Alert, Delivery, Expectation, ExpectedRun, Silence
+from wafermonitor.runs.explain import Explanation
+from wafermonitor.runs.records import RunKey
 from wafermonitor.runs.state import SECOND_NS
 
 DEAD_AFTER_S = 60.0
@@ -129,4 +133,25 @@ def silence_model(silence: Silence) -> SilenceModel:
         by=silence.by,
         why=silence.why,
         created=instant(silence.created_ns),
+    )
+
+
+def explain_model(explanation: Explanation, run: RunKey | None, now_ns: int, *, truncated: bool = False) -> ExplainModel:
+    """Sentences about `run`, or about what has no run."""
+    return ExplainModel(
+        headline=explanation.headline,
+        reasons=[
+            ReasonModel(
+                kind=reason.kind.value,
+                text=reason.text,
+                numbers=dict(reason.numbers),
+                run=None if reason.run is None else reason.run.id,
+            )
+            for reason in explanation.reasons
+        ],
+        run=None if run is None else run.id,
+        good_run=None if explanation.good_run is None else explanation.good_run.id,
+        cohort=explanation.cohort,
+        truncated=truncated,
+        server_time=instant(now_ns),
     )

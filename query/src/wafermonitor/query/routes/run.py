@@ -1,4 +1,4 @@
-"""One run: what it is, its subjobs, spans, logs and metrics. A plain span opens in the same way.
+"""One run: what it is, its subjobs, spans, logs and metrics, and why it is as it is. A plain span opens in the same way.
 
 In: `{run}` = `<trace id>-<span id>`. Out: documents and lists.  Called by: app.
 """
@@ -14,12 +14,24 @@ from wafermonitor.query.answers import cut_from, log_model, plain_detail, run_de
 from wafermonitor.query.family import find
 from wafermonitor.query.filters import RUN_PATTERN, SEVERITIES, DocumentFilters, LogFilters, MetricFilters, SpanFilters
 from wafermonitor.query.formats import document, listing, rows
-from wafermonitor.query.models import LogModel, MetricSeriesModel, PageModel, RunDetail, RunModel, SpanModel, TreeNode
+from wafermonitor.query.models import (
+    ExplainModel,
+    LogModel,
+    MetricSeriesModel,
+    PageModel,
+    RunDetail,
+    RunModel,
+    SpanModel,
+    TreeNode,
+)
 from wafermonitor.query.problems import responses
 from wafermonitor.query.routes.context import Context, Ctx, Route
 from wafermonitor.query.routes.lists import LIST_RESPONSES
+from wafermonitor.query.watched import explain_model
 from wafermonitor.runs.completeness import completeness
+from wafermonitor.runs.explain import Explanation, explain
 from wafermonitor.runs.records import parse_run_id
+from wafermonitor.storage import cohort
 from wafermonitor.storage.family import Family, Member, family
 from wafermonitor.storage.protocol import LogQuery, MetricQuery, StoredRun
 
@@ -64,6 +76,23 @@ async def tree(request: Request, ctx: Ctx, run: RunPath, filters: Annotated[Docu
     _grow(node, member.key.span_id, kin.children(), ctx.now_ns)
     everyone_ended = all(stored.run.ended for stored in kin.runs.values())
     return document(request, node, ended=everyone_ended)
+
+
+@router.get("/explain", responses=DOCUMENT_RESPONSES, response_model=ExplainModel)
+async def explain_run(request: Request, ctx: Ctx, run: RunPath, filters: Annotated[DocumentFilters, Query()]) -> Response:
+    """Why the run failed, is slow, late, silent or lost: sentences with numbers, by comparison with its job's runs before it.
+
+    Worked out by rules: the same data gives the same words. A plain span has no job, so nothing to compare with.
+    """
+    member = await find(ctx.reader, *parse_run_id(run), filters.site)
+    if member.stored is None:
+        assert member.span is not None
+        outcome = plain_detail(member.span, ctx.now_ns).result
+        told = Explanation(f"{member.span.name} is a plain span, no run of a job; it ended with {outcome}.")
+        return document(request, explain_model(told, member.key, ctx.now_ns), ended=True)
+    gathered = await cohort.gather(ctx.reader, member.stored, ctx.now_ns)
+    model = explain_model(explain(gathered.case), member.key, ctx.now_ns, truncated=gathered.truncated)
+    return document(request, model, ended=member.stored.run.ended)
 
 
 @router.get("/spans", responses=RUN_LIST_RESPONSES, response_model=PageModel[SpanModel])
