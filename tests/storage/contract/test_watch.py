@@ -202,6 +202,19 @@ async def test_a_changed_wish_waits_no_more_for_what_the_old_one_wanted_later(en
             assert await lead.unsettled() == [expected(-1)]
 
 
+async def test_names_are_as_long_as_an_index_holds(engine):
+    """A lot may be called anything, and must not stop the tick of all others; an expectation is refused where it is made."""
+    await tick(engine, expected=[expected(1, subject="Ä" * 3000), expected(2)])
+    stored = (await engine.watch.expected_runs(ExpectedQuery())).items
+    assert [one.subject for one in stored] == ["", "Ä" * 500]
+    for save in (engine.watch.save, lambda one: engine.watch.declare([one])):
+        for name in ("name", "site", "job"):
+            with pytest.raises(StorageRejected, match="1000 bytes"):
+                await save(expectation(**{name: "x" * 1001}))
+    await engine.watch.save(expectation("n" * 1000, site="s" * 1000, job="j" * 1000))
+    await tick(engine, expected=[expected(3, expectation="n" * 1000, subject="s" * 1000, job="j" * 1000)])
+
+
 async def test_expected_runs_are_found_by_everything_and_paged(engine):
     runs = [
         expected(1),

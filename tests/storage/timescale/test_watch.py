@@ -8,8 +8,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.runs.strategies import T0, feeds, limits, times
-from tests.storage.contract.alerts import alert, delivery, expectation, expected
+from tests.storage.contract.alerts import alert, delivery, expectation, expected, silence
 from tests.storage.contract.builders import NOW, SECOND
+from tests.storage.engines import on_postgres
 from wafermonitor.runs.expectations import Expected, known_until, state_known
 from wafermonitor.runs.records import Feed
 from wafermonitor.runs.state import Limits
@@ -18,7 +19,7 @@ from wafermonitor.storage.timescale import codecs
 from wafermonitor.storage.timescale.session import open_session
 from wafermonitor.storage.timescale.statements import statement
 from wafermonitor.storage.timescale.watch import LEADER, Watch
-from wafermonitor.storage.watch import Outcome
+from wafermonitor.storage.watch import AlertQuery, Outcome
 
 pytestmark = pytest.mark.postgres
 lasting = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -117,9 +118,9 @@ async def test_a_leader_that_was_stopped_stores_nothing_after_another_has_led(st
         assert [await third.open_alerts(), await third.notes()] == [[alert(1)], {}]
 
 
-async def test_a_leader_that_says_nothing_for_a_minute_is_cut_off_by_the_server(store, another):
+async def test_a_leader_that_says_nothing_for_long_is_cut_off_by_the_server(store, another):
     async with store.watch.lead() as stopped:
-        assert await stopped._connection.fetchval("SHOW idle_session_timeout") == "1min"
+        assert await stopped._connection.fetchval("SHOW idle_session_timeout") == "5min"
         await stopped._connection.execute("SET idle_session_timeout = 100")
         # The lock is free as soon as the server has ended the session; waited for, because the test may not sleep.
         async with store.pool.acquire() as waiting:
@@ -137,6 +138,21 @@ async def test_a_connection_that_led_goes_back_without_lock_or_limits(store):
     async with store.pool.acquire() as connection:
         assert await connection.fetchval("SHOW idle_session_timeout") == "0"
         assert await connection.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
+
+
+async def test_an_account_that_may_write_may_evaluate_and_one_that_may_read_may_look(dsn):
+    async with on_postgres(dsn, role="wafer_writer") as writer:
+        await writer.watch.save(expectation())
+        async with writer.watch.lead() as lead:
+            await lead.store(Outcome(expected=[expected()], alerts=[alert()], deliveries=[delivery()], notes={"a": "b"}))
+        assert len(await writer.watch.claim_deliveries()) == 1
+        await writer.watch.silence(silence())
+    async with on_postgres(dsn, role="wafer_reader") as reader:
+        assert (await reader.watch.alerts(AlertQuery())).items == [alert()]
+        token = (await reader.watch.alert_changes(None)).token
+        assert (await reader.watch.alert_changes(token)).alerts == []
+        with pytest.raises(StorageUnavailable, match="a right"):
+            await reader.watch.acknowledge(alert().id, "ann")
 
 
 async def test_one_connection_is_too_few_to_lead(dsn):

@@ -13,7 +13,7 @@ from typing import Any
 
 from wafermonitor.runs.alerts import Alert, Delivery, DeliveryState, Expectation, ExpectedRun, Origin, Silence
 from wafermonitor.storage.cursors import ALERT, EXPECTED_RUN, page_of
-from wafermonitor.storage.declaring import declared, same_wish
+from wafermonitor.storage.declaring import declared, indexed, same_wish, storable
 from wafermonitor.storage.errors import CursorRejected, StorageRejected, StorageUnavailable
 from wafermonitor.storage.protocol import Page
 from wafermonitor.storage.watch import AlertChanges, AlertQuery, ExpectedQuery, Outcome
@@ -128,7 +128,7 @@ class Lead:
         if tables.leader is not self:
             raise StorageUnavailable("another evaluator leads by now: what this one found out is dropped")
         open_alerts = _opened(tables.open, outcome.alerts)
-        for run in outcome.expected:
+        for run in map(indexed, outcome.expected):
             if run.settled or run.expectation not in self._known or run.expectation in tables.expectations:
                 tables.expected[run.expectation, run.subject, run.due.nominal_ns] = run
         for alert in outcome.alerts:
@@ -186,7 +186,7 @@ class Watch:
         known = tables.expectations.get(expectation.name)
         if known is not None and not same_wish(known, expectation):
             tables.drop_unsettled(expectation.name, self._clock())
-        tables.expectations[expectation.name] = expectation
+        tables.expectations[expectation.name] = storable(expectation)
 
     async def forget(self, name: str) -> bool:
         """With its unsettled runs; what has been stays."""

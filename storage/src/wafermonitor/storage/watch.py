@@ -59,6 +59,7 @@ class Outcome(NamedTuple):
     """All that one tick changes; it is stored whole or not at all.
 
     `expected` and `alerts` replace what has their key (`Alert.id`), except that an acknowledgement stored meanwhile stays.
+    Unsettled runs of an expectation that was forgotten since the tick read it are left out; a subject is cut to 1000 bytes.
     `watched`: expectation → its new `watched_ns`. `notes` are the evaluator's own memory (JSON by name; None forgets one).
     """
 
@@ -115,10 +116,16 @@ class Watch(Protocol):
         """When a leader last stored an outcome; None: never. By it others tell that nobody evaluates."""
 
     async def declare(self, expectations: Sequence[Expectation], now_ns: int | None = None) -> None:
-        """Make these, and only these, the declared ones. One whose spec is unchanged keeps its times; others begin now."""
+        """Make these, and only these, the declared ones. One whose spec is unchanged keeps its times; others begin now.
+
+        What an older spec still waits for from now on is forgotten. StorageRejected: a name of more than 1000 bytes.
+        """
 
     async def save(self, expectation: Expectation) -> None:
-        """Add or replace one by its name. StorageRejected when that name is a declared one's: its file decides."""
+        """Add or replace one by its name, with its times; what an older spec waits for from now on is forgotten.
+
+        StorageRejected when that name is a declared one's (its file decides), or has more than 1000 bytes.
+        """
 
     async def forget(self, name: str) -> bool:
         """Delete one with its unsettled runs; False when there is none. StorageRejected for a declared one."""
@@ -139,7 +146,10 @@ class Watch(Protocol):
         """Somebody looks after it: it is not escalated any more. None when there is none; resolved ones may be, too."""
 
     async def alert_changes(self, token: str | None, limit: int = 500) -> AlertChanges:
-        """What changed since `token`; None starts now, with none. CursorRejected where the token is of another store."""
+        """What changed since `token`; None starts now, with none. CursorRejected where the token is of another store.
+
+        An alert that was only seen again has not changed.
+        """
 
     async def silence(self, silence: Silence) -> None:
         """Add one, or replace the one of its id."""
@@ -154,10 +164,16 @@ class Watch(Protocol):
         """The messages about one alert, oldest first."""
 
     async def claim_deliveries(self, limit: int = 20, lease_s: float = 60.0) -> list[Delivery]:
-        """Messages that are due, oldest first, each given to one caller only until `lease_s` have passed."""
+        """Messages that are due, oldest first, each given to one caller only until `lease_s` have passed.
+
+        Each claim is an attempt: `attempts` counts it.
+        """
 
     async def settle_delivery(self, delivery_id: str, state: DeliveryState, answer: str, retry_s: float | None = None) -> None:
-        """What came of an attempt: sent or dropped, or still waiting and due again in `retry_s`."""
+        """What came of an attempt: sent or dropped, or still waiting and due again in `retry_s`.
+
+        What was sent is sent, even if it was dropped meanwhile; nothing else comes after an end.
+        """
 
     async def prune(self, before_ns: int) -> int:
         """Delete what was settled, resolved or ended before; how many rows. What was told of an open alert stays."""

@@ -2,7 +2,7 @@
 
 In: expectations, outcomes, questions. Out: records of `runs.alerts`. Called by: alerting, query. Source: design/2 §2.4.
 
-The leader's lock ends with its session, and its session ends when it says nothing for a minute; whatever it still believes
+The leader's lock ends with its session, and its session ends when it says nothing for five minutes; whatever it still believes
 then is refused, because the next leader has begun another epoch.
 """
 
@@ -16,7 +16,7 @@ import asyncpg
 
 from wafermonitor.runs.alerts import Alert, Delivery, DeliveryState, Expectation, ExpectedRun, Origin, Silence
 from wafermonitor.storage.cursors import ALERT, EXPECTED_RUN, read_cursor, write_cursor
-from wafermonitor.storage.declaring import declared, same_wish
+from wafermonitor.storage.declaring import declared, indexed, same_wish, storable
 from wafermonitor.storage.errors import StorageRejected, StorageUnavailable
 from wafermonitor.storage.protocol import Page, page_limit
 from wafermonitor.storage.timescale import watch_rows
@@ -94,7 +94,7 @@ class Lead:
             return
         rows = await self._connection.fetch(statement("watch_forgotten"), self._known)
         forgotten = {row["name"] for row in rows}
-        last = {(one.expectation, one.due.nominal_ns, one.subject): one for one in expected}
+        last = {(one.expectation, one.due.nominal_ns, one.subject): one for one in map(indexed, expected)}
         wanted = [one for one in last.values() if one.settled or one.expectation not in forgotten]
         await self._put("watch_put_expected_runs", map(watch_rows.expected_run_row, wanted))
 
@@ -173,7 +173,7 @@ class Watch:
                 if known is not None and not same_wish(known, expectation):
                     name, at_ns = [expectation.name], await self._at(connection)
                     await connection.execute(statement("watch_drop_unsettled"), name, at_ns)
-                given = columns([watch_rows.expectation_row(expectation)])
+                given = columns([watch_rows.expectation_row(storable(expectation))])
                 await connection.execute(statement("watch_put_expectations"), *given)
 
     async def forget(self, name: str) -> bool:
