@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import time
 
 import pytest
 
@@ -14,6 +15,8 @@ from wafermonitor.alerting.notify import Channel, Route, Routes, Step, plan
 from wafermonitor.alerting.notify.notifier import GIVE_UP_S, Notifier, backoff_s
 from wafermonitor.alerting.notify.routes import Engine
 from wafermonitor.runs.alerts import Alert, DeliveryState, Finding, Kind, Severity, Silence, Subject, alert_id
+from wafermonitor.storage.config import Config as StorageConfig
+from wafermonitor.storage.connect import connect
 from wafermonitor.storage.memory_watch import Watch
 from wafermonitor.storage.watch import Outcome
 
@@ -420,6 +423,28 @@ async def test_no_secret_of_a_channel_is_logged_or_kept(sink, monkeypatch):
     assert SECRET.encode() not in desk.meters.text()
     assert any(request.headers.get("x-key") == SECRET for request in sink.requests)
     assert any("authorization" in request.headers for request in sink.requests)
+
+
+@pytest.mark.postgres
+async def test_over_postgresql_two_notifiers_send_one_message_of_each_kind(postgres, sink, monkeypatch):
+    monkeypatch.setenv("WAFER_STORAGE_DSN", postgres.migrated())
+    opened = await connect(StorageConfig.load(), watch=True)
+    try:
+        desk = Desk(hook(sink))
+        desk.watch = opened.watch
+        desk.now_ns = time.time_ns()
+        one = alert(at_ns=desk.now_ns)
+        await desk.tick(one)
+        assert sum(await asyncio.gather(desk.another().once(), desk.another().once())) == 1
+        await desk.tick(resolved=(one,))
+        assert sum(await asyncio.gather(desk.another().once(), desk.another().once())) == 1
+        assert [request.json["status"] for request in sink.requests] == ["firing", "resolved"]
+        assert [entry[1:] for entry in await desk.log(one)] == [
+            (Kind.FIRING, DeliveryState.SENT, "HTTP 200"),
+            (Kind.RESOLVED, DeliveryState.SENT, "HTTP 200"),
+        ]
+    finally:
+        await opened.close()
 
 
 async def test_the_loop_sends_as_soon_as_it_is_poked_and_ends_when_it_is_told(sink):

@@ -8,9 +8,15 @@ from __future__ import annotations
 
 import click
 
+from wafermonitor.alerting.notify.command import COMMANDS
+
 SERVICE = "wafer-alerting"
 
 
 @click.group()
 def alerting() -> None:
     """Know what should have happened, and tell the right person once."""
+
+
+for _command in COMMANDS:
+    alerting.add_command(_command)

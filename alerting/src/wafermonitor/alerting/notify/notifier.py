@@ -179,16 +179,9 @@ class Notifier:
             await self._settle(sendable, _Fate(DeliveryState.SENT, answer))
 
     async def _sent(self, letter: Letter) -> str:
-        """What the channel answered; AlertingUnavailable where it takes longer than its deadline."""
         begin_s = time.perf_counter()
         try:
-            return await in_thread(lambda: send(letter), letter.channel.timeout_s + 1.0)
-        except TimeoutError:
-            raise AlertingUnavailable(f"no answer within {letter.channel.timeout_s:g} s") from None
-        except (AlertingUnavailable, AlertingRejected):
-            raise
-        except Exception as error:  # noqa: BLE001 - a plug-in's own; its text may hold its address
-            raise AlertingUnavailable(f"the channel's library failed: {type(error).__name__}") from None
+            return await attempt(letter)
         finally:
             self._meters.send_s.labels(letter.channel.name).observe(time.perf_counter() - begin_s)
 
@@ -277,6 +270,18 @@ class Notifier:
             cursor = page.cursor
             if cursor is None:
                 return found
+
+
+async def attempt(letter: Letter) -> str:
+    """What the channel answered. AlertingUnavailable, after its deadline at the latest; AlertingRejected. Both may be shown."""
+    try:
+        return await in_thread(lambda: send(letter), letter.channel.timeout_s + 1.0)
+    except TimeoutError:
+        raise AlertingUnavailable(f"no answer within {letter.channel.timeout_s:g} s") from None
+    except (AlertingUnavailable, AlertingRejected):
+        raise
+    except Exception as error:  # noqa: BLE001 - a plug-in's own; its text may hold its address
+        raise AlertingUnavailable(f"the channel's library failed: {type(error).__name__}") from None
 
 
 def backoff_s(attempts: int) -> float:
