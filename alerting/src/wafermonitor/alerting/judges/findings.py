@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from wafermonitor.alerting.expecting import Wish, loads
 from wafermonitor.alerting.rules import Rule
 from wafermonitor.alerting.snapshot import Snapshot
-from wafermonitor.runs.alerts import Alert, Finding, Severity, Subject
+from wafermonitor.runs.alerts import Alert, Expectation, Finding, Severity, Subject
 from wafermonitor.runs.expectations import known_until, true_start
 from wafermonitor.runs.records import Feed, Run
 from wafermonitor.runs.state import SECOND_NS, clock_skew
@@ -24,6 +24,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 _ENDED = "ended_ns"
 """In the evidence of an alert about a run that is over: when that was."""
+_LASTING: dict[str, tuple[Mapping[str, Expectation], dict[tuple[str | None, str], Lasting]]] = {}
+"""What was worked out last: several judges ask the same of one snapshot."""
 
 
 class Lasting(NamedTuple):
@@ -168,10 +170,15 @@ def blind_sites(snapshot: Snapshot) -> frozenset[str]:
 
 def lasting(snapshot: Snapshot) -> dict[tuple[str | None, str], Lasting]:
     """By (site, job) what expectations say of durations; of several for one job the loosest counts. A site of None is all."""
+    known = _LASTING.get("last")
+    if known is not None and known[0] is snapshot.expectations:
+        return known[1]
     wishes: dict[tuple[str | None, str], list[Wish]] = defaultdict(list)
     for expectation in snapshot.expectations.values():
         wishes[expectation.site, expectation.job].append(loads(expectation.spec))
-    return {key: _loosest(several) for key, several in wishes.items()}
+    found = {key: _loosest(several) for key, several in wishes.items()}
+    _LASTING["last"] = snapshot.expectations, found
+    return found
 
 
 def lasting_of(run: Run, known: Mapping[tuple[str | None, str], Lasting]) -> Lasting:
