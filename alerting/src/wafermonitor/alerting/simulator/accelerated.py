@@ -25,6 +25,7 @@ from wafermonitor.alerting.simulator.fab import SECOND_NS, START_NS, After, Fab,
 from wafermonitor.alerting.simulator.story import Story, past
 from wafermonitor.alerting.simulator.telling import SPAN, Arrival, Message, arrivals
 from wafermonitor.alerting.simulator.truth import Heard
+from wafermonitor.runs import lifecycle
 from wafermonitor.runs.alerts import Expectation, Origin
 from wafermonitor.runs.state import Limits
 from wafermonitor.storage.errors import StorageUnavailable
@@ -87,8 +88,9 @@ async def play(
     if storage.watch is None:
         raise ValueError("this store keeps no alerts")
     for run in past(story.fab, PAST_DAYS, PAST_RUNS):
-        known = Message(run.end_ns, run.host, SPAN, run)
-        await storage.writer.write([batch([Arrival(run.end_ns + SECOND_NS, known)])])
+        known = [Message(run.start_ns, run.host, lifecycle.START, run)] if run.job.interval_s is not None else []
+        known.append(Message(run.end_ns, run.host, SPAN, run))
+        await storage.writer.write([batch(Arrival(one.at_ns + SECOND_NS, one) for one in known)])
     await storage.watch.declare(expectations(story.fab), clock())
     played = Played(Heard(limits))
     stage = _Stage(story.fab.seed, Shown(storage, clock), evaluator, trouble or Trouble(), played)
@@ -116,7 +118,7 @@ def expectations(fab: Fab) -> list[Expectation]:
 
 def _expectation(job: Job) -> Expectation:
     schedule = WishAfter(job.schedule.job, job.schedule.within_s) if isinstance(job.schedule, After) else job.schedule
-    wish = Wish(schedule, start_margin_s=job.start_margin_s, grace_s=job.grace_s)
+    wish = Wish(schedule, start_margin_s=job.start_margin_s, grace_s=job.grace_s, max_duration_s=job.longest_s)
     return Expectation(f"{job.site}/{job.name}", job.site, job.name, Origin.DECLARED, dumps(wish), START_NS, START_NS, START_NS)
 
 

@@ -47,8 +47,8 @@ class Job(NamedTuple):
     """A kind of run on one host, and what it is like.
 
     `interval_s` None: it announces nothing, only its span arrives, at its end. `nominal`: it says for when it was scheduled.
-    `lead_s`: its own clock's lead over its host's. `season`: by how much (ratio) it takes longer in the busiest hour of the
-    day, `growth`: by how much longer each day.
+    `longest_s`: what its expectation says that a run may take. `lead_s`: its own clock's lead over its host's. `season`: by how
+    much (ratio) it takes longer in the busiest hour of the day, `growth`: by how much longer each day.
     """
 
     host: Host
@@ -64,6 +64,7 @@ class Job(NamedTuple):
     lead_s: float = 0.0
     season: float = 0.0
     growth: float = 0.0
+    longest_s: float | None = None
     memory_bytes: int = 400_000_000
 
     @property
@@ -153,6 +154,7 @@ def _jobs(random: Random, host: Host, count: int) -> list[Job]:
             schedule = Every(period_s, START_NS - random.randrange(period_s) * SECOND_NS)
         else:
             schedule = Cron(f"*/{period_s // 60} * * * *", random.choice(ZONES))
+        quiet = number % 5 == 4  # noqa: PLR2004 - one of five
         jobs.append(
             Job(
                 host=host,
@@ -162,7 +164,8 @@ def _jobs(random: Random, host: Host, count: int) -> list[Job]:
                 expected_s=typical_s * 2.5 if random.random() < 0.5 else None,  # noqa: PLR2004 - every second
                 start_margin_s=random.choice((60.0, 90.0)),
                 grace_s=random.choice((120.0, 240.0)),
-                interval_s=None if number % 5 == 4 else 30.0,  # noqa: PLR2004 - one of five
+                interval_s=None if quiet else 30.0,
+                longest_s=5 * typical_s if quiet and random.random() < 0.5 else None,  # noqa: PLR2004 - every second
                 nominal=random.random() < 0.4,  # noqa: PLR2004 - two of five
                 lots=number % 4 == 2 or follows,  # noqa: PLR2004 - the third of each host
                 season=random.choice((0.0, 0.2, 0.4)),

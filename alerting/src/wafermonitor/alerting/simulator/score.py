@@ -14,14 +14,16 @@ from enum import StrEnum
 
 from wafermonitor.alerting.simulator.accelerated import Played
 from wafermonitor.alerting.simulator.fab import DAY_S, SECOND_NS, START_NS, After
-from wafermonitor.alerting.simulator.story import Occasion, Outage, Story, TrueRun
-from wafermonitor.alerting.simulator.truth import NEVER, Fact, What, facts, unheard
+from wafermonitor.alerting.simulator.story import Occasion, Outage, Story, TrueRun, usual_s
+from wafermonitor.alerting.simulator.truth import NEVER, Fact, What, announces, facts, unheard
 from wafermonitor.runs.alerts import Alert, Subject
 from wafermonitor.runs.state import Limits
 from wafermonitor.storage.watch import AlertQuery, Watch
 
 FEED = "feed_behind"
 DURATION = "duration_anomaly"
+LONG = (DURATION, "overdue", "running_long")
+"""A run that takes long is told of by one of these rules."""
 MONTH_S = 30 * DAY_S
 AFTERMATH_S = 1800.0
 """An alert that is opened so long after an outage may still be its doing."""
@@ -41,6 +43,7 @@ class Score:
     """Counts by what was to be told. `false`: told and not so; `false_in_outage`: of these, those near an outage of their host.
 
     `doubled`: alerts opened again for the same thing. `outages`: how many alerts each outage that could be seen had.
+    `unheard`: told too early of runs that announce nothing and took longer than any before, of jobs without a longest duration.
     `wrong`: in words, the first of each kind.
     """
 
@@ -54,6 +57,7 @@ class Score:
     doubled: Counter[str] = field(default_factory=Counter)
     outages: Counter[int] = field(default_factory=Counter)
     span_only: Counter[Verdict] = field(default_factory=Counter)
+    unheard: int = 0
     slow_runs: int = 0
     slow_found: int = 0
     job_months: float = 0.0
@@ -128,6 +132,10 @@ class _Judgement:
             ticks = bisect_left(looked, opened[0]) - place
             verdict = Verdict.IN_TIME if ticks <= 0 else Verdict.A_TICK_LATE if ticks == 1 else Verdict.TOO_LATE
             self._say(fact.what, verdict, fact, opened[0])
+            if verdict is Verdict.A_TICK_LATE:
+                self._wrong(
+                    f"{fact.what} a tick late: {_words(fact.thing)}, known from {_clock(fact.known_ns)}, {_clock(opened[0])}"
+                )
             self.score.delays_s[fact.what].append((opened[0] - fact.known_ns) / SECOND_NS)
 
     def _say(self, what: What, verdict: Verdict, fact: Fact, opened_ns: int | None = None) -> None:
@@ -157,7 +165,9 @@ class _Judgement:
                     )
                 for alert in opened:
                     thing = self._occasions.get(name) if what in {What.LATE, What.MISSED} else self._runs.get(name)  # type: ignore[call-overload]  # the key of either
-                    if thing is None or not _is_so(what, thing, alert.opened_ns):
+                    if isinstance(thing, Occasion) and _unheard(thing, alert.opened_ns):
+                        self.score.unheard += 1
+                    elif thing is None or not _is_so(what, thing, alert.opened_ns):
                         self._is_false(what, alert, thing)
 
     def _is_false(self, what: str, alert: Alert, thing: Occasion | TrueRun | None) -> None:
@@ -204,7 +214,11 @@ class _Judgement:
         for run in self._story.runs:
             if run.slow and self._played.heard.ended_ns(run) < (self._played.looked_ns or [0])[-1]:
                 self.score.slow_runs += 1
-                self.score.slow_found += bool(self._by_kind[DURATION].get((run.job.site, run.span_id)))
+                key = run.job.site, run.span_id
+                found = any(self._by_kind[kind].get(key) for kind in LONG)
+                self.score.slow_found += found
+                if not found:
+                    self._wrong(f"slow run not found: {_words(run)}, usual {usual_s(run.job, run.start_ns):.0f} s")
 
     def _wrong(self, words: str) -> None:
         self.score.wrong.append(words)
@@ -219,6 +233,12 @@ def _is_so(what: What, thing: Occasion | TrueRun, at_ns: int) -> bool:
         over = thing.job.expected_s is not None and at_ns - thing.start_ns > thing.job.expected_s * SECOND_NS
         return over and (thing.killed or thing.end_ns - thing.start_ns > (thing.job.expected_s or 0) * SECOND_NS)
     return thing.killed and at_ns > thing.end_ns
+
+
+def _unheard(one: Occasion, at_ns: int) -> bool:
+    """Whether nobody could know at `at_ns` that its run had come, for it said nothing and took longer than ever."""
+    run = one.run
+    return run is not None and not announces(one.job) and one.job.longest_s is None and run.slow and at_ns < run.end_ns
 
 
 def _name(one: Occasion) -> tuple[str, str, str | int]:

@@ -108,12 +108,15 @@ def facts(story: Story, heard: Heard, limits: Limits) -> Iterator[Fact]:
     for occasion in story.occasions:
         if not announces(occasion.job):
             continue
-        for what, limit_ns in ((What.LATE, occasion.late_ns), (What.MISSED, occasion.missed_ns)):
-            known_ns = heard.past_ns(occasion.job.host, limit_ns)
-            if isinstance(occasion.job.schedule, After):
-                caller = callers[(occasion.job.site, occasion.job.schedule.job), occasion.lot]
-                known_ns = max(known_ns, heard.ended_ns(caller))
-            yield from _told(Fact(what, occasion, known_ns, heard.started_ns(occasion.run)))
+        called_ns = 0
+        if isinstance(occasion.job.schedule, After):
+            called_ns = heard.ended_ns(callers[(occasion.job.site, occasion.job.schedule.job), occasion.lot])
+        missed_ns = max(called_ns, heard.past_ns(occasion.job.host, occasion.missed_ns))
+        late_ns = max(called_ns, heard.past_ns(occasion.job.host, occasion.late_ns))
+        came_ns = heard.started_ns(occasion.run)
+        # What is missed is not late any more.
+        yield from _told(Fact(What.LATE, occasion, late_ns, min(came_ns, missed_ns)))
+        yield from _told(Fact(What.MISSED, occasion, missed_ns, came_ns))
     for run in story.runs:
         yield from _told_of_run(run, heard, limits)
 
@@ -144,11 +147,12 @@ def _told_of_run(run: TrueRun, heard: Heard, limits: Limits) -> Iterator[Fact]:
     if interval_s is None or sign_ns is None:
         return
     if run.killed:
-        for what, quiet_s in (
-            (What.SILENT, limits.silent_intervals * interval_s),
-            (What.LOST, max(limits.lost_intervals * interval_s, limits.loss_floor_s)),
-        ):
-            yield from _told(Fact(what, run, heard.past_ns(run.host, sign_ns + round(quiet_s * SECOND_NS))))
+        lost_s = max(limits.lost_intervals * interval_s, limits.loss_floor_s)
+        lost_ns = heard.past_ns(run.host, sign_ns + round(lost_s * SECOND_NS))
+        silent_ns = heard.past_ns(run.host, sign_ns + round(limits.silent_intervals * interval_s * SECOND_NS))
+        # What is lost is not silent any more.
+        yield from _told(Fact(What.SILENT, run, silent_ns, lost_ns))
+        yield from _told(Fact(What.LOST, run, lost_ns))
     elif run.job.expected_s is not None:
         due_ns = run.start_ns + round(run.job.expected_s * SECOND_NS)
         yield from _told(Fact(What.OVERDUE, run, heard.past_ns(run.host, due_ns), heard.ended_ns(run)))
