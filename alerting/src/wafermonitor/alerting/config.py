@@ -22,5 +22,12 @@ class Config(ServiceConfig, component="alerting"):
     catch_up_days: float = Field(
         7.0, gt=0, le=366, description="How far back expected runs are made up for after the evaluator was away"
     )
+    disks: str = Field("", description="Folders whose disks are watched, separated by commas")
+    certificates: str = Field("", description="PEM files whose certificates are watched, separated by commas")
     metrics_address: str | None = Field(None, description="Where /metrics and /healthz are served, host:port; none: nowhere")
     url: str = Field("", description="Address of the screens as people reach it, for links in messages; empty: no links")
+
+    @staticmethod
+    def paths(text: str) -> list[Path]:
+        """The paths of a list separated by commas."""
+        return [Path(part.strip()).expanduser() for part in text.split(",") if part.strip()]

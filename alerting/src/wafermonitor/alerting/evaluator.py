@@ -261,9 +261,10 @@ def _blind(lead: Lead, known: _Known) -> Snapshot:
 
 
 def _ended(known: _Known, seen: Seen, found: Mapping[str, list[Finding]]) -> str:
-    """The note of runs that need not be judged again."""
+    """The note of runs that need not be judged again: what is told of one, or was told while it went on, is told."""
     before = remembering.read_numbers(known.notes.get(remembering.ENDED))
     told = {finding.subject.run for findings in found.values() for finding in findings}
+    told |= {alert.subject.run for alert in known.alerts}
     return remembering.numbers_text(remembering.ended(before, seen.ended, told, seen.sight.now_ns))
 
 
