@@ -211,16 +211,20 @@ def _liveness(case: Case) -> Iterator[Reason]:
 
 
 def _of_feed(case: Case) -> Iterator[Reason]:
-    feed = case.feed
-    if feed is None or feed.watermark_ns is None:
+    if case.feed is None or case.feed.watermark_ns is None:
         yield Reason(ReasonKind.FEED, "No feed tells how far it has been heard: a cut link would look the same.")
-        return
-    behind_s = (case.now_ns - clock_skew(feed) - feed.watermark_ns) / SECOND_NS
-    if behind_s > case.limits.behind_s:
-        text = f"Feed {feed.feed} of site {feed.site} is behind since {spell_time(feed.watermark_ns)}."
+    else:
+        yield of_feed(case.feed, case.feed.watermark_ns, case.now_ns, case.limits)
+
+
+def of_feed(feed: Feed, watermark_ns: int, now_ns: int, limits: Limits) -> Reason:
+    """Whether a feed's link is up."""
+    behind_s = max(0.0, (now_ns - clock_skew(feed) - watermark_ns) / SECOND_NS)
+    if behind_s > limits.margin_s + limits.behind_s:
+        text = f"Feed {feed.feed} of site {feed.site} is behind since {spell_time(watermark_ns)}."
     else:
         text = f"Feed {feed.feed} of site {feed.site} tells of times up to {spell_duration(behind_s)} ago: the link is up."
-    yield Reason(ReasonKind.FEED, text, {"behind_s": behind_s})
+    return Reason(ReasonKind.FEED, text, {"behind_s": behind_s})
 
 
 def _of_process(case: Case) -> Reason:

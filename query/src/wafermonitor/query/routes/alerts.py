@@ -1,4 +1,4 @@
-"""Alerts: which there are, one with its messages, an acknowledgement; and silences.
+"""Alerts: which there are, one with its messages, what stands behind it, an acknowledgement; and silences.
 
 In: filters, ids, who acknowledges or silences. Out: pages and documents.  Called by: app.
 """
@@ -21,6 +21,7 @@ from wafermonitor.query.models import (
     AlertDetail,
     AlertModel,
     AlertPage,
+    ExplainModel,
     NewSilenceModel,
     PageModel,
     SilenceModel,
@@ -30,10 +31,12 @@ from wafermonitor.query.problems import responses
 from wafermonitor.query.routes.changes import ChangeRoute
 from wafermonitor.query.routes.context import Context, Ctx
 from wafermonitor.query.routes.lists import LIST_RESPONSES
-from wafermonitor.query.watched import DEAD_AFTER_S, alert_fields, alert_model, delivery_model, silence_model
+from wafermonitor.query.watched import DEAD_AFTER_S, alert_fields, alert_model, delivery_model, explain_model, silence_model
 from wafermonitor.runs.alerts import Alert, Silence
+from wafermonitor.runs.explain import Explanation
 from wafermonitor.runs.records import RunKey, parse_run_id
 from wafermonitor.runs.state import SECOND_NS
+from wafermonitor.storage.causes import explain_subject
 
 log = logging.getLogger(__name__)
 router = APIRouter(prefix="/v1", route_class=ChangeRoute)
@@ -90,6 +93,15 @@ async def alert_detail(request: Request, ctx: Ctx, alert: IdPath, _: Annotated[S
         server_time=ctx.server_time,
     )
     return document(request, model, ended=found.resolved_ns is not None)
+
+
+@router.get("/alerts/{alert}/explain", responses=WATCH_RESPONSES)
+async def explain_alert(ctx: Ctx, alert: IdPath, _: Annotated[Strict, Query()]) -> ExplainModel:
+    """What stands behind an alert as of now: its run, its expected run, its feed, its job, explained by rules."""
+    found = await find_alert(ctx, alert)
+    cause = await explain_subject(ctx.reader, ctx.watch, found.subject, ctx.now_ns)
+    told, truncated = (Explanation(found.summary), False) if cause is None else cause
+    return explain_model(told, found.subject.run, ctx.now_ns, truncated=truncated)
 
 
 @router.post("/alerts/{alert}/acknowledge", responses=CHANGE_RESPONSES)
