@@ -48,6 +48,22 @@ def fab():
     screens.stop()
 
 
+@pytest.fixture(scope="session")
+def watched_fab():
+    """The seeded fab with alerts and expected runs, on screens that no test changes."""
+    screens = Screens(watched=True)
+    yield screens
+    screens.stop()
+
+
+@pytest.fixture
+def own_watched_fab():
+    """The same, of the test's own."""
+    screens = Screens(watched=True)
+    yield screens
+    screens.stop()
+
+
 @pytest.fixture
 def own_fab():
     """A seeded fab of the test's own, to write to and to break."""

@@ -17,6 +17,7 @@ from wafermonitor.query import server
 from wafermonitor.query.config import Config as QueryConfig
 from wafermonitor.runs.records import Batch
 from wafermonitor.storage import memory
+from wafermonitor.storage.watch import Outcome
 from wafermonitor.ui import Config
 
 T = TypeVar("T")
@@ -67,6 +68,16 @@ class Screens:
         """Store more."""
         self.call(self.storage.writer.write([batch]))
 
+    def store(self, **outcome: Any) -> None:
+        """Store what a tick of an evaluator would."""
+        self.call(self._tick(Outcome(**outcome)))
+
+    def without_watch(self) -> None:
+        """The read API comes back over a store that keeps no alerts."""
+        self.storage.watch = None
+        self.stop_api()
+        self.start_api()
+
     def stop_api(self) -> None:
         """The read API goes away."""
         self.call(self.api.stop())
@@ -98,6 +109,10 @@ class Screens:
         self.api = await server.start(self.storage, self._query("127.0.0.1:0"), clock=self.clock)
         config = Config(address="127.0.0.1:0", api_url=self.api.url, refresh_s=0.5)
         self.ui = await app.start(config, unused_ms=self._unused_ms, check_ms=200)
+
+    async def _tick(self, outcome: Outcome) -> None:
+        async with self.storage.watch.lead() as lead:
+            await lead.store(outcome)
 
     async def _restart_ui(self) -> None:
         from wafermonitor.ui import app

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import string
+from datetime import date
 from urllib.parse import urlsplit
 
 from hypothesis import given
 from hypothesis import strategies as some
 
-from wafermonitor.ui.address import SINCE, Now, Run, Runs, parse_url, url
+from wafermonitor.ui.address import SINCE, SPANS, Alerts, Job, Now, Run, Runs, parse_url, url
 
 words = some.text(string.ascii_letters + string.digits + " _-:/.+&=?%#äµ漢", max_size=40)
 span_ids = some.integers(0, 2**64 - 1).map(lambda number: f"{number:016x}")
 run_ids = some.tuples(some.integers(0, 2**128 - 1), span_ids).map(lambda pair: f"{pair[0]:032x}-{pair[1]}")
+days = some.dates(date(2000, 1, 1), date(2099, 12, 31)).map(date.isoformat)
 zooms = some.tuples(some.decimals(0, 9999, places=3), some.decimals(0, 9999, places=3)).map(lambda pair: f"{pair[0]}-{pair[1]}")
 
 addresses = some.one_of(
@@ -47,6 +49,30 @@ addresses = some.one_of(
         severity=some.sampled_from(["debug", "info", "warn", "error"]),
         find=words,
     ),
+    some.builds(
+        Job,
+        site=words,
+        job=words,
+        span=some.sampled_from(SPANS),
+        by=some.sampled_from(["equipment", "recipe", "product"]),
+        month=some.just("") | days.map(lambda day: day[:7]),
+        day=some.just("") | days,
+    ),
+    some.builds(
+        Alerts,
+        view=some.sampled_from(["firing", "history", "silences"]),
+        site=words,
+        job=words,
+        rule=words,
+        severity=words,
+        state=some.sampled_from(["", "firing", "resolved"]),
+        since=some.sampled_from(SINCE),
+        before=words,
+        after=words,
+        cursor=words,
+        alert=some.integers(0, 2**128 - 1).map(lambda number: f"{number:032x}"),
+        act=some.sampled_from(["", "acknowledge", "silence"]),
+    ),
 )
 
 
@@ -58,7 +84,7 @@ def test_u06_an_address_survives_its_url(address):
 @given(some.text(max_size=200))
 def test_any_text_opens_some_page(text):
     assert urlsplit(url(parse_url(f"/runs?{text}"))).path == "/runs"
-    assert isinstance(parse_url(text), Now | Runs | Run)
+    assert isinstance(parse_url(text), Now | Runs | Run | Job | Alerts)
 
 
 def test_defaults_are_not_in_the_url():
@@ -75,3 +101,11 @@ def test_a_changed_filter_starts_at_the_first_page():
 def test_values_that_cannot_be_are_read_as_the_default():
     assert parse_url("/run?run=nonsense&zoom=a-b&view=pie&fold=zz") == Run()
     assert parse_url("/runs?since=99y&sort=oldest") == Runs()
+    assert parse_url("/job?span=99y&month=2026-13&day=2026-05-32") == Job()
+    assert parse_url("/alerts?alert=x&act=delete&state=none&view=all") == Alerts()
+
+
+def test_what_is_unfolded_does_not_turn_the_page_back():
+    history = Alerts(view="history", rule="late", cursor="xyz")
+    assert "cursor=xyz" in url(history, alert="0" * 32, act="")
+    assert "cursor" not in url(history, rule="lost")

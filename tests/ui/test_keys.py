@@ -103,7 +103,8 @@ def test_times_are_in_the_viewers_zone_with_utc_beside(fab, chromium):
 
 
 def test_no_page_asks_another_host_and_every_answer_forbids_it(fab, viewer):
-    for path in ("/", "/runs", "/runs?tab=traces", f"/run?run={fab.ids.main}", f"/run?run={fab.ids.plain}"):
+    pages = ("/", "/runs", "/runs?tab=traces", "/alerts", "/job?job=lot_yield")
+    for path in (*pages, f"/run?run={fab.ids.main}", f"/run?run={fab.ids.plain}"):
         viewer.show(fab, path)
     assert viewer.outside == []
     assert len(viewer.requests) > 20

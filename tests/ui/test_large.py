@@ -51,7 +51,7 @@ def test_u02_u03_ten_thousand_spans_open_in_four_seconds_and_scroll_by_windows(o
     assert took_s < 4.0
 
 
-def test_u08_no_page_has_a_serious_accessibility_problem(fab, chromium):
+def test_u08_no_page_has_a_serious_accessibility_problem(fab, watched_fab, chromium):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is absent").Axe()
     found = []
     for scheme in ("light", "dark"):
@@ -61,6 +61,12 @@ def test_u08_no_page_has_a_serious_accessibility_problem(fab, chromium):
         run = f"/run?run={fab.ids.main}"
         for path in ("/", "/runs", "/runs?tab=traces", run, f"{run}&view=subjobs", f"/run?run={fab.ids.lost}"):
             problems = axe.run(viewer.show(fab, path)).response["violations"]
+            found += [(scheme, path, problem["id"]) for problem in problems if problem["impact"] in {"critical", "serious"}]
+        lost = watched_fab.story.ids["lost"]
+        forms = (f"/alerts?alert={lost}&act=acknowledge", "/alerts?view=silences&act=silence")
+        job = ("/job?site=F12&job=recipe_audit", "/job?job=recipe_audit&day=2026-05-29&by=recipe")
+        for path in ("/", "/alerts", f"/alerts?view=history&alert={lost}", *forms, *job):
+            problems = axe.run(viewer.show(watched_fab, path)).response["violations"]
             found += [(scheme, path, problem["id"]) for problem in problems if problem["impact"] in {"critical", "serious"}]
         context.close()
     assert found == []

@@ -37,10 +37,13 @@ def _fact(name: str, value: Any) -> Fact:
     label = label.replace("_", " ").replace(".", " ")
     if isinstance(value, bool) or not isinstance(value, int | float):
         return Fact(label, *_text(value))
-    if unit == "ns":
-        moment = datetime.fromtimestamp(value / 1e9, UTC).isoformat()
-        return Fact(label, moment, moment)
-    return Fact(label, _WORDS[unit](value) if unit else number(value))
+    try:
+        if unit == "ns":
+            moment = datetime.fromtimestamp(value / 1e9, UTC).isoformat()
+            return Fact(label, moment, moment)
+        return Fact(label, _WORDS[unit](value) if unit else number(value))
+    except (ValueError, OverflowError, OSError):
+        return Fact(label, plain(value))  # not a number, or one that is no time
 
 
 def _text(value: Any) -> tuple[str, str | None]:

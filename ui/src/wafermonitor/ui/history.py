@@ -191,6 +191,7 @@ def _dot(run: RunModel, norm: Usual | None, begin_ms: float, end_ms: float, top_
     left = 100 * (_start(run) - begin_ms) / max(end_ms - begin_ms, 1.0)
     about = [shown.word, duration(took_s), run.error_type, *run.lot_ids[:1], run.equipment]
     words = " · ".join(part for part in about if part)
+    left = min(max(left, 0.0), 100.0)
     return Dot(run.run, left, min(100 * took_s / top_s, 100.0), shown.key, outlier, took_s > top_s, words, run.start or "")
 
 

@@ -115,7 +115,7 @@ def wish_words(wish: ExpectationModel) -> str:
         when += ", same lot" if spec.get("same_lot", True) else ""
     else:
         when = plain(spec)
-    limits = (("start_margin_s", "late after"), ("grace_s", "missed another"), ("max_duration_s", "at most"))
+    limits = (("start_margin_s", "late after"), ("grace_s", "missed after another"), ("max_duration_s", "at most"))
     return ", ".join([when, *(f"{words} {duration(_seconds(spec, name))}" for name, words in limits if name in spec)])
 
 
