@@ -8,10 +8,10 @@ import threading
 
 import pytest
 
-from tests.query import world
+from tests.query import watched, world
 from wafermonitor.query import server
 from wafermonitor.query.client import AsyncClient, Client
-from wafermonitor.query.errors import QueryRejected, QueryUnavailable, RunNotFound
+from wafermonitor.query.errors import NotFound, QueryRejected, QueryUnavailable, RunNotFound
 from wafermonitor.runs.records import Batch
 
 
@@ -38,7 +38,40 @@ async def test_round_trip_of_every_question(client):
     assert (await client.ready()).engine == "memory"
 
 
-async def test_both_clients_have_the_same_methods(running):
+async def test_round_trip_of_every_question_and_change_about_alerts(client, storage):
+    await watched.fill(storage.watch)
+    page = await client.alerts(open=True, severity=["warning", "critical"])
+    assert [alert.id for alert in page.items] == [watched.FEED, watched.OPEN, watched.TAKEN]
+    assert page.evaluating is True
+    assert [one.channel for one in (await client.alert(watched.OPEN)).deliveries] == ["mail", "chat"]
+    assert (await client.explain_alert(watched.TAKEN)).run == world.id_of(2, 1)
+    assert (await client.explain(world.id_of(2, 1), site="fab2")).headline == "etch_check failed after 10 min."
+    assert (await client.acknowledge(watched.OPEN, by="ana", note="on it")).acknowledged_by == "ana"
+    assert [one.name for one in await client.expectations(origin="proposed")] == ["weekly"]
+    assert (await client.accept("weekly", by="ana")).origin == "api"
+    assert (await client.decline("weekly", by="ana")).name == "weekly"
+    assert len((await client.expected_runs(expectation=["nightly"])).items) == 2
+    made = await client.silence(by="ana", why="known", until="+2h", rule="late")
+    assert [one.id for one in await client.silences()] == [watched.SILENCE, made.id]
+    assert (await client.unsilence(made.id, by="ana")).id == made.id
+
+
+async def test_what_is_not_there_or_not_allowed_is_told_by_its_error(client, storage):
+    await watched.fill(storage.watch)
+    with pytest.raises(NotFound, match="no alert"):
+        await client.alert(f"{7:032x}")
+    for name in ("..", ".", "x?y", "a%2Fb", "ß"):
+        with pytest.raises(NotFound, match="no expectation"):
+            await client.accept(name, by="ana")
+    with pytest.raises(QueryRejected, match="in a file"):
+        await client.decline("hourly", by="ana")
+    with pytest.raises(RunNotFound):
+        await client.explain(world.id_of(9, 9))
+
+
+async def test_both_clients_have_the_same_methods(running, storage):
+    await watched.fill(storage.watch)
+
     def methods(kind):
         return {name for name in vars(kind) if not name.startswith("_")}
 
@@ -58,9 +91,12 @@ async def test_both_clients_have_the_same_methods(running):
                 len(client.sites()),
                 len(client.apps()),
                 client.ready().status,
+                client.alerts().evaluating,
+                client.acknowledge(watched.OPEN, by="ana").acknowledged_by,
+                client.unsilence(client.silence(by="ana", why="x", until="+1h", job="j").id, by="ana").job,
             )
 
-    assert await asyncio.to_thread(ask) == (4, 3, "lot_yield", "lot_yield", 8, 4, 2, 2, 2, 1, "ok")
+    assert await asyncio.to_thread(ask) == (4, 3, "lot_yield", "lot_yield", 8, 4, 2, 2, 2, 1, "ok", True, "ana", "j")
 
 
 async def test_errors_are_those_of_the_api(client):

@@ -14,6 +14,7 @@ from wafermonitor.query.config import Config
 from wafermonitor.storage.errors import SchemaTooOld, StorageRejected, StorageUnavailable
 
 LOT = f"/v1/jobs/{world.id_of(1, 1)}"
+ALERT = f"/v1/alerts/{1:032x}"
 DATA_PATHS = [
     "/v1/jobs",
     "/v1/subjobs",
@@ -25,9 +26,17 @@ DATA_PATHS = [
     f"{LOT}/spans",
     f"{LOT}/logs",
     f"{LOT}/metrics",
+    f"{LOT}/explain",
+    "/v1/alerts",
+    ALERT,
+    f"{ALERT}/explain",
+    "/v1/expectations",
+    "/v1/expected-runs",
+    "/v1/silences",
     "/v1/stream",
     "/readyz",
 ]
+READ_ONLY = [path for path in DATA_PATHS if path != "/v1/silences"]
 DEEP = base64.urlsafe_b64encode(b"[" * 1400).decode()
 """A cursor whose JSON is nested deeper than Python follows."""
 SECRET = "postgresql://wafer:hunter2@db/x relation span does not exist"
@@ -70,6 +79,14 @@ def check(answer, status):
         (f"{LOT}?sight=fab1", 422, "sight", "known here: site"),
         (f"{LOT}/logs?severity=loud", 422, "severity", "'warn'"),
         ("/v1/stream?trace=1", 422, "trace", "pattern"),
+        ("/v1/alerts?severity=loud", 422, "severity", "'warning'"),
+        ("/v1/alerts?opened=now", 422, "opened", "known here: acknowledged"),
+        ("/v1/alerts?cursor=zzz", 400, "cursor", "start again without one"),
+        ("/v1/alerts/7", 422, "alert", "pattern"),
+        (f"{ALERT}?site=x", 422, "site", "known here"),
+        ("/v1/expected-runs?state=gone", 422, "state", "'missed'"),
+        ("/v1/expectations?origin=mine", 422, "origin", "'proposed'"),
+        (f"{LOT}/explain?with=x", 422, "with", "known here: site"),
     ],
 )
 async def test_a02_a_wrong_parameter_is_named_with_its_fix(api, path, status, parameter, words):
@@ -96,7 +113,7 @@ async def test_a02_an_unknown_run_is_404_and_is_named(api, rest):
     assert "0000f-0" in body["detail"]
 
 
-@pytest.mark.parametrize("path", [*DATA_PATHS, "/v1/healthz", "/metrics", "/openapi.json"])
+@pytest.mark.parametrize("path", [*READ_ONLY, "/v1/healthz", "/metrics", "/openapi.json"])
 async def test_a02_another_method_is_405_and_names_the_right_one(api, path):
     for method in ("POST", "PUT", "DELETE", "PATCH"):
         answer = await api.request(method, path)
@@ -124,6 +141,7 @@ class FailingStorage:
 
     def __init__(self, error):
         self.reader = FailingReader(error)
+        self.watch = FailingReader(error)
 
 
 def failing_api(error, raise_app_exceptions=True):
