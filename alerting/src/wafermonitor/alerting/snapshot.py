@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from wafermonitor.alerting.rules import Rule
 from wafermonitor.runs.alerts import Alert, Expectation, ExpectedRun, Finding
@@ -35,7 +35,8 @@ class Snapshot:
     tick, each once. `expected`: expected runs as they stand after this tick's matching: the unsettled, and those settled by it.
     `alerts`: open ones by fingerprint. `profiles`: what is usual for a job. `tallies(window_s)`: runs ended in the last
     window_s. `advanced`: when an open run's progress was last seen to grow (`advancing` keeps it between ticks). `health` is
-    None when the store answers nothing about itself. `ticked_ns`: the tick before this one.
+    None when the store answers nothing about itself. `ticked_ns`: the tick before this one. `memo`: what judges worked out of
+    this snapshot and need more than once.
     """
 
     now_ns: int
@@ -53,6 +54,7 @@ class Snapshot:
     newest_received_ns: int | None = None
     health: StoreHealth | None = None
     host: Host = field(default_factory=Host)
+    memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def feed(self, run: Run) -> Feed | None:
         """The feed that brings `run`; None where it names none."""
