@@ -436,6 +436,7 @@ async def test_over_postgresql_two_notifiers_send_one_message_of_each_kind(postg
         one = alert(at_ns=desk.now_ns)
         await desk.tick(one)
         assert sum(await asyncio.gather(desk.another().once(), desk.another().once())) == 1
+        desk.now_ns = time.time_ns()
         await desk.tick(resolved=(one,))
         assert sum(await asyncio.gather(desk.another().once(), desk.another().once())) == 1
         assert [request.json["status"] for request in sink.requests] == ["firing", "resolved"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import time
 
 import pytest
@@ -9,8 +10,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wafermonitor.alerting.declared import load
 from wafermonitor.alerting.errors import AlertingRejected
 from wafermonitor.alerting.notify import Channel, Quiet, Route, Routes, Step, read_routes
+from wafermonitor.alerting.notify.reading import CHANNEL_FIELDS, ROUTE_FIELDS
 from wafermonitor.alerting.notify.routes import Engine
 from wafermonitor.alerting.rules import Where
 from wafermonitor.runs.alerts import Severity
@@ -137,3 +140,19 @@ def test_whatever_stands_there_is_read_or_refused(channels, routes):
         refused = ""
         assert isinstance(found, Routes)
     assert all(line.startswith("alerts.yaml:") for line in refused.splitlines())
+
+
+def test_the_page_about_notifications_can_be_followed_and_names_every_field(repository, tmp_path):
+    page = (repository / "docs" / "notifications.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    file = tmp_path / "alerts.yaml"
+    file.write_text(example, encoding="utf-8")
+    found = load(file).routes
+    assert list(found.channels) == ["mail", "on-call", "tickets", "alertmanager"]
+    assert [route.name for route in found.routes] == ["everything-to-alertmanager", "litho", "rest"]
+    tables = re.findall(r"^\| field \|.*?\n\n", page, re.MULTILINE | re.DOTALL)
+    named = [
+        {name for row in table.strip().splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+        for table in tables
+    ]
+    assert named == [CHANNEL_FIELDS, ROUTE_FIELDS]

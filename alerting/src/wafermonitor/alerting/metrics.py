@@ -6,6 +6,7 @@ Called by: evaluator, notifier, `wafer alerting run`.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -42,7 +43,7 @@ class Meters:
         self.leads = Gauge("wafer_alerting_leader", "1 while this process evaluates, 0 while it stands by", registry=registry)
         Gauge(
             "wafer_alerting_last_tick_age_seconds",
-            "Time since any process evaluated; NaN before the first",
+            "Time since any process evaluated; +Inf before the first",
             registry=registry,
         ).set_function(self._age_s)
         self._open = Gauge("wafer_alerts_open", "Open alerts", ["severity", "acknowledged"], registry=registry)
@@ -104,7 +105,7 @@ class Meters:
         return generate_latest(self.registry)
 
     def _age_s(self) -> float:
-        return float("nan") if self._ticked_ns is None else max(0.0, self._clock() - self._ticked_ns / 1e9)
+        return math.inf if self._ticked_ns is None else max(0.0, self._clock() - self._ticked_ns / 1e9)
 
 
 @contextmanager

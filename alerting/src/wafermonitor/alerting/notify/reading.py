@@ -35,8 +35,8 @@ WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
 _SECRET_HEADERS = ("authorization", "proxy-authorization", "cookie", "x-api-key")
-_CHANNEL = {"url", "engine", "resolved", "timeout", "headers", "title", "body", "zone"}
-_ROUTE = {
+CHANNEL_FIELDS = {"url", "engine", "resolved", "timeout", "headers", "title", "body", "zone"}
+ROUTE_FIELDS = {
     "name", "where", "rules", "severity", "channels", "group_by", "wait", "pause", "cooldown",
     "escalate", "quiet", "quiet_unless", "goes_on",
 }  # fmt: skip
@@ -78,7 +78,7 @@ class _Reading:
     def _channel(self, name: str, value: Any, path: Path) -> Channel | None:
         if not _NAME.match(name):
             self._wrong(path, f"channel {name!r}: expected letters, digits, '_', '.', '-', at most 64")
-        fields = self._fields(value, path, _CHANNEL)
+        fields = self._fields(value, path, CHANNEL_FIELDS)
         engine = self._one_of(fields, "engine", path, {one.value: one for one in Engine}, Engine.APPRISE)
         url = fields.get("url")
         if not isinstance(url, str) or not url:
@@ -99,7 +99,7 @@ class _Reading:
         )
 
     def _route(self, value: Any, path: Path, channels: set[str], index: int) -> Route | None:
-        fields = self._fields(value, path, _ROUTE)
+        fields = self._fields(value, path, ROUTE_FIELDS)
         if not fields:
             return None
         name = fields.get("name", f"route-{index + 1}")

@@ -81,7 +81,6 @@ def webhook_body(letter: Letter) -> Any:
     """The JSON of a webhook: Alertmanager's version 4, so that what reads its messages reads ours, and our own text beside."""
     over = letter.kind is Kind.RESOLVED
     labels = [_labels(alert) for alert in letter.alerts]
-    common = {name: value for name, value in labels[0].items() if all(one.get(name) == value for one in labels)}
     shown = letter.alerts[: 5 * MOST_SHOWN]
     return {
         "version": "4",
@@ -90,8 +89,8 @@ def webhook_body(letter: Letter) -> Any:
         "status": "resolved" if over else "firing",
         "receiver": letter.channel.name,
         "groupLabels": {name: value or "" for name, value in json.loads(letter.group)[1].items()},
-        "commonLabels": common,
-        "commonAnnotations": {},
+        "commonLabels": _common(labels),
+        "commonAnnotations": _common([_annotations(alert) for alert in letter.alerts]),
         "externalURL": letter.url,
         "alerts": [_webhook_alert(alert, letter) for alert in shown],
         "kind": letter.kind.value,
@@ -151,11 +150,15 @@ def _labels(alert: Alert) -> dict[str, str]:
     return {name: plain(value) for name, value in found.items() if value}
 
 
+def _common(found: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    return {name: value for name, value in found[0].items() if all(one.get(name) == value for one in found)}
+
+
 def _annotations(alert: Alert) -> dict[str, str]:
     evidence = ", ".join(f"{name} {value}" for name, value in facts(alert.evidence))
     found = {
         "summary": alert.summary,
-        "description": " ".join(text for text in (evidence, alert.cause) if text),
+        "description": "; ".join(text for text in (evidence, alert.cause) if text),
         "runbook_url": alert.runbook,
         "alert_id": alert.id,
     }
