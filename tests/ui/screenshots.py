@@ -1,6 +1,7 @@
 """The pictures of the README: each page, light and dark, over the seeded fab with its clock held still.
 
-In: a folder (`docs/images`). Out: `{now,runs,run}-{light,dark}.png` there, 1440 × 900, the same pixels on the same fonts.
+In: a folder (`docs/images`). Out: `{now,runs,run,alerts,job}-{light,dark}.png` there, 1440 × 900, the same pixels on the
+same fonts.
 Called by: `make generate` as `python -m tests.ui.screenshots docs/images`; needs Debian's Chromium.
 """
 
@@ -23,7 +24,14 @@ SIZE = {"width": 1440, "height": 900}
 
 def take(browser: Browser, screens: Screens, folder: Path) -> list[Path]:
     """Every picture, written into `folder`."""
-    paths = {"now": "/", "runs": "/runs", "run": f"/run?run={screens.ids.main}"}
+    assert screens.story is not None, "the pictures are of a watched fab"
+    paths = {
+        "now": "/",
+        "runs": "/runs",
+        "run": f"/run?run={screens.ids.main}",
+        "alerts": f"/alerts?alert={screens.story.ids['lost']}",
+        "job": "/job?site=F12&job=recipe_audit",
+    }
     written = []
     for scheme in ("light", "dark"):
         context = browser.new_context(
@@ -87,7 +95,7 @@ def _save(png: bytes, path: Path) -> Path:
 def main(folder: Path) -> None:
     """Take them all and say how large each is."""
     folder.mkdir(parents=True, exist_ok=True)
-    screens = Screens()
+    screens = Screens(watched=True)
     try:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])

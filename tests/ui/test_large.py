@@ -94,12 +94,12 @@ def test_u04_many_page_loads_leave_no_session_behind(chromium):
 def test_the_pictures_of_the_readme_are_the_same_each_time_and_small(chromium, tmp_path):
     pictures = []
     for number in range(2):
-        screens = Screens()
+        screens = Screens(watched=True)
         (tmp_path / str(number)).mkdir()
         pictures.append(take(chromium, screens, tmp_path / str(number)))
         screens.stop()
     assert [path.name for path in pictures[0]] == [
-        f"{page}-{theme}.png" for theme in ("light", "dark") for page in ("now", "runs", "run")
+        f"{page}-{theme}.png" for theme in ("light", "dark") for page in ("now", "runs", "run", "alerts", "job")
     ]
     assert max(path.stat().st_size for path in pictures[0]) < 200_000
     assert sum(_differing(first, second) for first, second in zip(*pictures, strict=True)) == 0
