@@ -39,6 +39,8 @@ from wafermonitor.storage.watch import AlertQuery, Watch
 SERVICE = "wafer-alerting"
 _STALE_TICKS = 3
 _LEAST_STALE_S = 60.0
+_RUN_S = 1800.0
+"""One run of the job `alerting` follows the other, so that none runs long and the death of this process leaves a lost one."""
 _PATIENCE = 1.5
 """Another process leads no more when it has not ticked for so many ticks."""
 _log = logging.getLogger(__name__)
@@ -56,8 +58,7 @@ async def run(config: Config, *, as_json: bool) -> None:
             say(ready, f"ready: {len(service.declared.rules)} rules are watched", as_json=as_json)
             sending = asyncio.create_task(service.notifier.run(stop), name="notifier")
             try:
-                with _told():
-                    await service.keep(stop)
+                await service.keep(stop)
             finally:
                 stop.set()
                 await asyncio.gather(sending, return_exceptions=True)
@@ -161,10 +162,13 @@ class Service:
         """Tick every `tick_s` until `stop` is set, while no other process does."""
         loop = asyncio.get_running_loop()
         while not stop.is_set():
-            due = loop.time() + self._config.tick_s
-            await self._try()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), max(0.0, due - loop.time()))
+            with _told():
+                until = loop.time() + _RUN_S
+                while not stop.is_set() and loop.time() < until:
+                    due = loop.time() + self._config.tick_s
+                    await self._try()
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(stop.wait(), max(0.0, due - loop.time()))
 
     async def _try(self) -> None:
         began = time.perf_counter()
