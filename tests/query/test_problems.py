@@ -121,6 +121,13 @@ async def test_a02_another_method_is_405_and_names_the_right_one(api, path):
         assert "GET" in answer.headers["allow"]
 
 
+async def test_a02_a_path_with_two_methods_names_both(api):
+    answer = await api.put("/v1/silences")
+    assert "use GET, POST" in check(answer, 405)["detail"]
+    assert answer.headers["allow"] == "GET, POST"
+    assert (await api.get(f"{ALERT}/acknowledge")).headers["allow"] == "POST"
+
+
 class FailingReader:
     """Every question ends as told."""
 

@@ -140,11 +140,21 @@ def _operation(request: Request) -> dict[str, Any]:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = _allowed(request, error)
     detail = {
         404: f"there is nothing at {request.url.path[:200]!r}: see /openapi.json",
-        405: f"{request.method[:20]} is not offered here: use {(error.headers or {}).get('Allow', 'GET')}",
+        405: f"{request.method[:20]} is not offered here: use {headers.get('Allow')}",
     }.get(error.status_code, HTTPStatus(error.status_code).description or str(error.detail))
-    return problem(request, error.status_code, detail, headers=error.headers)
+    return problem(request, error.status_code, detail, headers=headers)
+
+
+def _allowed(request: Request, error: HTTPException) -> str:
+    """Every method that is offered at this path; the framework names those of the first route alone."""
+    path = getattr(request.scope.get("route"), "path", "")
+    known = request.app.openapi()["paths"].get(path, {})
+    return ", ".join(sorted(method.upper() for method in known)) or (error.headers or {}).get("Allow", "GET")
 
 
 def fault(request: Request, error: Exception) -> Response:
