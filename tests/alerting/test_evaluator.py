@@ -1,0 +1,312 @@
+"""One tick after the other: what should be told is told once, whoever ticks, whatever fails; what nobody can know is not."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tests.alerting.fabs import HOUR, MINUTE, SECOND, STANDARD, T0, Fab, when
+from wafermonitor.alerting.evaluator import FAULT
+from wafermonitor.alerting.expecting import After, Wish
+from wafermonitor.alerting.notify import Channel, Route, Routes
+from wafermonitor.alerting.rules import Rule
+from wafermonitor.alerting.schedule import Every
+from wafermonitor.runs.alerts import Alert, Expectation, Origin, Severity
+from wafermonitor.storage.errors import StorageUnavailable
+from wafermonitor.storage.watch import ExpectedQuery, Outcome
+
+HOURLY = Wish(Every(3600, T0 + HOUR), start_margin_s=300, grace_s=600)
+
+
+async def states(fab: Fab, name: str = "etch") -> list[tuple[int, str, bool]]:
+    """Of each expected run: minutes after T0, state, settled."""
+    page = await fab.storage.watch.expected_runs(ExpectedQuery(expectation=(name,), limit=1000))
+    return [((one.due.nominal_ns - T0) // MINUTE, one.state.value, one.settled) for one in reversed(page.items)]
+
+
+async def test_a_run_that_never_comes_is_late_then_missed_then_over_with_the_next():
+    fab = Fab()
+    await fab.expect(HOURLY)
+    evaluator = fab.evaluator()
+    await fab.go(evaluator, 2 * HOUR)
+    await fab.ran(began=2 * HOUR)
+    await fab.go(evaluator, 2 * HOUR + 10 * MINUTE)
+    assert when(await fab.alerts("late", "missed")) == [("late", 65, 75), ("missed", 75, 120)]
+    assert await states(fab) == [(60, "missed", True), (120, "met", True), (180, "expected", False)]
+
+
+async def test_whoever_ticks_and_however_often_it_is_told_once():
+    fab = Fab()
+    await fab.expect(HOURLY)
+    while fab.at < 2 * HOUR:
+        fab.at += 10 * SECOND
+        await fab.beat()
+        for evaluator in (fab.evaluator(), fab.evaluator()):
+            assert await evaluator.tick() is not None
+    assert when(await fab.alerts("late", "missed")) == [("late", 65, 75), ("missed", 75, None)]
+
+
+async def test_while_another_leads_nothing_is_done():
+    fab = Fab()
+    async with fab.storage.watch.lead() as lead:
+        assert lead is not None
+        assert await fab.evaluator().tick() is None
+    assert await fab.evaluator().tick() is not None
+
+
+async def test_who_dies_while_storing_leaves_nothing_or_all():
+    fab = Fab()
+    await fab.expect(HOURLY)
+    fab.at = 66 * MINUTE
+    await fab.beat()
+    for before in (True, False):
+        dying = _Dying(fab.storage.watch, before=before)
+        evaluator = fab.evaluator()
+        evaluator._watch = dying
+        with pytest.raises(StorageUnavailable):
+            await evaluator.tick()
+        assert len(await fab.alerts("late")) == (0 if before else 1)
+        # It lives on, and reads what was stored.
+        evaluator._watch = fab.storage.watch
+        await fab.go(evaluator, fab.at + 10 * SECOND)
+        assert len(await fab.alerts("late")) == 1
+
+
+async def test_a_cut_link_is_one_alert_and_no_missing_job():
+    fab = Fab()
+    await fab.expect(HOURLY)
+    evaluator = fab.evaluator()
+    await fab.ran(began=-HOUR)
+    await fab.go(evaluator, 50 * MINUTE)
+    fab.linked.clear()
+    await fab.go(evaluator, 5 * HOUR)
+    assert when(await fab.alerts()) == [("feed-behind", 50, None)]
+    assert {state for _, state, _ in await states(fab)} == {"unknown", "expected"}
+    # The spool drains: the runs were there all the time, but for that of the third hour.
+    for hour in (1, 2, 4):
+        await fab.ran(began=hour * HOUR)
+    fab.linked.add("h1")
+    await fab.go(evaluator, 5 * HOUR + 2 * MINUTE)
+    assert when(await fab.alerts("late", "missed")) == [("missed", 300, None)]
+    assert [state for minute, state, _ in await states(fab) if minute < 300] == ["met", "met", "missed", "met"]
+
+
+async def test_a_job_is_judged_by_the_feeds_it_runs_on():
+    fab = Fab()
+    fab.linked = {"h1", "h2"}
+    for job, feed in (("etch", "h1"), ("clean", "h2")):
+        await fab.expect(HOURLY, job)
+        await fab.ran(job, began=-HOUR, feed=feed)
+    evaluator = fab.evaluator()
+    await fab.go(evaluator, 50 * MINUTE)
+    fab.linked = {"h2"}
+    await fab.go(evaluator, 70 * MINUTE)
+    assert [(one.rule, one.subject.job) for one in await fab.alerts("late", "missed")] == [("late", "clean")]
+
+
+async def test_a_job_that_never_ran_waits_for_every_feed_of_its_site():
+    fab = Fab()
+    await fab.expect(HOURLY)
+    evaluator = fab.evaluator()
+    await fab.go(evaluator, 50 * MINUTE)
+    fab.linked.clear()
+    await fab.go(evaluator, 2 * HOUR)
+    assert not await fab.alerts("late", "missed")
+
+
+async def test_after_an_absence_of_the_evaluator_everything_is_made_up_for():
+    fab = Fab()
+    await fab.expect(HOURLY)
+    await fab.go(fab.evaluator(), 10 * MINUTE)
+    for hour in (1, 3):
+        fab.at = hour * HOUR + MINUTE
+        await fab.ran(began=hour * HOUR)
+    fab.at = 5 * HOUR
+    await fab.go(fab.evaluator(), 5 * HOUR + 20 * SECOND)
+    missed = await fab.alerts("missed")
+    assert sorted(one.subject.detail for one in missed) == ["etch 2026-10-24T20:00:00Z", "etch 2026-10-24T22:00:00Z"]
+    assert len(await fab.alerts("evaluator")) == 1
+
+
+async def test_a_job_that_announces_nothing_is_given_the_time_that_its_runs_take():
+    fab = Fab()
+    quiet = {"heartbeat_interval_s": None, "took": 20 * MINUTE}
+    await fab.expect(HOURLY)
+    fab.at = -40 * MINUTE
+    await fab.ran(began=-HOUR, **quiet)
+    fab.at = 0
+    evaluator = fab.evaluator()
+    await fab.go(evaluator, 80 * MINUTE)
+    await fab.ran(began=HOUR, **quiet)
+    await fab.go(evaluator, 150 * MINUTE)
+    assert not await fab.alerts("late", "missed")
+    await fab.go(evaluator, 3 * HOUR)
+    assert [rule for rule, _, _ in when(await fab.alerts("late", "missed"))] == ["late", "missed"]
+
+
+async def test_a_run_after_another_on_the_same_lot_is_waited_for():
+    fab = Fab()
+    await fab.expect(Wish(After("etch", 1800), grace_s=600), "measure")
+    evaluator = fab.evaluator()
+    await fab.go(evaluator, 10 * MINUTE)
+    first = await fab.ran("etch", lot_ids=("L1",), end_rank=1)
+    await fab.ran("etch", lot_ids=("L2",), result="failure")
+    await fab.go(evaluator, 11 * MINUTE)
+    await fab.ran("etch", lot_ids=("L3",))
+    # The span of the first run follows its end event, and its end is a little later.
+    await fab.write(
+        int.from_bytes(first.span_id), {"start_ns": T0 + 9 * MINUTE, "end_ns": T0 + 10 * MINUTE + SECOND, "job": "etch",
+        "end_rank": 2, "result": "success", "feed": "h1", "lot_ids": ("L1",), "received_ns": fab.now()},
+    )  # fmt: skip
+    await fab.go(evaluator, 20 * MINUTE)
+    await fab.ran("measure", lot_ids=("L1", "L9"))
+    await fab.go(evaluator, HOUR)
+    page = await fab.storage.watch.expected_runs(ExpectedQuery(expectation=("measure",)))
+    assert sorted((one.subject, one.state.value) for one in page.items) == [("L1", "met"), ("L3", "missed")]
+    assert when(await fab.alerts("late", "missed")) == [("late", 41, 51), ("missed", 51, None)]
+
+
+async def test_what_cannot_be_judged_stops_nothing_else_and_is_told():
+    fab = Fab()
+    await fab.expect(HOURLY)
+    await fab.storage.watch.save(Expectation("odd", "f1", "odd", Origin.API, '{"cron":"soon"}', T0, T0, T0))
+    broken = Rule("broken", "no_such_kind", Severity.WARNING)
+    seldom = Rule("seldom", "no_such_kind", Severity.WARNING, every_s=600)
+    evaluator = fab.evaluator(STANDARD._replace(rules=(broken, seldom, *STANDARD.rules)))
+    ticks = await fab.go(evaluator, 66 * MINUTE)
+    assert set(ticks[-1].faults) >= {"rule broken", "expectation odd"}
+    assert [rule for rule, _, _ in when(await fab.alerts("late"))] == ["late"]
+    faults = await fab.alerts(FAULT.name)
+    assert sorted(one.subject.detail for one in faults) == ["expectation odd", "rule broken", "rule seldom"]
+    await fab.storage.watch.forget("odd")
+    evaluator.follow(STANDARD)
+    await fab.go(evaluator, 67 * MINUTE)
+    assert all(one.resolved_ns is not None for one in await fab.alerts(FAULT.name))
+
+
+async def test_a_rule_that_fails_keeps_its_alerts_open():
+    fab = Fab()
+    await fab.expect(HOURLY)
+    await fab.go(fab.evaluator(), 66 * MINUTE)
+    (late,) = await fab.alerts("late")
+    failing = tuple(one._replace(kind="no_such_kind") if one.name == "late" else one for one in STANDARD.rules)
+    await fab.go(fab.evaluator(STANDARD._replace(rules=failing)), 67 * MINUTE)
+    assert (await fab.alerts("late"))[0].resolved_ns is None
+    await fab.go(fab.evaluator(), 68 * MINUTE)
+    assert [one.id for one in await fab.alerts("late")] == [late.id]
+
+
+async def test_while_the_runs_store_is_down_only_that_is_told():
+    fab = Fab()
+    await fab.expect(HOURLY)
+    evaluator = fab.evaluator()
+    await fab.go(evaluator, 66 * MINUTE)
+    reader = fab.storage.reader
+    down = _Down()
+    evaluator._reader = down
+    await fab.go(evaluator, 80 * MINUTE)
+    evaluator._reader = reader
+    assert when(await fab.alerts()) == [("late", 65, None), ("database", 66, None)]
+    await fab.go(evaluator, 81 * MINUTE)
+    assert when(await fab.alerts()) == [("late", 65, 80), ("database", 66, 80), ("missed", 80, None)]
+
+
+async def test_a_store_that_was_put_back_is_looked_at_anew():
+    fab = Fab()
+    await fab.expect(HOURLY)
+    await fab.go(fab.evaluator(), 10 * MINUTE)
+    async with fab.storage.watch.lead() as lead:
+        await lead.store(Outcome(notes={"changes": f"{'0' * 32}.7"}))
+    await fab.go(fab.evaluator(), 66 * MINUTE)
+    assert len(await fab.alerts("late")) == 1
+
+
+async def test_messages_are_stored_with_the_alerts_and_routes_that_fail_stop_none():
+    routes = Routes({"ops": Channel("ops", "json://127.0.0.1")}, (Route("all", ("ops",)),))
+    fab = Fab()
+    await fab.expect(HOURLY)
+    broken = Routes({}, (Route("all", ("ops",), group_by=("no such thing",)),))
+    await fab.go(fab.evaluator(STANDARD._replace(routes=broken)), 66 * MINUTE)
+    (late,) = await fab.alerts("late")
+    assert [one.subject.detail for one in await fab.alerts(FAULT.name)] == ["routes"]
+    await fab.go(fab.evaluator(STANDARD._replace(routes=routes)), 67 * MINUTE)
+    (message,) = await fab.storage.watch.alert_deliveries(late.id)
+    assert message.channel == "ops"
+
+
+async def test_a_cause_is_looked_for_once_and_may_fail():
+    asked: list[str] = []
+
+    async def explain(alert: Alert) -> str | None:
+        asked.append(alert.rule)
+        if alert.rule == "missed":
+            raise ValueError("no idea")
+        return "the scheduler stands still"
+
+    fab = Fab()
+    await fab.expect(HOURLY)
+    await fab.go(fab.evaluator(explain=explain), 80 * MINUTE)
+    assert [(one.rule, one.cause) for one in await fab.alerts()] == [
+        ("late", "the scheduler stands still"),
+        ("missed", None),
+    ]
+    assert asked == ["late", "missed"]
+
+
+async def test_a_run_that_ended_is_told_of_once_though_its_span_follows_its_end_event():
+    fab = Fab()
+    evaluator = fab.evaluator()
+    await fab.go(evaluator, MINUTE)
+    bad = {"result": "failure", "error_type": "IOError"}
+    key = await fab.ran(end_rank=1, **bad)
+    await fab.go(evaluator, 2 * MINUTE)
+    await fab.ran()
+    await fab.go(evaluator, 3 * MINUTE)
+    await fab.write(
+        int.from_bytes(key.span_id), {"start_ns": T0, "end_ns": T0 + MINUTE, "job": "etch", "end_rank": 2, "feed": "h1",
+        "received_ns": fab.now(), **bad},
+    )  # fmt: skip
+    await fab.go(evaluator, 5 * MINUTE)
+    assert when(await fab.alerts("failed")) == [("failed", 1, 2)]
+
+
+class _Down:
+    """A reader of a store that does not answer."""
+
+    def __getattr__(self, name: str) -> object:
+        async def fail(*_args: object, **_kwargs: object) -> object:
+            raise StorageUnavailable("the database does not answer")
+
+        return fail
+
+
+class _Dying:
+    """A watch under which the evaluator dies when it stores."""
+
+    def __init__(self, watch: object, *, before: bool) -> None:
+        self._watch = watch
+        self._before = before
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._watch, name)
+
+    @asynccontextmanager
+    async def lead(self) -> AsyncIterator[object]:
+        async with self._watch.lead() as lead:  # type: ignore[attr-defined]
+            yield _DyingLead(lead, before=self._before)
+
+
+class _DyingLead:
+    def __init__(self, lead: object, *, before: bool) -> None:
+        self._lead = lead
+        self._before = before
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._lead, name)
+
+    async def store(self, outcome: Outcome) -> None:
+        if not self._before:
+            await self._lead.store(outcome)  # type: ignore[attr-defined]
+        raise StorageUnavailable("the connection is gone")
