@@ -8,7 +8,8 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from tests.query import world
+from tests.query import lots, watched, world
+from tests.query.listening import listen
 from tests.servers import postgres as server
 from tests.servers.fixtures import running
 from wafermonitor.query.app import create_app
@@ -134,5 +135,93 @@ async def test_the_stream_resumes_from_its_token(stored, clock):
             while world.id_of(50, 1) not in "".join(texts):
                 texts.append(await anext(resumed.events))
         assert '"resumed":true' in texts[0]
+    finally:
+        await hub.close()
+
+
+WATCHED = [
+    "/v1/alerts",
+    "/v1/alerts?open=true&severity=warning&severity=critical",
+    f"/v1/alerts?run={world.id_of(2, 1)}",
+    f"/v1/alerts/{watched.OPEN}",
+    f"/v1/alerts/{watched.TAKEN}/explain",
+    "/v1/expectations",
+    "/v1/expected-runs",
+    "/v1/expected-runs?state=met&job=lot_yield",
+    f"/v1/jobs/{world.id_of(500, 1)}/explain",
+    f"/v1/jobs/{world.id_of(501, 1)}/explain",
+    f"/v1/jobs/{world.id_of(501, 12)}/explain",
+]
+STAMPED = {"silenced_until", "evaluated_at", "acknowledged", "changed", "since"}
+"""What the store stamps with its own clock."""
+
+
+def unstamped(value):
+    if isinstance(value, dict):
+        return {name: unstamped(inner) for name, inner in value.items() if name not in STAMPED}
+    return [unstamped(inner) for inner in value] if isinstance(value, list) else value
+
+
+@pytest.fixture
+async def watched_store(stored):
+    """The only test of this file that keeps alerts there fills it."""
+    await stored.writer.write(
+        [Batch(runs=[*lots.usual(30), *lots.lot(500, 0.0, fails=2), *lots.lot(501, 60.0, slow=(2, 900))])]
+    )
+    await watched.fill(stored.watch)
+    return stored
+
+
+async def test_alerts_and_explanations_are_those_of_the_memory_engine(watched_store, clock):
+    plain = memory.Storage(clock=clock)
+    await world.fill(plain.writer)
+    await plain.writer.write([Batch(runs=[*lots.usual(30), *lots.lot(500, 0.0, fails=2), *lots.lot(501, 60.0, slow=(2, 900))])])
+    await watched.fill(plain.watch)
+    answers = []
+    for storage in (plain, watched_store):
+        transport = httpx.ASGITransport(create_app(storage, Config(), clock=clock))
+        async with httpx.AsyncClient(transport=transport, base_url="http://api") as api:
+            found = {}
+            for question in WATCHED:
+                answer = await api.get(question)
+                assert answer.status_code == 200, (question, answer.text)
+                found[question] = unstamped(still(answer.json()))
+            answers.append(found)
+            for path in ("/v1/alerts", "/v1/expected-runs"):
+                whole = [item["nominal" if "runs" in path else "id"] for item in (await api.get(path)).json()["items"]]
+                first = await api.get(path, params={"limit": 2})
+                second = await api.get(first.links["next"]["url"])
+                items = first.json()["items"] + second.json()["items"]
+                assert [item["nominal" if "runs" in path else "id"] for item in items] == whole
+                assert (await api.get(path, params={"cursor": "WzFd"})).status_code == 400
+            await changes(api)
+    for question in WATCHED:
+        assert answers[1][question] == answers[0][question], question
+
+
+async def changes(api):
+    """Every change is taken, and seen in the answers."""
+    assert (await api.post(f"/v1/alerts/{watched.OPEN}/acknowledge", json={"by": "bo"})).json()["acknowledged_by"] == "bo"
+    assert (await api.post("/v1/expectations/weekly/accept", json={"by": "bo"})).json()["origin"] == "api"
+    assert (await api.post("/v1/expectations/weekly/decline", json={"by": "bo"})).status_code == 200
+    assert (await api.post("/v1/expectations/hourly/decline", json={"by": "bo"})).status_code == 409
+    refused = await api.post("/v1/silences", json={"by": "bo", "why": "x", "until": "2100-01-01", "rule": "late"})
+    assert refused.json()["detail"].startswith("until: expected a time after now and within a year")
+
+
+async def test_alerts_are_told_on_the_stream_and_made_up_for(stored, clock):
+    hub = Hub(stored.reader, Config(stream_poll_s=0.02, stream_alerts_s=0.02), Meters(), clock, stored.watch)
+    try:
+        first, _ = await listen(hub)
+        start = first.id
+        await watched.store(stored.watch, alerts=[watched.alert(f"{70:032x}", fingerprint="70")])
+        assert (await first.alert())["id"] == f"{70:032x}"
+        first.close()
+        await stored.watch.acknowledge(f"{70:032x}", "ana")
+        for last_id in (start, first.id):
+            resumed, hello = await listen(hub, last_id)
+            assert hello["resumed"] is True
+            assert (await resumed.alert())["acknowledged_by"] == "ana"
+            resumed.close()
     finally:
         await hub.close()
