@@ -15,6 +15,7 @@ import click
 from wafermonitor.alerting.config import Config
 from wafermonitor.alerting.errors import AlertingError
 from wafermonitor.alerting.notify.command import COMMANDS
+from wafermonitor.alerting.trying import COMMANDS as TRYING
 from wafermonitor.instrumentation.errors import ConfigRejected
 from wafermonitor.instrumentation.service import configure_logging
 from wafermonitor.instrumentation.settings import options
@@ -74,5 +75,5 @@ def _done(flags: dict[str, Any], do: Callable[[Config], Coroutine[Any, Any, T]])
         raise click.ClickException(str(error)) from None
 
 
-for _command in COMMANDS:
+for _command in (*COMMANDS, *TRYING):
     alerting.add_command(_command)

@@ -106,8 +106,9 @@ def _play(stage: _Stage, rules: Mapping[str, Rule], from_ns: int, to_ns: int, st
                 found[name] = judge(rule, snapshot)
         after = reconcile(rules, found, alerts, holding, now_ns)
         alerts, holding = after.open_alerts, after.holding
-        for alert in (*after.opened, *after.resolved):
-            fired[alert.id] = alert
+        fired |= {alert.id: alert for alert in after.opened}
+        for alert in after.resolved:
+            fired[alert.id] = fired[alert.id]._replace(resolved_ns=now_ns)  # told as it was when it opened
     return sorted(fired.values(), key=lambda alert: (alert.opened_ns, alert.rule, alert.subject.key))
 
 
