@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import logging
 import time
+from collections import Counter
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.servers import http_sink, smtp
 from wafermonitor.alerting.metrics import Meters
@@ -210,6 +214,92 @@ async def test_a_silent_channel_holds_neither_the_others_nor_the_notifier(sink):
     assert log["hook"][1].startswith("no answer")
 
 
+async def test_a_dead_channel_does_not_put_off_who_is_told_next(sink):
+    with http_sink.start() as pager:
+        desk = Desk(hook(sink), hook(pager, "pager"), route=Route("all", ("hook",), wait_s=0, steps=(Step(900, ("pager",)),)))
+        sink.status = 503
+        await desk.tick(alert())
+        for _ in range(91):
+            await desk.notifier.once()
+            desk.later(10)
+            await desk.tick()
+        assert desk.now_ns == NOON + 910 * SECOND
+        await desk.notifier.once()
+        assert len(pager.requests) == 1
+
+
+STORY = st.lists(
+    st.tuples(
+        st.integers(0, 3),
+        st.sampled_from([1, 15, 40, 130, 700]),
+        st.sampled_from(["open", "open", "resolve", "fail", "mend", "refuse", "die before", "die after", "wait"]),
+    ),
+    min_size=1,
+    max_size=25,
+)
+
+
+@pytest.mark.timeout(600)
+@given(STORY)
+async def test_whatever_fails_everybody_is_told_and_only_the_death_of_a_notifier_tells_twice(story):
+    with http_sink.start() as sink:
+        desk = Desk(hook(sink), route=Route("all", ("hook",), wait_s=10, pause_s=20, cooldown_s=0))
+        alive: dict[int, Alert] = {}
+        deaths = 0
+        for number, pause_s, act in story:
+            opened, resolved = [], []
+            if act == "open" and number not in alive:
+                opened = [alive.setdefault(number, alert(f"job-{number}", desk.now_ns))]
+            elif act == "resolve" and number in alive:
+                resolved = [alive.pop(number)]
+            elif act == "die before":
+                await desk.watch.claim_deliveries(lease_s=120)
+            elif act == "die after":
+                before = len(sink.requests)
+                await die_after_sending(desk)
+                deaths += sum(len(one.json["alerts"]) for one in sink.requests[before:] if one.status == 200)
+            elif act in ("fail", "mend", "refuse"):
+                sink.status = {"fail": 503, "mend": 200, "refuse": 429}[act]
+            await desk.tick(*opened, resolved=tuple(resolved))
+            await desk.notifier.once()
+            desk.later(pause_s)
+        sink.status = 200
+        for _ in range(12):
+            desk.later(300)
+            await desk.tick()
+            await desk.notifier.once()
+        taken = [request.json for request in sink.requests if request.status == 200]
+    told = Counter((body["kind"], one["id"]) for body in taken for one in body["alerts"])
+    assert {one.id for one in alive.values()} <= {one for kind, one in told if kind == "firing"}
+    assert sum(told.values()) - len(told) <= deaths
+    begun: set[str] = set()
+    for body in taken:
+        ids = {one["id"] for one in body["alerts"]}
+        begun |= ids if body["kind"] == "firing" else set()
+        assert ids <= begun
+    for one in alive.values():
+        assert all(state is not DeliveryState.WAITING for _, _, state, _ in await desk.log(one))
+
+
+async def die_after_sending(desk: Desk) -> None:
+    """As a notifier that is killed between the channel's answer and the store's."""
+
+    class Killed(BaseException):
+        pass
+
+    class Mute:
+        def __getattr__(self, name):
+            return getattr(desk.watch, name)
+
+        async def settle_delivery(self, *_: object) -> None:
+            raise Killed
+
+    dying = desk.another()
+    dying._watch = Mute()
+    with contextlib.suppress(Killed):
+        await dying.once()
+
+
 async def test_two_notifiers_send_one_message(sink):
     desk = Desk(hook(sink))
     await desk.tick(alert())
@@ -312,13 +402,19 @@ async def test_an_end_waits_for_its_beginning(sink):
     assert [request.json["status"] for request in sink.requests] == ["resolved"]
 
 
-async def test_a_channel_that_left_the_routes_is_said_to_have(sink):
+async def test_a_channel_that_nobody_knows_is_waited_for_and_given_up(sink):
     desk = Desk(hook(sink))
     one = alert()
     await desk.tick(one)
-    desk.notifier.routes = Routes()
-    await desk.notifier.once()
-    assert (await desk.log(one))[0][2:] == (DeliveryState.DROPPED, "no channel 'hook' any more: it left the routes")
+    older = desk.another()
+    older.routes = Routes()
+    await older.once()
+    assert (await desk.log(one))[0][2:] == (DeliveryState.WAITING, "there is no channel 'hook'")
+    for _ in range(5):
+        desk.later(600)
+        await older.once()
+    assert (await desk.log(one))[0][2:] == (DeliveryState.DROPPED, "gave up after 5 attempts: there is no channel 'hook'")
+    assert sink.requests == []
 
 
 async def test_alertmanager_is_told_again_while_an_alert_fires(sink):

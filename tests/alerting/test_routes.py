@@ -121,6 +121,18 @@ routes:
     assert any("'pager' is no channel; there are a b, hook, literal, none" in line for line in found)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "channels: {mail: 'slack://T0KEN'}",
+        "channels: [slack://T0KEN]",
+        "channels: {mail: {url: [slack://T0KEN], title: {x: T0KEN}}}",
+    ],
+)
+def test_an_address_in_the_wrong_place_is_not_repeated(text):
+    assert "T0KEN" not in "".join(mistakes(text))
+
+
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
     lambda inner: (

@@ -18,6 +18,8 @@ class Request:
     path: str
     headers: dict[str, str]
     body: bytes
+    status: int
+    """What it was answered."""
 
     @property
     def json(self) -> Any:
@@ -48,7 +50,8 @@ def start() -> Iterator[Server]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
-            sink.requests.append(Request(self.path, {name.lower(): value for name, value in self.headers.items()}, body))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            sink.requests.append(Request(self.path, headers, body, sink.status))
             if sink.silent.is_set():
                 release.wait(30)
                 self.close_connection = True

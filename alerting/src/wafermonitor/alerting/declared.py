@@ -255,7 +255,7 @@ class _Reading:
                     self._routing["channels"][name] = value
                     self._routing_places["channels", name] = top.document, ("channels", name)
         elif channels is not None:
-            top.wrong(f"{channels!r:.60}", "names with values", "channels")
+            top.wrong(f"a {type(channels).__name__}", "names with values", "channels")
         if isinstance(routes, list):
             for index, value in enumerate(routes):
                 self._routing_places["routes", len(self._routing["routes"])] = top.document, ("routes", index)

@@ -92,6 +92,8 @@ class Notifier:
                 await self.refresh()
             except StorageError as error:
                 log.warning("messages wait for the store: %s", error)
+            except Exception:  # whatever it is, other messages must go out
+                log.exception("a round of messages was left out")
             if not busy:
                 await self._pause(stop)
 
@@ -139,8 +141,8 @@ class Notifier:
         for delivery in deliveries:
             bundles[delivery.group, delivery.kind].append(delivery)
         for bundle in bundles.values():
-            if channel is None:
-                await self._settle(bundle, _Fate(DeliveryState.DROPPED, f"no channel {name!r} any more: it left the routes"))
+            if channel is None:  # it left the routes, or a process with newer ones planned it
+                await self._retry(bundle, f"there is no channel {name!r}", self._clock(), refused=True)
             elif time.monotonic() - begin_s > _BATCH_S:
                 await self._settle(bundle, _Fate(DeliveryState.WAITING, "others of this channel were before it", retry_s=0.0))
             else:

@@ -144,10 +144,10 @@ class _Sheet:
     def _escalate(self, alert: Alert, route: Route) -> None:
         if alert.acknowledged_ns is not None or not route.steps:
             return
-        told = [one.due_ns for channel in route.channels for one in self._book.told.get((alert.id, channel), ())]
+        told = [one.created_ns for channel in route.channels for one in self._book.told.get((alert.id, channel), ())]
         if not told:
             return
-        waited_ns = self._now_ns - min(told)
+        waited_ns = self._now_ns - min(told)  # since it was planned: a channel that fails must not put off the next one
         for number, step in enumerate(route.steps, start=1):
             if waited_ns < step.after_s * SECOND_NS:
                 continue

@@ -230,13 +230,13 @@ class _Reading:
         if value is None or isinstance(value, Mapping):
             return value or {}
         if not quietly:
-            self._wrong(path, f"{value!r:.60}: expected names with values")
+            self._wrong(path, f"{_shown(value, path)}: expected names with values")
         return {}
 
     def _list(self, value: Any, path: Path) -> Sequence[Any]:
         if value is None or isinstance(value, list | tuple):
             return value or ()
-        self._wrong(path, f"{value!r:.60}: expected a list")
+        self._wrong(path, f"{_shown(value, path)}: expected a list")
         return ()
 
     def _texts(self, value: Any, path: Path) -> tuple[str, ...]:
@@ -244,13 +244,13 @@ class _Reading:
         values: Iterable[Any] = (value,) if isinstance(value, str) else self._list(value, path)
         found = tuple(one for one in values if isinstance(one, str) and one)
         if len(found) != len(tuple(values)):
-            self._wrong(path, f"{value!r:.60}: expected a list of texts")
+            self._wrong(path, f"{_shown(value, path)}: expected a list of texts")
         return tuple(dict.fromkeys(found))
 
     def _text(self, fields: Mapping[str, Any], name: str, path: Path) -> str | None:
         value = fields.get(name)
         if value is not None and not isinstance(value, str):
-            self._wrong((*path, name), f"{name} = {value!r:.60}: expected a text")
+            self._wrong((*path, name), f"{name} = {_shown(value, path)}: expected a text")
             return None
         return value
 
@@ -285,3 +285,8 @@ class _Reading:
 
     def _wrong(self, path: Path, text: str) -> None:
         self._mistakes.append(f"{self._where(path)}: {text}")
+
+
+def _shown(value: Any, path: Path) -> str:
+    """A wrong value for the words of an error; not of a channel, where it may be an address that got into the wrong place."""
+    return f"a {type(value).__name__}" if path[:1] == ("channels",) else f"{value!r:.60}"
