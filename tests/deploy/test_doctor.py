@@ -8,8 +8,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,8 +21,11 @@ import uvicorn
 from wafermonitor.deploy import doctor
 from wafermonitor.query.app import create_app
 from wafermonitor.query.config import Config as QueryConfig
+from wafermonitor.runs.alerts import Alert, Severity, Subject
 from wafermonitor.storage.config import Config as StorageConfig
 from wafermonitor.storage.connect import connect
+from wafermonitor.storage.protocol import Storage
+from wafermonitor.storage.watch import Outcome
 
 METRICS = """# HELP otelcol_exporter_queue_size Current size
 otelcol_exporter_queue_capacity{data_type="logs",exporter="otlp_grpc/managed"} 1e+09
@@ -157,6 +160,7 @@ HTTP_CHECKS = [
     doctor.check_api,
     doctor.check_clock,
     doctor.check_feeds,
+    doctor.check_alerting,
     doctor.check_screens,
 ]
 
@@ -206,22 +210,46 @@ def test_it_needs_no_more_than_one_services_extra(tmp_path, unused_tcp_port_fact
     }
 
 
-async def test_the_store_is_known_by_what_the_read_api_really_answers(unused_tcp_port):
-    store = await connect(StorageConfig(dsn="memory://"))
-    server = uvicorn.Server(
-        uvicorn.Config(create_app(store, QueryConfig()), port=unused_tcp_port, log_config=None, lifespan="off")
-    )
-    serving = asyncio.create_task(server.serve())
+@asynccontextmanager
+async def serving(store: Storage, port: int) -> AsyncIterator[str]:
+    """The real read API on `store`; its address."""
+    server = uvicorn.Server(uvicorn.Config(create_app(store, QueryConfig()), port=port, log_config=None, lifespan="off"))
+    running = asyncio.create_task(server.serve())
     try:
         async with asyncio.timeout(20):
             while not server.started:
                 await asyncio.sleep(0.01)
-        finding = await asyncio.to_thread(doctor.check_store, f"127.0.0.1:{unused_tcp_port}")
+        yield f"127.0.0.1:{port}"
     finally:
         server.should_exit = True
-        await serving
+        await running
         await store.close()
+
+
+async def test_the_store_is_known_by_what_the_read_api_really_answers(unused_tcp_port):
+    store = await connect(StorageConfig(dsn="memory://"))
+    async with serving(store, unused_tcp_port) as address:
+        finding = await asyncio.to_thread(doctor.check_store, address)
     assert (finding.status, finding.found.split()[0]) == ("ok", "memory")
+
+
+async def test_whether_anybody_evaluates_is_told_with_what_is_critical(unused_tcp_port):
+    store = await connect(StorageConfig(dsn="memory://"))
+    async with serving(store, unused_tcp_port) as address:
+        never = await asyncio.to_thread(doctor.check_alerting, address)
+        async with store.watch.lead() as lead:
+            await lead.store(Outcome())
+        calm = await asyncio.to_thread(doctor.check_alerting, address)
+        async with store.watch.lead() as lead:
+            now_ns = lead.now_ns
+            alert = Alert(
+                "a" * 32, "f", "missed", Severity.CRITICAL, Subject("f1"), now_ns, now_ns, now_ns, "it did not come", "{}"
+            )
+            await lead.store(Outcome(alerts=[alert]))
+        loud = await asyncio.to_thread(doctor.check_alerting, address)
+    assert (never.status, never.found, never.next) == ("fail", "last evaluated never", "wafer alerting run, or wafer up")
+    assert (calm.status, calm.found.rpartition(", ")[2]) == ("ok", "0 open alerts")
+    assert (loud.status, loud.found.partition(", ")[2]) == ("warn", "1 open alerts, 1 critical: it did not come")
 
 
 def test_a_receiver_without_its_store_is_not_ready():

@@ -17,7 +17,7 @@ from wafermonitor.deploy.addresses import free_addresses, is_taken
 from wafermonitor.deploy.config import Config
 from wafermonitor.deploy.errors import DeployRejected, DeployUnavailable
 from wafermonitor.deploy.service import Plan, Service
-from wafermonitor.deploy.stack import Stack
+from wafermonitor.deploy.stack import Stack, keeps_alerts
 
 pytestmark = pytest.mark.slow
 
@@ -92,8 +92,8 @@ if kind == "storage":
     open(folder, "w").write("postgresql://here")
     print(json.dumps({"ready": "storage", "dsn_file": folder}), flush=True)
     threading.Event().wait()
-if kind == "maintain":
-    print(json.dumps({"ready": "maintain"}), flush=True)
+if kind in ("maintain", "alerting"):
+    print(json.dumps({"ready": kind}), flush=True)
     threading.Event().wait()
 class Yes(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
@@ -118,6 +118,21 @@ async def test_a_store_that_dies_comes_back(monkeypatch, tmp_path):
         os.kill(first, signal.SIGKILL)
         await until(lambda: store.announced)
         assert store.pid not in (None, first)
+
+
+@pytest.mark.parametrize(
+    ("settings", "kept"),
+    [
+        ({}, True),
+        ({"WAFER_STORAGE_DSN": "postgresql://here"}, True),
+        ({"WAFER_STORAGE_DSN": "clickhouse://here"}, False),
+        ({"WAFER_STORAGE_DSN": "clickhouse://here", "WAFER_STORAGE_ALERTING_DSN": "postgresql://here"}, True),
+    ],
+)
+def test_it_is_evaluated_where_alerts_can_be_kept(settings, kept, monkeypatch):
+    for name in ("WAFER_STORAGE_DSN", "DATABASE_URL", "WAFER_ALERTING_DSN"):
+        monkeypatch.delenv(name, raising=False)
+    assert keeps_alerts(settings) is kept
 
 
 async def test_one_that_dies_is_started_again():

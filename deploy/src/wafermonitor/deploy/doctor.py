@@ -1,4 +1,4 @@
-"""Which hop is broken, why, and what to do next: SDK → Collector → receiver → store → API → screens.
+"""Which hop is broken, why, and what to do next: SDK → Collector → receiver → store → API → alerting → screens.
 
 In: the addresses of one host's services. Out: one `Finding` per check, in flow order. Called by: `wafer doctor`.
 Nothing is changed and no secret is printed. With `probe`, one short run is sent and looked for at the other end.
@@ -75,6 +75,7 @@ def examine(
     yield check_api(addresses.query)
     yield check_clock(addresses.query)
     yield check_feeds(addresses.query)
+    yield check_alerting(addresses.query)
     yield check_screens(addresses.ui)
     yield check_disk(data_home)
 
@@ -225,6 +226,27 @@ def check_feeds(address: str) -> Finding:
         hint = "wafer collector run sends one, wafer collector beat does so beside another Collector"
         return Finding("feeds", "warn", "no feed beats", "a cut link would look like silent jobs", hint)
     return Finding("feeds", "ok", f"{len(feeds)} beating")
+
+
+def check_alerting(address: str) -> Finding:
+    """Whether somebody looks at what should have happened: while nobody does, no alert means nothing."""
+    answer = call(f"http://{address}/v1/alerts?open=true&limit=1000")
+    if answer.status != HTTPStatus.OK:
+        said = answer.json.get("title") or f"the API answers {answer.status or 'nothing'}"
+        return Finding("alerting", "warn", f"not seen: {said}", "no store of alerts answers", "see store and api")
+    page = answer.json
+    if not page.get("evaluating"):
+        found = f"last evaluated {page.get('evaluated_at') or 'never'}"
+        return Finding("alerting", "fail", found, "the evaluator is not running", "wafer alerting run, or wafer up")
+    alerts = [alert for alert in page.get("items", []) if isinstance(alert, dict)]
+    loud = [alert for alert in alerts if alert.get("severity") == "critical"]
+    found = f"evaluated {page.get('evaluated_at')}, {len(alerts)} open alerts"
+    if loud:
+        told = "; ".join(str(alert.get("summary")) for alert in loud[:3])
+        return Finding(
+            "alerting", "warn", f"{found}, {len(loud)} critical: {told}", "something is wrong", "see the alerts page"
+        )
+    return Finding("alerting", "ok", found)
 
 
 def check_screens(address: str) -> Finding:

@@ -2,7 +2,7 @@
 
 In: addresses, settings. Out: running services, one child process each. Called by: `wafer up`, `wafer demo`.
 
-Start: store first, then the rest side by side, then what maintains the store. Stop: against the flow, so that nothing
+Start: store first, then the rest side by side, then what maintains it and what watches. Stop: against the flow, so that nothing
 accepted is lost and every reader ends before what it reads.
 """
 
@@ -21,6 +21,7 @@ from wafermonitor.deploy.addresses import Addresses, claim, is_taken
 from wafermonitor.deploy.config import Config
 from wafermonitor.deploy.errors import DeployRejected
 from wafermonitor.deploy.service import Plan, Service
+from wafermonitor.storage.config import Config as StorageConfig
 
 logger = logging.getLogger(__name__)
 DSN = "WAFER_STORAGE_DSN"
@@ -35,6 +36,8 @@ SETTINGS = {
     "ui": "WAFER_UI_ADDRESS",
 }
 """What places each of the `Addresses`."""
+URL = "WAFER_ALERTING_URL"
+"""Where the links of messages lead."""
 OTLP = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 """Where a process sends its own telemetry."""
 
@@ -97,9 +100,14 @@ class Stack:
                 DSN: read_dsn(store.announced)
             }  # not for the store itself, which would not start again
         await self._start_together(plans(self.addresses, environment, collector=self._collector))
-        # Its first round is a run that it sends to the receiver.
-        telemetry = own_telemetry(self.addresses, environment)
-        await self._start_together([Plan("maintain", ("maintain", "run", "--json"), environment=environment | telemetry)])
+        # Their first rounds are runs that they send to the receiver.
+        own = environment | own_telemetry(self.addresses, environment)
+        looking = [Plan("maintain", ("maintain", "run", "--json"), environment=own)]
+        if keeps_alerts(environment):
+            looking.append(Plan("alerting", ("alerting", "run", "--json"), environment=own | screens(self.addresses)))
+        else:
+            logger.warning("nothing is expected and nobody is told: ClickHouse keeps no alerts, set WAFER_ALERTING_DSN")
+        await self._start_together(looking)
 
     async def _start_together(self, wanted: list[Plan]) -> None:
         starting = [asyncio.create_task(service.start()) for service in [self._add(plan) for plan in wanted]]
@@ -159,8 +167,21 @@ def plans(addresses: Addresses, environment: dict[str, str], *, collector: bool)
     return found
 
 
+def keeps_alerts(environment: dict[str, str]) -> bool:
+    """Whether the store of these settings has a place for expectations and alerts."""
+    prefix = "WAFER_STORAGE_"
+    given = {name.removeprefix(prefix).lower(): value for name, value in environment.items() if name.startswith(prefix)}
+    config = StorageConfig.load(**given)
+    return config.engine != "clickhouse" or config.alerting_dsn is not None
+
+
+def screens(addresses: Addresses) -> dict[str, str]:
+    """Where links in messages lead, unless the operator says how people reach the screens."""
+    return {} if os.environ.get(URL) else {URL: f"http://{addresses.ui}"}
+
+
 def own_telemetry(addresses: Addresses, environment: dict[str, str]) -> dict[str, str]:
-    """Rounds of maintenance are runs like others: sent to our receiver, where nothing else is named."""
+    """What services do is runs like others: sent to our receiver, where nothing else is named."""
     if any(environment.get(name) or os.environ.get(name) for name in OTLP):
         return {}
     return {OTLP[0]: f"http://{addresses.receiver_http}"}

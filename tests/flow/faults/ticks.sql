@@ -1,0 +1,1 @@
+SELECT epoch FROM wafer_data.alerting_leader
