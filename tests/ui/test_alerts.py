@@ -43,6 +43,7 @@ def test_an_alert_says_since_when_in_numbers_why_and_who_was_told(watched_fab, v
     expect(detail.locator(".evidence")).to_contain_text("heartbeat interval")
     expect(detail.locator(".evidence")).to_contain_text("07:37:10")
     expect(detail).to_contain_text("the process died or hangs")
+    expect(detail.locator(".reasons")).to_contain_text("Feed etl-07 of site F12 tells of times up to 3 s ago")
     assert detail.get_by_role("link", name="Runbook").get_attribute("href") == "https://runbooks.example/cdsem-import#lost"
     messages = detail.locator(".deliveries li")
     expect(messages).to_have_count(3)

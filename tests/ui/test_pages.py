@@ -169,6 +169,16 @@ def test_lost_and_unknown_runs_say_what_that_means(fab, viewer):
     expect(page.locator(".why")).to_contain_text("The feed gw-02 is behind, so nobody can know how the run is.")
 
 
+def test_a_failed_run_says_why_and_leads_to_the_last_good_one(fab, viewer):
+    page = viewer.show(fab, f"/run?run={fab.ids.failed}")
+    why = page.locator(".explained")
+    expect(why).to_contain_text("overlay_fit failed after 2 min 49 s")
+    expect(why).to_contain_text("StdfTruncated is new")
+    why.locator("a").first.click()
+    expect(page.locator(".run-head .pill")).to_have_text("success")
+    expect(page.locator(".explained")).to_have_count(0)
+
+
 def test_an_id_that_is_not_stored_says_so_and_offers_a_way_on(fab, viewer):
     page = viewer.show(fab, f"/run?run={'0' * 31}1-{'0' * 15}2")
     expect(page.locator("main")).to_contain_text("No such run")
