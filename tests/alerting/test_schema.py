@@ -17,9 +17,9 @@ from wafermonitor.alerting.errors import AlertingRejected
 from wafermonitor.alerting.schema import schema
 
 ONLY_READ = (
-    "limits: {ovr", "rules:\\n  m:\\n    severity", "cron: '0 25", "cron: '0 0 30", "zone: Mars", "since: monday", "every: 10ms",
-    "calendar: plnt", "min_duration: 2m", "country: XQ", "subdivision: XX", "off: [sat", "2026-02-30", "to: 2026-02-01",
-    "06:00Z", "channels: [mail]", "limits: {over: 8}",
+    "limits: {ovr", "rules:\n  m:\n    severity", "cron: '0 25", "cron: '0 0 30", "zone: Mars", "since: monday",
+    "every: 10ms", "calendar: plnt", "min_duration: 2m", "country: XQ", "subdivision: XX", "off: [sat", "2026-02-30",
+    "to: 2026-02-01", "06:00Z", "channels: [mail]",
 )  # fmt: skip
 """Mistakes that need more than the shape: what exists, what may follow what, what a standard rule's kind is."""
 
@@ -44,7 +44,7 @@ def test_what_the_reader_refuses_for_its_shape_is_not_valid(text, told):
         data = parse(text, "fab.yaml").data
     except AlertingRejected:
         return  # no mapping at all, which no schema is asked about
-    if any(words.replace("\\n", "\n") in text for words in ONLY_READ):
+    if any(words in text for words in ONLY_READ):
         return
     assert not Draft202012Validator(schema()).is_valid(data), told
 

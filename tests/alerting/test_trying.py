@@ -117,12 +117,13 @@ def test_history_says_what_would_have_fired(tmp_path: Path):
     late, gone, unusual = told["fired"]
     assert (late["rule"], late["opened"], late["resolved"]) == ("late", f"{missed}T02:10:15Z", f"{missed}T02:30:15Z")
     assert (gone["rule"], gone["opened"], gone["site"], gone["job"]) == ("missed", f"{missed}T02:30:15Z", "fab1", "lot_yield")
+    assert gone["resolved"].endswith("T02:01:00Z"), "the next one came"
     assert (unusual["rule"], unusual["resolved"]) == ("duration-anomaly", f"{slow}T03:00:00Z")
     assert (told["runs"], told["step_s"]) == (39, 60)
     assert len(told["not_rehearsed"]) == len(NOT_REHEARSED)
     lines = run("test", str(file), "--from", begin, "--to", end, "--rule", "missed", "--step", "1m").splitlines()
     assert lines[0].startswith(f"{missed}T02:30:15Z  critical  missed ")
-    assert lines[0].endswith(f"lot_yield at fab1 did not run: due {missed}T02:00:00Z, 30 min ago")
+    assert lines[0].endswith(f"lot_yield at fab1 did not run: due {missed}T02:00:00Z, 30 min 15 s ago")
     assert lines[1] == "1 × missed (39 runs, looked at each 60 s)"
 
 

@@ -130,6 +130,7 @@ class _Stage:
         awaited = list(_awaited(runs, expectations, from_ns, to_ns))
         self._awaited = deque(_troubled(awaited))
         self._absent: list[_Awaited] = []
+        self._came: list[ExpectedRun] = []
         met = ((one.start_ns, one.row) for one in awaited if one.start_ns is not None)
         self._met = deque(sorted(met, key=lambda one: one[0]))
         self._move(from_ns)
@@ -175,10 +176,11 @@ class _Stage:
             self._absent.append(self._awaited.popleft())
         self._absent = [one for one in self._absent if not _is_over(one, now_ns, before_ns)]
         rows = [_as_of(one, known_ns) for one in self._absent]
+        self._came = [row for row in self._came if before_ns <= max(row.due.late_ns, row.start_ns or 0)]
         while self._met and self._met[0][0] <= now_ns:
             start_ns, row = self._met.popleft()
-            rows.append(row._replace(state=ExpectedState.MET, start_ns=start_ns))
-        return rows
+            self._came.append(row._replace(state=ExpectedState.MET, start_ns=start_ns))
+        return rows + self._came
 
     def _tallies(self, window_s: float, now_ns: int) -> Sequence[Tally]:
         window = self._windows.setdefault(window_s, _Window(window_s))
