@@ -170,6 +170,16 @@ def test_the_start_that_was_seen_first_counts_when_an_applications_clock_is_ahea
     assert drifting[0].start_ns == T0 + MINUTE
 
 
+def test_an_application_a_day_ahead_is_put_back_by_what_its_job_is_known_to_be_ahead_by_though_it_was_told_of_late():
+    late = {"received_ns": T0 + 50 * MINUTE, "end_ns": T0 + DAY + 5 * MINUTE}
+    told = [stored(24 * 60, span=1, **late), stored(24 * 60 + 30, span=2, **late | {"end_ns": T0 + DAY + 35 * MINUTE})]
+    starts = starts_of(told, {}, ahead_ns=DAY)
+    assert judged(rows(0, 30, wish=Wish(Every(1800, T0))), starts, 50) == ["met", "met"]
+    assert [one.start_ns for one in starts] == [T0, T0 + 30 * MINUTE]
+    # Of what does not come from the future the clock is right by now.
+    assert starts_of([stored(0, end_ns=T0 + 1, received_ns=T0 + 2)], {}, ahead_ns=DAY)[0].start_ns == T0
+
+
 def test_a_second_attempt_is_no_second_run_and_a_constant_run_id_no_attempt():
     retried = starts_of([stored(0, 1, run_id="LOT", attempt=1), stored(9, 2, run_id="LOT", attempt=2)], {})
     assert judged(rows(0, 10, wish=Wish(Every(600, T0))), retried, 40) == ["met", "missed"]

@@ -23,6 +23,7 @@ from wafermonitor.storage.memory import Storage
 
 SMALL = Size(sites=3, hosts=2, jobs=5, days=0.25, outages=6.0, never=0.02, late=0.02, killed=0.02, slow=0.02)
 SMALLEST = Size(sites=1, hosts=2, jobs=5, days=0.1, outages=20.0, never=0.05, late=0.03, killed=0.05, slow=0.05)
+WRONG = Size(sites=2, hosts=3, jobs=5, days=0.2, outages=5.0, lead_s=3600.0, own_lead_s=86_400.0)
 FULL = Size(sites=5, hosts=4, jobs=5, days=1.25, outages=3.0)
 ROUGH = Trouble(renewed=0.02, together=0.05, twice=0.05, torn=0.03, away=0.001)
 
@@ -56,6 +57,16 @@ async def test_a_small_fab_is_told_of_truly_completely_once_and_in_time():
     assert found.expected > 300
     assert sum(found.outages.values()) >= 5
     assert all(found.told[what][Verdict.IN_TIME] for what in What)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_clocks_that_are_wrong_make_nothing_false():
+    """The clock of a host an hour ahead, and those of single applications a day, in outages."""
+    clock = Clock()
+    found = await trial(5, WRONG, Storage(clock=clock), clock, trouble=ROUGH)
+    hold(found)
+    assert found.told[What.MISSED][Verdict.IN_TIME]
 
 
 @pytest.mark.slow

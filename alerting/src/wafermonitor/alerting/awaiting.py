@@ -119,16 +119,19 @@ def same_call(one: ExpectedRun, other: ExpectedRun, caller: Run) -> bool:
     return one.subject == other.subject and abs(apart_ns) <= max(taken_ns, 60 * SECOND_NS)
 
 
-def starts_of(found: Sequence[StoredStart], feeds: Feeds, *, lot: str = "", nominal: bool = True) -> list[Start]:
+def starts_of(
+    found: Sequence[StoredStart], feeds: Feeds, *, lot: str = "", nominal: bool = True, ahead_ns: int = 0
+) -> list[Start]:
     """What may meet an expected run: starts by the store's clock, attempts of one run named alike; only those of `lot`.
 
     An attempt after the first belongs to the run of its run id before it; without one, its own start counts. `nominal` False:
-    for which time a run says that it was scheduled is left out, because the schedule is not of times.
+    for which time a run says that it was scheduled is left out, because the schedule is not of times. A start from the future
+    is put back by `ahead_ns`.
     """
     timed = []
     for run in found:
         if not lot or lot in run.lot_ids:
-            start_ns = started_ns(run, run.key.site, run.feed, feeds)
+            start_ns = started_ns(run, run.key.site, run.feed, feeds, ahead_ns)
             if start_ns is not None:
                 timed.append((start_ns, run.key, run))
     timed.sort(key=lambda one: one[:2])
@@ -143,9 +146,19 @@ def starts_of(found: Sequence[StoredStart], feeds: Feeds, *, lot: str = "", nomi
     return starts
 
 
-def started_ns(run: Started, site: str, feed: str | None, feeds: Feeds) -> int | None:
-    """When a run started by the store's clock."""
-    return true_start(run, None if feed is None else feeds.get((site, feed)))
+def started_ns(
+    run: Started, site: str, feed: str | None, feeds: Feeds, ahead_ns: int = 0
+) -> int | None:
+    """When a run started by the store's clock; `ahead_ns`: how far its job's own clock is known to be ahead.
+
+    What arrived says no more than that it had started by then, which after an outage is far too late.
+    """
+    known = None if feed is None else feeds.get((site, feed))
+    start_ns = true_start(run, known)
+    if start_ns is None or run.start_ns is None or run.received_ns is None:
+        return start_ns
+    said_ns = run.start_ns + (0 if known is None else clock_skew(known))
+    return start_ns if said_ns <= run.received_ns else min(start_ns, said_ns - ahead_ns)
 
 
 def assess(rows: Sequence[ExpectedRun], starts: Sequence[Start], told: Told, now_ns: int, limits: Limits) -> list[ExpectedRun]:

@@ -74,10 +74,15 @@ class Matched(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What past runs of a job tell: on which feeds it runs (None: it never ran), how long a run may stay unheard of."""
+    """What past runs of a job tell: on which feeds it runs (None: it never ran), how long a run may stay unheard of.
+
+    `ahead_ns`: how far the job's own clock is ahead of its feed's: by so much its runs ended in the future when they were told
+    of, at most, because what is told late seems less far ahead.
+    """
 
     feeds: frozenset[tuple[str, str]] | None
     unheard_ns: int = 0
+    ahead_ns: int = 0
 
 
 class Group(NamedTuple):
@@ -180,9 +185,10 @@ def facts_of(runs: Sequence[StoredStart], feeds: Mapping[tuple[str, str], Feed],
     if not runs:
         return Facts(None)
     on = frozenset((run.key.site, run.feed) for run in runs if run.feed is not None)
-    quiet = [_is_quiet(run, feeds, told) for run in runs]
+    ahead_ns = max(0, *(_ahead_ns(run, feeds) for run in runs))
+    quiet = [_is_quiet(run, feeds, told, ahead_ns) for run in runs]
     if not any(quiet[-_JUDGED_QUIET:]):
-        return Facts(on)
+        return Facts(on, 0, ahead_ns)
     taken, lags = [0], [0]
     for run, is_quiet in zip(runs, quiet, strict=True):
         if not is_quiet or run.start_ns is None or run.end_ns is None:
@@ -191,15 +197,27 @@ def facts_of(runs: Sequence[StoredStart], feeds: Mapping[tuple[str, str], Feed],
         start_ns = started_ns(run, run.key.site, run.feed, feeds)
         if start_ns is not None and run.received_ns is not None:
             lags.append(min(_LONGEST_LAG_NS, run.received_ns - start_ns - taken[-1]))
-    return Facts(on, round(_QUIET_FACTOR * max(taken)) + max(lags))
+    return Facts(on, round(_QUIET_FACTOR * max(taken)) + max(lags), ahead_ns)
 
 
-def _is_quiet(run: StoredStart, feeds: Mapping[tuple[str, str], Feed], told: Mapping[tuple[str, str], int]) -> bool:
+def _ahead_ns(run: StoredStart, feeds: Mapping[tuple[str, str], Feed]) -> int:
+    """How far in the future the last thing was that `run` told, when that arrived."""
+    said_ns = run.start_ns if run.end_ns is None else run.end_ns
+    if said_ns is None or run.received_ns is None:
+        return 0
+    feed = None if run.feed is None else feeds.get((run.key.site, run.feed))
+    return said_ns + (0 if feed is None else clock_skew(feed)) - run.received_ns
+
+
+def _is_quiet(
+    run: StoredStart, feeds: Mapping[tuple[str, str], Feed], told: Mapping[tuple[str, str], int], ahead_ns: int
+) -> bool:
     """Whether nothing announced it, and nothing that announces it may still come."""
     feed = None if run.feed is None else feeds.get((run.key.site, run.feed))
     if run.announced or run.end_ns is None or feed is None:
         return not run.announced
-    return run.end_ns + clock_skew(feed) <= told[run.key.site, feed.feed]
+    ahead_ns = ahead_ns if _ahead_ns(run, feeds) > 0 else 0
+    return run.end_ns + clock_skew(feed) - ahead_ns <= told[run.key.site, feed.feed]
 
 
 class _Book:
@@ -275,7 +293,8 @@ class _Book:
     def judge(self, group: Group, found: Sequence[StoredStart], facts: Facts) -> None:
         """Match and judge one group."""
         event = isinstance(group.wish.schedule, After)
-        starts = starts_of(found, self.sight.feeds, lot=group.subject if event else "", nominal=not event)
+        lot = group.subject if event else ""
+        starts = starts_of(found, self.sight.feeds, lot=lot, nominal=not event, ahead_ns=facts.ahead_ns)
         now = assess(group.rows, starts, self._told_of(group, facts), self.sight.now_ns, self.sight.limits)
         for before, row in zip(group.rows, now, strict=True):
             if row != before:

@@ -14,6 +14,8 @@ SECOND_NS = 1_000_000_000
 DAY_S = 86_400.0
 START_NS = 1_792_864_800 * SECOND_NS
 """2026-10-24T18:00Z, seven hours before Europe's clocks go back."""
+MOST_OFF_S = 2.0
+"""By how much the clock of a host is off that follows a time server."""
 BEAT_S = 10.0
 """Pause between two beats of a feed."""
 
@@ -79,7 +81,10 @@ class Job(NamedTuple):
 
 
 class Size(NamedTuple):
-    """How large, how long, and how often things go wrong (ratios of all runs; outages for each host and day)."""
+    """How large, how long, and how often things go wrong (ratios of all runs; outages for each host and day).
+
+    `lead_s`: how far the clock of the first host is ahead; `own_lead_s`: the own clock of the first job of every other host.
+    """
 
     sites: int = 5
     hosts: int = 4
@@ -94,6 +99,7 @@ class Size(NamedTuple):
     slow: float = 0.01
     stalled: float = 0.005
     lead_s: float = 0.0
+    own_lead_s: float = 0.0
 
     @property
     def duration_ns(self) -> int:
@@ -123,7 +129,7 @@ def build(seed: int, size: Size) -> Fab:
     """The fab of `seed`."""
     random = Random(f"fab {seed}")  # noqa: S311 - repeatable, no secret
     hosts = [_host(random, site, number, size) for site in range(size.sites) for number in range(size.hosts)]
-    jobs = [job for host in hosts for job in _jobs(random, host, size.jobs)]
+    jobs = [job for host in hosts for job in _jobs(random, host, size)]
     return Fab(seed, size, tuple(hosts), tuple(jobs))
 
 
@@ -133,16 +139,16 @@ def _host(random: Random, site: int, number: int, size: Size) -> Host:
     return Host(
         site=f"fab{site + 1}",
         name=f"host{site + 1}{number + 1:02d}",
-        lead_s=size.lead_s if first else random.uniform(-2.0, 2.0),
+        lead_s=size.lead_s if first else random.uniform(-MOST_OFF_S, MOST_OFF_S),
         drift_ppm=random.choice((0.0, 20.0, -20.0, 100.0)),
         logs_per_s=random.choice((3.0, 20.0, 400.0)),
         traces_per_s=0.3 if slow_traces else 50.0,
     )
 
 
-def _jobs(random: Random, host: Host, count: int) -> list[Job]:
+def _jobs(random: Random, host: Host, size: Size) -> list[Job]:
     jobs: list[Job] = []
-    for number in range(count):
+    for number in range(size.jobs):
         period_s = random.choice((600, 900, 900, 1200, 1800))
         name = f"{NAMES[number % len(NAMES)]}_{host.name[4:]}"
         typical_s = period_s * random.uniform(0.15, 0.4)
@@ -168,6 +174,7 @@ def _jobs(random: Random, host: Host, count: int) -> list[Job]:
                 longest_s=5 * typical_s if quiet and random.random() < 0.5 else None,  # noqa: PLR2004 - every second
                 nominal=random.random() < 0.4,  # noqa: PLR2004 - two of five
                 lots=number % 4 == 2 or follows,  # noqa: PLR2004 - the third of each host
+                lead_s=size.own_lead_s if number == 0 and abs(host.lead_s) < MOST_OFF_S + 1 else 0.0,
                 season=random.choice((0.0, 0.2, 0.4)),
                 growth=random.choice((0.0, 0.0, 0.01)),
             )

@@ -74,8 +74,10 @@ class Heard:
     def past_ns(self, host: Host, at_ns: int) -> int:
         """When it was known that everything of `host` up to `at_ns` had arrived; NEVER if it never was."""
         said, received = self._beats[host]
+        # A beat from the future counts as one of now: what a clock is ahead, is known so much later.
+        wait_s = self._limits.margin_s + max(0.0, host.lead_s)
         # Strictly after it, as "more than" is meant everywhere.
-        place = bisect_left(said, at_ns + round(self._limits.margin_s * SECOND_NS) + 1)
+        place = bisect_left(said, at_ns + round(wait_s * SECOND_NS) + 1)
         return received[place] if place < len(received) else NEVER
 
     def lag_ns(self, host: Host, at_ns: int) -> int:
@@ -148,11 +150,14 @@ def _told_of_run(run: TrueRun, heard: Heard, limits: Limits) -> Iterator[Fact]:
         return
     if run.killed:
         lost_s = max(limits.lost_intervals * interval_s, limits.loss_floor_s)
-        lost_ns = heard.past_ns(run.host, sign_ns + round(lost_s * SECOND_NS))
-        silent_ns = heard.past_ns(run.host, sign_ns + round(limits.silent_intervals * interval_s * SECOND_NS))
+        silent_s = limits.silent_intervals * interval_s
+        # A run whose own clock is ahead is silent so much later.
+        lost_ns, silent_ns = (
+            heard.past_ns(run.host, sign_ns + round((quiet_s + run.job.lead_s) * SECOND_NS)) for quiet_s in (lost_s, silent_s)
+        )
         # What is lost is not silent any more.
         yield from _told(Fact(What.SILENT, run, silent_ns, lost_ns))
         yield from _told(Fact(What.LOST, run, lost_ns))
     elif run.job.expected_s is not None:
-        due_ns = run.start_ns + round(run.job.expected_s * SECOND_NS)
+        due_ns = run.start_ns + round((run.job.expected_s + run.job.lead_s) * SECOND_NS)
         yield from _told(Fact(What.OVERDUE, run, heard.past_ns(run.host, due_ns), heard.ended_ns(run)))
