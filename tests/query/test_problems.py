@@ -165,6 +165,12 @@ async def test_a02_a_store_that_is_down_is_503_with_retry_after(path):
     assert int(answer.headers["retry-after"]) > 0
 
 
+async def test_a02_a_change_that_the_store_does_not_take_names_the_account():
+    async with failing_api(StorageUnavailable(SECRET)) as api:
+        answer = await api.post(f"{ALERT}/acknowledge", json={"by": "ana"})
+    assert "its account may only read" in check(answer, 503)["detail"]
+
+
 @pytest.mark.parametrize("path", DATA_PATHS)
 async def test_a02_a_store_that_hangs_is_503_within_the_deadline(path):
     async with failing_api(None) as api:

@@ -83,7 +83,10 @@ async def _query_error(request: Request, error: Exception) -> Response:
 
 async def _store_unavailable(request: Request, error: Exception) -> Response:
     log.warning("the store does not answer: %s", error)
-    return problem(request, 503, "the store does not answer now; try again", headers=_retry())
+    detail = "the store does not answer now; try again"
+    if request.method == "POST":
+        detail = "the store takes no change now; try again. If that stays so, see this API's log: its account may only read"
+    return problem(request, 503, detail, headers=_retry())
 
 
 async def _store_rejected(request: Request, error: Exception) -> Response:
