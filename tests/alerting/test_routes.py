@@ -9,6 +9,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from wafermonitor.alerting.declared import load
 from wafermonitor.alerting.errors import AlertingRejected
@@ -16,6 +17,7 @@ from wafermonitor.alerting.notify import Channel, Quiet, Route, Routes, Step, re
 from wafermonitor.alerting.notify.reading import CHANNEL_FIELDS, ROUTE_FIELDS
 from wafermonitor.alerting.notify.routes import Engine
 from wafermonitor.alerting.rules import Where
+from wafermonitor.alerting.schema import schema
 from wafermonitor.runs.alerts import Severity
 
 
@@ -159,6 +161,7 @@ def test_the_page_about_notifications_can_be_followed_and_names_every_field(repo
     (example,) = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     file = tmp_path / "alerts.yaml"
     file.write_text(example, encoding="utf-8")
+    assert Draft202012Validator(schema()).is_valid(yaml.safe_load(example))
     found = load(file).routes
     assert list(found.channels) == ["mail", "on-call", "tickets", "alertmanager"]
     assert [route.name for route in found.routes] == ["everything-to-alertmanager", "litho", "rest"]
@@ -168,3 +171,25 @@ def test_the_page_about_notifications_can_be_followed_and_names_every_field(repo
         for table in tables
     ]
     assert named == [CHANNEL_FIELDS, ROUTE_FIELDS]
+
+
+@pytest.mark.parametrize(
+    ("section", "value"),
+    [
+        ("channels", {"mail": {"url": "x", "timeout": "soon"}}),
+        ("channels", {"mail": {}}),
+        ("channels", {"mail": {"url": "${env:X}", "engine": "fax"}}),
+        ("channels", {"mail": {"url": "${env:X}", "colour": "red"}}),
+        ("channels", {"a b": {"url": "${env:X}"}}),
+        ("routes", [{"channels": "mail", "severity": "loud"}]),
+        ("routes", [{"channels": "mail", "group_by": ["moon"]}]),
+        ("routes", [{"channels": "mail", "quiet": [{"start": "22:00"}]}]),
+        ("routes", [{"channels": "mail", "escalate": [{"channels": "mail"}]}]),
+        ("routes", [{"name": "nobody"}]),
+    ],
+)
+def test_the_schema_for_editors_refuses_what_the_reader_refuses(section, value):
+    node = {"channels": {"mail": {"url": "${env:X}"}}} | {section: value}
+    assert not Draft202012Validator(schema()).is_valid(node)
+    with pytest.raises(AlertingRejected):
+        read_routes(node, place)

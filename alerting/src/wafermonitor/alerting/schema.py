@@ -14,6 +14,7 @@ from wafermonitor.alerting.calendars import WEEKDAYS
 from wafermonitor.alerting.fields import NAME
 from wafermonitor.alerting.judges import KINDS
 from wafermonitor.alerting.judges.kinds import Kind, Limit
+from wafermonitor.alerting.notify import shape
 
 _DURATION = r"^\s*([0-9]+(\.[0-9]+)?\s*(ms|s|min|m|h|d|w)\s*)+$"
 _SIZE = r"^\s*[0-9]+(\.[0-9]+)?\s*(B|kB|MB|GB|TB|KiB|MiB|GiB|TiB)\s*$"
@@ -33,8 +34,8 @@ def schema() -> dict[str, Any]:
                 "calendars": _named(_calendar()),
                 "expectations": _named(_expectation()),
                 "rules": _named(_rule()),
-                "channels": {"type": "object", "additionalProperties": {"type": "object", "required": ["url"]}},
-                "routes": {"type": "array", "items": {"type": "object", "required": ["channels"]}},
+                "channels": _named(shape.channel()),
+                "routes": {"type": "array", "items": shape.route()},
             }
         ),
         "$defs": {
