@@ -1,4 +1,4 @@
-"""The likely cause of an alert about a run: what `runs.explain` says of it, from what the store knows.
+"""The likely cause of an alert: what `storage.causes` says of its run, its expected run, its feed or its job.
 
 In: an alert that opens. Out: a sentence or two, or None. Called by: evaluator, which bounds the time and survives errors.
 """
@@ -6,38 +6,31 @@ In: an alert that opens. Out: a sentence or two, or None. Called by: evaluator, 
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
 
-from wafermonitor.runs.alerts import Alert
-from wafermonitor.runs.explain import explain
-from wafermonitor.runs.records import parse_run_id
-from wafermonitor.storage.cohort import gather
+from wafermonitor.runs.alerts import Alert, Subject
+from wafermonitor.runs.records import RunKey, parse_run_id
+from wafermonitor.storage.causes import explain_subject
 from wafermonitor.storage.protocol import Reader
+from wafermonitor.storage.watch import Watch
 
 
 class Causes:
-    """Explains alerts from one store. `clock` gives now in ns."""
+    """Explains alerts from one store."""
 
-    def __init__(self, reader: Reader, clock: Callable[[], int] = time.time_ns) -> None:
+    def __init__(self, reader: Reader, watch: Watch) -> None:
         self._reader = reader
-        self._clock = clock
+        self._watch = watch
 
     async def __call__(self, alert: Alert) -> str | None:
-        """The cause; None where the alert is about no run, or nothing is unusual about it."""
-        ids = _run_of(alert)
-        if ids is None:
-            return None
-        stored = await self._reader.run(*ids, alert.subject.site)
-        if stored is None:
-            return None
-        gathered = await gather(self._reader, stored, self._clock())
-        return explain(gathered.case).cause
+        """The cause as of when it opens; None where nothing is unusual about what it is about."""
+        cause = await explain_subject(self._reader, self._watch, _narrowest(alert), alert.opened_ns)
+        return None if cause is None else cause.explanation.cause
 
 
-def _run_of(alert: Alert) -> tuple[bytes, bytes] | None:
-    """The run that it is about, or that its evidence names."""
-    if alert.subject.run is not None:
-        return alert.subject.run.trace_id, alert.subject.run.span_id
+def _narrowest(alert: Alert) -> Subject:
+    """The alert's subject, with the run that its evidence names where it names none itself."""
+    subject = alert.subject
+    if subject.run is not None or subject.site is None:
+        return subject
     named = json.loads(alert.evidence).get("run")
-    return parse_run_id(named) if isinstance(named, str) else None
+    return subject._replace(run=RunKey(subject.site, *parse_run_id(named))) if isinstance(named, str) else subject

@@ -139,7 +139,7 @@ class Service:
             storage,
             self.declared,
             host=lambda: host.look(disks, certificates),
-            explain=Causes(storage.reader),
+            explain=Causes(storage.reader, watch),
             catch_up_s=config.catch_up_days * 86_400.0,
         )
         self.notifier = Notifier(watch, self.declared.routes, meters, url=config.url)
