@@ -2,9 +2,12 @@
 
 In: its runs that ended (`Past`, the newest some hundreds, in any order) and now in ns. Out: a `Profile`, which gives a `Band`
 of durations for a run that starts at a given time.
-Called by: alerting (judges of durations, memory and new errors), query (ETA, badges), through `eta` for the time that remains.
+Called by: alerting (judges of durations, memory and new errors), query, through `eta` for the time that remains.
 
-Durations are compared by their logarithm, so that "twice as long" is the same step for a job of a second and one of a day.
+Durations are compared by their logarithm, so that "twice as long" is the same step for a job of a second and one of a day. What
+is foreseen for a run is the level of late, plus what its recipe (or product, or equipment) does, plus what its hour of the week
+does, each drawn towards nothing where few runs speak for it. The band is as wide as such forecasts were wrong before: the tail
+of those errors, drawn out to where the job would be told wrongly far less than once a month however often it runs.
 """
 
 from __future__ import annotations
@@ -15,12 +18,23 @@ from collections.abc import Sequence
 from statistics import median
 from typing import NamedTuple, Protocol, Self
 
+from wafermonitor.runs import forecast
+from wafermonitor.runs.forecast import Forecast
+
+HISTORY = 500
+"""How many runs are worth reading: enough to know the hours of the week of a job that runs every hour."""
 LEAST_RUNS = 8
 """Fewer good runs than these say nothing about the next."""
+NARROWEST = 0.2
+"""A band reaches at least this far (by logarithm: a fifth) from its middle, however equal the runs were."""
 _GOOD = "success"
 _SHORTEST_S = 1e-3
-_NARROWEST = 0.1
-"""A band reaches at least this far (by logarithm: 10 %) from its middle, however equal the runs were."""
+_ALARMS = 0.15
+"""How often a month each side of a band may be left by what is usual."""
+_MONTH_NS = 30 * 86_400 * 1_000_000_000
+_RAREST, _OFTENEST = 1e-6, 0.01
+"""Bounds of how likely a usual run may be to leave a side of its band."""
+_MEMORY_CHANCE = 1e-4
 
 
 class Past(Protocol):
@@ -53,32 +67,43 @@ class Band(NamedTuple):
     count: int  # type: ignore[assignment]  # nobody counts the fields of a band
 
 
+class Shift(NamedTuple):
+    """The last `runs` runs, from the one that started at `since_ns` on, take `factor` times what was foreseen."""
+
+    since_ns: int
+    factor: float
+    runs: int
+
+
 class Profile(NamedTuple):
-    """What is usual for one job at one site. `mid_s`: the middle duration (None: no good run with one).
+    """What is usual for one job at one site. `mid_s`: the middle duration of good runs (None: there is none).
 
     `memory_bytes`: above this a run's memory is unusual (None: too little history). `error_types`: those that were seen.
-    `low`, `high`: how far by logarithm a band reaches below and above its middle.
+    `forecast`: how a run's duration is foreseen (None: too little history); `low`, `high`: how far by logarithm a band reaches
+    below and above that. `shift`: all of late is slower or faster, though each run alone may be usual.
     """
 
     runs: int
     mid_s: float | None
     memory_bytes: int | None
     error_types: frozenset[str]
-    low: float
-    high: float
+    forecast: Forecast | None = None
+    low: float = 0.0
+    high: float = 0.0
+    shift: Shift | None = None
 
     def band(
-        self,
-        start_ns: int,  # noqa: ARG002 - every hour of the week is alike as yet
-        *,
-        recipe: str | None = None,  # noqa: ARG002 - and every recipe
-        product: str | None = None,  # noqa: ARG002
-        equipment: str | None = None,  # noqa: ARG002
+        self, start_ns: int, *, recipe: str | None = None, product: str | None = None, equipment: str | None = None
     ) -> Band | None:
-        """The usual durations of a run that starts at `start_ns` (of this recipe …); None: too little history."""
-        if self.mid_s is None or self.runs < LEAST_RUNS:
+        """The usual durations of a run that starts at `start_ns` (of this recipe …); None: too little history.
+
+        Of a recipe that is not known the band is as wide as those of all recipes together.
+        """
+        if self.forecast is None:
             return None
-        return Band(self.mid_s * math.exp(-self.low), self.mid_s, self.mid_s * math.exp(self.high), self.runs)
+        least, most = self.forecast.between(start_ns, {"recipe": recipe, "product": product, "equipment": equipment})
+        middle = (least + most) / 2
+        return Band(math.exp(least - self.low), math.exp(middle), math.exp(most + self.high), self.runs)
 
     def dumps(self) -> str:
         """As JSON text, which `loads` reads."""
@@ -90,8 +115,11 @@ class Profile(NamedTuple):
         """What `dumps` wrote; ValueError for any other text."""
         try:
             fields = json.loads(text)
-            return cls(**fields | {"error_types": frozenset(fields["error_types"])})
-        except (KeyError, TypeError) as broken:
+            fields["error_types"] = frozenset(fields["error_types"])
+            fields["forecast"] = None if fields["forecast"] is None else Forecast.of(fields["forecast"])
+            fields["shift"] = None if fields["shift"] is None else Shift(*fields["shift"])
+            return cls(**fields)
+        except (KeyError, TypeError, AttributeError) as broken:
             raise ValueError("this is no profile: learn it again from history") from broken
 
 
@@ -99,21 +127,109 @@ def profile(history: Sequence[Past], now_ns: int) -> Profile:
     """What is usual after `history`: the runs of one job at one site that ended; those after `now_ns` are left out."""
     known = sorted((run for run in history if run.start_ns <= now_ns), key=lambda run: run.start_ns)
     good = [run for run in known if run.result == _GOOD]
-    logs = [math.log(max(run.duration_s, _SHORTEST_S)) for run in good if run.duration_s is not None]
+    timed = [(run, math.log(max(run.duration_s, _SHORTEST_S))) for run in good if run.duration_s is not None]
     memory = [math.log(run.memory_bytes) for run in good if run.memory_bytes]
-    reach = _reach(logs)
-    return Profile(
-        runs=len(logs),
-        mid_s=math.exp(median(logs)) if logs else None,
-        memory_bytes=round(math.exp(median(memory) + _reach(memory))) if len(memory) >= LEAST_RUNS else None,
+    plain = Profile(
+        runs=len(timed),
+        mid_s=math.exp(median(log for _, log in timed)) if timed else None,
+        memory_bytes=_most_memory(memory) if len(memory) >= LEAST_RUNS else None,
         error_types=frozenset(run.error_type for run in known if run.error_type),
-        low=reach,
-        high=reach,
+    )
+    if len(timed) < LEAST_RUNS:
+        return plain
+    chance = min(max(_ALARMS / _a_month(timed[0][0], timed[-1][0], len(timed)), _RAREST), _OFTENEST)
+    began = forecast.regime([log for _, log in timed], [run.start_ns for run, _ in timed], LEAST_RUNS)
+    shift = None
+    if began and len(timed) - began <= _LATE:
+        factor = math.exp(median(log for _, log in timed[began:]) - median(log for _, log in timed[:began]))
+        shift = Shift(timed[began][0].start_ns, factor, len(timed) - began)
+    timed = timed[began:]
+    learned = forecast.learn(
+        [log for _, log in timed],
+        [run.start_ns for run, _ in timed],
+        {name: [getattr(run, name) for run, _ in timed] for name in forecast.TRAITS},
+    )
+    return plain._replace(
+        forecast=learned.forecast,
+        low=_reach([-error for error in learned.errors], chance),
+        high=_reach(learned.errors, chance),
+        shift=shift or _shift(learned, [run.start_ns for run, _ in timed], chance),
     )
 
 
-def _reach(logs: Sequence[float]) -> float:
-    if len(logs) < LEAST_RUNS:
-        return 0.0
+def _a_month(first: Past, last: Past, runs: int) -> float:
+    """How many of `runs` there are a month."""
+    return runs * _MONTH_NS / max(last.start_ns - first.start_ns, 1)
+
+
+def _most_memory(logs: Sequence[float]) -> int:
     middle = median(logs)
-    return max(4.0 * 1.4826 * median(abs(log - middle) for log in logs), _NARROWEST)
+    return round(math.exp(middle + _reach([log - middle for log in logs], _MEMORY_CHANCE)))
+
+
+def _reach(errors: Sequence[float], chance: float) -> float:
+    """What an error exceeds with this chance, or less.
+
+    Where a gap divides the errors, what lies beyond is another way of the job to do its work, if more than one of a hundred
+    runs go it; else it is what is to be found.
+    """
+    ordered = sorted(errors)
+    count = len(ordered)
+    middle = median(ordered)
+    wide = _GAP * max(1.4826 * median(abs(error - middle) for error in ordered), NARROWEST / 4)
+    end = next((place for place in range(count // 2, count - 1) if ordered[place + 1] - ordered[place] > wide), count - 1) + 1
+    core, beyond = ordered[:end], ordered[end:]
+    reach = _tail(core, chance)
+    if len(beyond) > max(count // 100, 1):
+        reach += max(median(beyond), ordered[-1 - count // 100]) - middle
+    return max(reach, NARROWEST)
+
+
+def _tail(ordered: Sequence[float], chance: float) -> float:
+    """The mean excess over a high quantile, drawn out as an exponential tail, which falls slower than a normal one.
+
+    A little more where few runs speak for it. Of the largest errors each counts only so much.
+    """
+    share = 0.1 if len(ordered) >= _MANY else 0.25
+    above = max(round(len(ordered) * share), 2)
+    threshold = ordered[-above - 1]
+    excesses = [error - threshold for error in ordered[-above:]]
+    most = _EXCESS * median(excesses)
+    excess = sum(min(one, most) for one in excesses) / above
+    return threshold + excess * (1.0 + _UNSURE / math.sqrt(above)) * math.log(share / min(chance, share))
+
+
+_MANY = 60
+_GAP = 3.5
+_UNSURE = 1.5
+_EXCESS = 4.0
+_STEP = math.log(2.0)
+_LATE = 15
+
+
+def _shift(learned: forecast.Learned, starts: Sequence[int], chance: float) -> Shift | None:
+    """Whether the last runs are slower or faster together: sums of how much likelier a factor of two is than none."""
+    late = min(_LATE, len(learned.rest) // 2)
+    middle = median(learned.rest[-late - forecast.WIDTHS[1] : -late])
+    errors = sorted(learned.errors[:-late])
+    outer = len(errors) // 33
+    spread = max((errors[-1 - outer] - errors[outer]) / _OUTER, NARROWEST / 2)
+    last = [log - middle for log in learned.rest[-late:]]
+    enough = _SURER - math.log(chance)
+    found = None
+    for sign in (1.0, -1.0):
+        total, since = 0.0, 0
+        for place, error in enumerate(last):
+            likelier = _STEP / spread**2 * (sign * error - _STEP / 2)
+            total += max(min(likelier, enough / _LEAST_SHIFTED), -enough)
+            if total <= 0.0:
+                total, since = 0.0, place + 1
+        if total >= enough:
+            found = Shift(starts[since - late], math.exp(median(last[since:])), late - since)
+    return found
+
+
+_OUTER = 3.76
+"""So many standard deviations are between the outer thirty-thirds of a normal distribution."""
+_SURER = 2.0
+_LEAST_SHIFTED = 3.0
