@@ -21,7 +21,7 @@ PLACEHOLDERS = {"…", "..."}
 FOLDERS = {
     "instrumentation": "python-instrumentation",
     "collector": "collector-config",
-    **{name: name for name in ("receiver", "storage", "query", "ui", "deploy")},
+    **{name: name for name in ("receiver", "storage", "alerting", "query", "ui", "deploy")},
 }
 COMPONENTS = {entry.name: entry.value.split(".")[1] for entry in entry_points(group="wafermonitor.commands")}
 
