@@ -44,6 +44,12 @@ def test_units_stand_at_the_end_of_names():
     ]
 
 
+def test_runs_are_links_not_numbers():
+    run = f"{'a' * 32}-{'b' * 16}"
+    assert facts({"run": run, "runs": [run, run]}) == [Fact("run", "run", runs=(run,)), Fact("runs", "runs", runs=(run, run))]
+    assert facts({"run": "nightly", "runs": []}) == [Fact("run", "nightly"), Fact("runs", "")]
+
+
 def test_a_time_in_ns_is_a_time():
     assert facts({"nominal_ns": 1_780_041_600_000_000_000}) == [
         Fact("nominal", "2026-05-29T08:00:00+00:00", "2026-05-29T08:00:00+00:00")

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from wafermonitor.query.models import FeedModel, LogModel, PageModel, ProgressModel, RunDetail, RunModel, SiteModel
+from wafermonitor.query.models import (
+    ExplainModel,
+    FeedModel,
+    LogModel,
+    PageModel,
+    ProgressModel,
+    ReasonModel,
+    RunDetail,
+    RunModel,
+    SiteModel,
+)
 from wafermonitor.semconv import attributes as names
 from wafermonitor.semconv import events
 from wafermonitor.ui.address import Now, Runs
 from wafermonitor.ui.errors import UiUnavailable
-from wafermonitor.ui.pages import now, run, runs
-from wafermonitor.ui.render import ends, plain, render
+from wafermonitor.ui.pages import alerts, now, run, runs
+from wafermonitor.ui.render import ends, plain, render, timed
 from wafermonitor.ui.states import LOOKS, look
 from wafermonitor.ui.watched import Watch
 
@@ -145,6 +155,23 @@ def test_what_programs_send_is_never_markup():
     assert "<img" not in html
     assert "<script" not in html
     assert "&lt;img" in html
+
+
+def test_times_in_sentences_are_moved_to_the_viewers_zone():
+    html = timed("due 2026-05-29T02:00:00Z, last <run> 2026-05-28 18:00:38 UTC, 2026-02-31T00:00:00Z")
+    assert '<time data-as="clock" data-ms="1780020000000" datetime="2026-05-29T02:00:00Z">2026-05-29T02:00:00Z</time>' in html
+    assert 'datetime="2026-05-28T18:00:38Z">2026-05-28 18:00:38 UTC</time>' in html
+    assert "&lt;run&gt;" in html
+    assert html.endswith(", 2026-02-31T00:00:00Z")
+
+
+def test_a_cause_is_not_said_twice():
+    why = ExplainModel(
+        headline="j is lost.", reasons=[ReasonModel(kind="liveness", text="Its last sign is of 07:37.")], server_time=T0
+    )
+    assert alerts.cause_beside("Its last sign is of 07:37. Feed etl-07 goes on.", why) is None
+    assert alerts.cause_beside("The database is being reindexed.", why) == "The database is being reindexed."
+    assert alerts.cause_beside("Anything", None) == "Anything"
 
 
 def test_a_long_value_is_cut_and_says_so():

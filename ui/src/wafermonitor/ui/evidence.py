@@ -9,18 +9,23 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from wafermonitor.ui.address import RUN_ID
 from wafermonitor.ui.clock import duration, file_size, number
-from wafermonitor.ui.render import plain
+from wafermonitor.ui.render import plain, plural
 
 _PERCENT = 100.0
 
 
 class Fact(NamedTuple):
-    """A name and its value in words; `at` (RFC 3339) where it is a time, which the page moves to the viewer's zone."""
+    """A name and its value in words; `at` (RFC 3339) where it is a time, which the page moves to the viewer's zone.
+
+    `runs`: the {run}s that it names.
+    """
 
     label: str
     words: str
     at: str | None = None
+    runs: tuple[str, ...] = ()
 
 
 def facts(evidence: Mapping[str, Any]) -> list[Fact]:
@@ -35,6 +40,8 @@ def _fact(name: str, value: Any) -> Fact:
             label, unit = name.removesuffix(f"_{ending}"), ending
             break
     label = label.replace("_", " ").replace(".", " ")
+    if runs := _runs(value):
+        return Fact(label, plural("run", len(runs)), runs=runs)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return Fact(label, *_text(value))
     try:
@@ -54,6 +61,11 @@ def _text(value: Any) -> tuple[str, str | None]:
     if isinstance(value, str):
         return value, _instant(value)
     return plain(value), None
+
+
+def _runs(value: Any) -> tuple[str, ...]:
+    several = value if isinstance(value, list) else [value]
+    return tuple(several) if several and all(isinstance(one, str) and RUN_ID.match(one) for one in several) else ()
 
 
 def _instant(text: str) -> str | None:

@@ -6,11 +6,13 @@ In: a template's name and its values. Out: HTML text, everything from outside es
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from wafermonitor.query.models import RunModel, SpanModel
 from wafermonitor.ui import clock
@@ -18,6 +20,7 @@ from wafermonitor.ui.address import Job, Run, url
 from wafermonitor.ui.states import LOOKS, Look, look, look_of_expected
 
 _LONGEST_VALUE = 2_000
+_INSTANT = re.compile(r"(\b\d{4}-\d\d-\d\d(?:T\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)|\ \d\d:\d\d:\d\d\ UTC))")
 
 
 def render(template: str, **values: Any) -> str:
@@ -50,6 +53,7 @@ def _environment() -> Environment:
         "plain": plain,
         "plural": plural,
         "size": clock.file_size,
+        "timed": timed,
         "utc": clock.utc_words,
         "urlencode": lambda text: quote(text, safe=""),
     }
@@ -103,6 +107,22 @@ def plain(value: Any) -> str:
     """An attribute's value on one line, cut at 2,000 characters."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]} … ({len(text):,} characters)"
+
+
+def timed(text: str) -> Markup:
+    """The text with its times of UTC as elements that the page moves to the viewer's zone; everything else escaped."""
+    parts = _INSTANT.split(text)
+    return Markup("").join(_time(part) if number % 2 else escape(part) for number, part in enumerate(parts))
+
+
+def _time(words: str) -> Markup:
+    instant = words.replace(" UTC", "Z").replace(" ", "T")
+    try:
+        return Markup('<time data-as="clock" data-ms="{}" datetime="{}">{}</time>').format(
+            _milliseconds(instant), instant, words
+        )
+    except ValueError:
+        return escape(words)  # the 31st of February
 
 
 def _milliseconds(instant: str | None) -> str:

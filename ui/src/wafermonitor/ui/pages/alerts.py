@@ -22,17 +22,20 @@ from wafermonitor.ui.watched import attended
 
 PAGE_ROWS = 50
 SHOWN_MOST = 100
+_ALIKE = 24
+"""So many first letters of a sentence tell it from others, whatever numbers follow."""
 _STATES = (("", "any"), ("firing", "firing"), ("resolved", "resolved"))
 _SEVERITIES = (("", "any"), ("critical", "critical"), ("warning", "warning"), ("info", "info"))
 _SENT = {"waiting": "waits to be sent", "sent": "sent", "dropped": "given up"}
 
 
 class Opened(NamedTuple):
-    """The unfolded alert with what only it needs."""
+    """The unfolded alert with what only it needs. `cause`: the one it opened with; None where the explanation says the same."""
 
     alert: AlertDetail
     deliveries: Sequence[DeliveryModel]
     explanation: ExplainModel | None
+    cause: str | None
 
 
 async def load(source: Source, address: Alerts) -> Page:
@@ -103,7 +106,15 @@ async def _opened(source: Source, alert_id: str) -> Opened | None:
     if not alert_id:
         return None
     found, why = await asyncio.gather(watched.alert(source, alert_id), watched.explanation(source, alert_id))
-    return Opened(found, found.deliveries, why) if found is not None else None
+    return Opened(found, found.deliveries, why, cause_beside(found.cause, why)) if found is not None else None
+
+
+def cause_beside(cause: str | None, explanation: ExplainModel | None) -> str | None:
+    """The cause where the explanation does not begin alike: evaluators take it from the same sentences, as they were then."""
+    if cause is None or explanation is None:
+        return cause
+    said = [explanation.headline, *(reason.text for reason in explanation.reasons)]
+    return None if any(cause.startswith(text[:_ALIKE]) for text in said if text) else cause
 
 
 async def _history(source: Source, address: Alerts) -> Mapping[str, Any]:
