@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from tests.servers import postgres as server
 from wafermonitor.alerting.command import alerting
 from wafermonitor.alerting.config import Config
 from wafermonitor.alerting.errors import AlertingRejected
-from wafermonitor.runs.alerts import Alert, Finding, Severity, Subject, alert_id
+from wafermonitor.runs.alerts import Alert, Delivery, Finding, Kind, Severity, Subject, alert_id
 from wafermonitor.storage.config import Config as StorageConfig
 from wafermonitor.storage.connect import connect
 from wafermonitor.storage.watch import Outcome
@@ -49,14 +50,14 @@ def alert(job: str, severity=Severity.WARNING) -> Alert:
     return Alert(alert_id(key, NOON), key, found.rule, severity, found.subject, *times, found.summary, '{"late_s": 60}')
 
 
-def store(*alerts: Alert) -> None:
+def store(*alerts: Alert, deliveries: Sequence[Delivery] = ()) -> None:
     async def put() -> None:
         opened = await connect(StorageConfig.load(), watch=True)
         try:
             assert opened.watch is not None
             async with opened.watch.lead() as lead:
                 assert lead is not None
-                await lead.store(Outcome(alerts=alerts))
+                await lead.store(Outcome(alerts=alerts, deliveries=deliveries))
         finally:
             await opened.close()
 
@@ -96,6 +97,26 @@ def test_an_alert_is_acknowledged_by_the_first_digits_of_its_id(stored):
     for text, says in (("ab", "too short"), ("f" * 8, "no open alert"), ("f" * 32, "no open alert")):
         with pytest.raises(AlertingRejected, match=says):
             run("ack", text, "--by", "ida")
+
+
+@pytest.mark.postgres
+def test_one_alert_is_shown_with_who_was_told_and_why_nobody_is(stored, tmp_path):
+    etl, load = stored
+    rules = tmp_path / "alerts.yaml"
+    rules.write_text("channels: {mail: {url: '${env:MAIL}'}}\nroutes: [{channels: mail, where: {job: etl}}]")
+    message = Delivery("d" * 32, "mail", Kind.FIRING, '["route-1",{},0]', (etl.id,), NOON, NOON)
+    store(deliveries=[message])
+    run("ack", etl.id, "--by", "ida", "--note", "restarted")
+    lines = run("show", etl.id[:8], "--rules", str(rules)).splitlines()
+    assert lines[0] == etl.id
+    assert lines[1] == "warning: etl did not come[2J"
+    assert lines[-2].startswith("looked after by ida since ")
+    assert lines[-2].endswith(": restarted")
+    assert lines[-1] == "2026-06-03T12:00:00Z  mail: firing waiting, attempts 0: "
+    found = run("show", load.id[:8], "--rules", str(rules), "--json")
+    assert (found["id"], found["deliveries"], found["held"]) == (load.id, [], "no route takes it")
+    run("silence", "--for", "2h", "--job", "load", "--why", "works", "--by", "ida")
+    assert "not told now: silenced by ida until" in run("show", load.id[:8], "--rules", str(rules))
 
 
 @pytest.mark.postgres

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wafermonitor.alerting.notify import Channel, Quiet, Route, Routes, Step, plan
-from wafermonitor.alerting.notify.planning import WITHDRAWN
+from wafermonitor.alerting.notify.planning import WITHDRAWN, held
 from wafermonitor.alerting.rules import Where
 from wafermonitor.runs.alerts import Alert, Delivery, DeliveryState, Finding, Kind, Severity, Silence, Subject, alert_id
 
@@ -248,6 +248,16 @@ def test_an_alert_that_grows_louder_reaches_the_channels_of_its_new_severity():
     worse = one._replace(severity=Severity.CRITICAL)
     rows = plan(routes(loud, TO_MAIL), now_ns=NOON + 60 * SECOND, open_alerts=[worse], deliveries=told)
     assert [(row.channel, row.kind) for row in rows] == [("pager", Kind.FIRING)]
+
+
+def test_why_nobody_is_told_can_be_asked():
+    one, works = alert(), Silence("s", NOON + 3600 * SECOND, "Ida", "works", NOON)
+    assert held(routes(TO_MAIL), one, [], NOON) is None
+    assert held(routes(), one, [], NOON) == "no route takes it"
+    assert held(routes(NIGHT), one, [], MIDNIGHT) == "quiet hours until 2026-06-04T04:00:00Z"
+    assert held(routes(NIGHT._replace(goes_on=True), TO_MAIL), one, [], MIDNIGHT) is None
+    assert held(routes(TO_MAIL), one, [works], NOON) == "silenced by Ida until 2026-06-03T13:00:00Z: works"
+    assert held(routes(), one._replace(resolved_ns=NOON), [works], NOON) is None
 
 
 STEPS = st.lists(

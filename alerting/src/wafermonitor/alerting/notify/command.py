@@ -1,4 +1,4 @@
-"""`wafer alerting list`, `ack`, `silence`, `unsilence`, `notify-test`: what a person does about alerts at a terminal.
+"""`wafer alerting list`, `show`, `ack`, `silence`, `unsilence`, `notify-test`: what a person does about alerts at a terminal.
 
 In: flags, the environment (`WAFER_STORAGE_*`, `WAFER_ALERTING_*`). Out: lines, or one JSON object with `--json`.
 Called by: people and scripts, through `alerting.command`.
@@ -26,7 +26,7 @@ from wafermonitor.storage.config import Config as StorageConfig
 
 if TYPE_CHECKING:
     from wafermonitor.alerting.notify.routes import Channel
-    from wafermonitor.runs.alerts import Alert, Silence
+    from wafermonitor.runs.alerts import Alert, Delivery, Silence
     from wafermonitor.storage.watch import Watch
 
 SECOND_NS = 1_000_000_000
@@ -81,6 +81,38 @@ def list_(
     facts = {"alerts": [_facts(one) for one in alerts], "silences": [_silence_facts(one) for one in silences]}
     say(facts, "\n".join(lines), as_json=as_json)
     return 1 if any(one.resolved_ns is None and one.acknowledged_ns is None for one in alerts) else 0
+
+
+@click.command()
+@click.argument("alert")
+@options(Config)
+@as_json_option
+def show(*, alert: str, as_json: bool, **flags: Any) -> None:
+    """Say all about ALERT (its id, or the first digits of it): what, why, who was told and when, or why nobody was."""
+    from wafermonitor.alerting.declared import load
+    from wafermonitor.alerting.notify.messages import write
+    from wafermonitor.alerting.notify.planning import held
+    from wafermonitor.alerting.notify.routes import Channel
+    from wafermonitor.runs.alerts import Kind
+
+    config = Config.load(**flags)
+
+    async def read() -> tuple[Alert, list[Delivery], list[Silence]]:
+        async with _watch({}) as watch:
+            found = await _find(watch, alert)
+            return found, await watch.alert_deliveries(found.id), await watch.silences()
+
+    found, deliveries, silences = asyncio.run(read())
+    now_ns = time.time_ns()
+    why = held(load(config.rules).routes, found, silences, now_ns)
+    lines = [found.id, write(Channel("", ""), Kind.FIRING, [found], url=config.url, now_ns=now_ns).body]
+    if found.acknowledged_ns is not None:
+        note = "" if found.note is None else f": {_clean(found.note)}"
+        lines.append(f"looked after by {_clean(found.acknowledged_by or '')} since {_instant(found.acknowledged_ns)}{note}")
+    lines += [_delivery_line(one) for one in deliveries] or ["nobody was told"]
+    lines += [] if why is None else [f"not told now: {_clean(why)}"]
+    facts = _facts(found) | {"deliveries": [_delivery_facts(one) for one in deliveries], "held": why}
+    say(facts, "\n".join(lines), as_json=as_json)
 
 
 @click.command()
@@ -265,6 +297,18 @@ def _line(alert: Alert, silences: Sequence[Silence], now_ns: int) -> str:
     return f"{head}  {_clean(place)}: {_clean(alert.summary)} [{alert.rule}]{known}{quiet}"
 
 
+def _delivery_line(one: Delivery) -> str:
+    when = _instant(one.due_ns if one.settled_ns is None else one.settled_ns)
+    return f"{when}  {one.channel}: {one.kind.value} {one.state.value}, attempts {one.attempts}: {_clean(one.answer or '')}"
+
+
+def _delivery_facts(one: Delivery) -> dict[str, Any]:
+    found = {name: value for name, value in one._asdict().items() if not name.endswith("_ns")}
+    return found | {
+        name.removesuffix("_ns"): _instant(value) for name, value in one._asdict().items() if name.endswith("_ns") and value
+    }
+
+
 def _silence_line(one: Silence) -> str:
     about = ", ".join(f"{name} {value}" for name, value in (("site", one.site), ("job", one.job), ("rule", one.rule)) if value)
     return f"silence {one.id[:_SHORT]}: {_clean(about)} until {_instant(one.until_ns)} by {_clean(one.by)}: {_clean(one.why)}"
@@ -295,4 +339,4 @@ def _clean(text: str) -> str:
     return plain(text)
 
 
-COMMANDS = (list_, ack, silence, unsilence, notify_test)
+COMMANDS = (list_, show, ack, silence, unsilence, notify_test)

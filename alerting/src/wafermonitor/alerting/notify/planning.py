@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 
 from wafermonitor.alerting.notify.routes import Route, Routes
 from wafermonitor.alerting.schedule import SECOND_NS
@@ -51,6 +52,25 @@ def plan(
     for alert in sorted(resolved, key=lambda one: (one.opened_ns, one.id)):
         sheet.end(alert)
     return list(sheet.rows())
+
+
+def held(routes: Routes, alert: Alert, silences: Sequence[Silence], now_ns: int) -> str | None:
+    """Why nobody is told of `alert` at present, for a person who asks; None: nothing holds it."""
+    if alert.resolved_ns is not None:
+        return None
+    for silence in silences:
+        if silence.covers(alert.rule, alert.subject, now_ns):
+            return f"silenced by {silence.by} until {_told_time(silence.until_ns)}: {silence.why}"
+    found = routes.of(alert)
+    if not found:
+        return "no route takes it"
+    ends = [route.quiet_until_ns(alert.severity, now_ns) for route in found]
+    quiet = [end for end in ends if end is not None]
+    return f"quiet hours until {_told_time(min(quiet))}" if len(quiet) == len(found) else None
+
+
+def _told_time(at_ns: int) -> str:
+    return datetime.fromtimestamp(at_ns // SECOND_NS, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class _Book:
