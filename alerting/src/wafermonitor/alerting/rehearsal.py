@@ -21,6 +21,7 @@ from wafermonitor.alerting.awaiting import called, starts_of, waits
 from wafermonitor.alerting.errors import AlertingRejected
 from wafermonitor.alerting.expecting import After, Wish, loads
 from wafermonitor.alerting.judges import judge
+from wafermonitor.alerting.judges.findings import LASTING, lastings
 from wafermonitor.alerting.reconciling import reconcile
 from wafermonitor.alerting.rules import Rule
 from wafermonitor.alerting.schedule import SECOND_NS, ticks
@@ -127,6 +128,7 @@ class _Stage:
         self._windows: dict[float, _Window] = {}
         self._seen_ended: list[Run] = []
         self._expectations = {one.name: one for one in expectations}
+        self._lasting = lastings(expectations)
         awaited = list(_awaited(runs, expectations, from_ns, to_ns))
         self._awaited = deque(_troubled(awaited))
         self._absent: list[_Awaited] = []
@@ -155,6 +157,7 @@ class _Stage:
             alerts={alert.fingerprint: alert for alert in alerts},
             profiles=_Profiles(self._past, before_ns),
             tallies=lambda window_s: self._tallies(window_s, now_ns),
+            memo={LASTING: self._lasting},
         )
 
     def _move(self, now_ns: int) -> list[Run]:

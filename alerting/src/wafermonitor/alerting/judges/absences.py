@@ -51,26 +51,25 @@ def late(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
 
 def missed(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
     """Expected runs that did not come; over when the run or the next one of the expectation comes."""
-    seen: set[str] = set()
+    seen: set[Subject] = set()
     met: dict[tuple[str, str | None, str], str] = {}
+    mine = list(open_alerts(rule, snapshot))
     for expected in snapshot.expected:
         if expected.state is ExpectedState.MISSED:
-            one = _absent(rule, snapshot, expected, expected.due.missed_ns, "did not run")
-            seen.add(one.fingerprint)
+            seen.add(subject_of(expected))
             if seconds(expected.due.missed_ns, snapshot.now_ns) < LASTS.of(rule):
-                yield one
+                yield _absent(rule, snapshot, expected, expected.due.missed_ns, "did not run")
         elif expected.state is ExpectedState.UNKNOWN:
-            one = _absent(rule, snapshot, expected, expected.due.missed_ns, "may not have run", sure=False)
-            seen.add(one.fingerprint)
-            yield one
-        elif expected.state is ExpectedState.MET:
+            seen.add(subject_of(expected))
+            yield _absent(rule, snapshot, expected, expected.due.missed_ns, "may not have run", sure=False)
+        elif mine and expected.state is ExpectedState.MET:
             key = (expected.expectation, expected.site, expected.subject)
             met[key] = max(met.get(key, ""), rfc3339(expected.due.nominal_ns))
-            seen.add(Finding(rule.name, rule.severity, subject_of(expected), 0, "").fingerprint)
-    for alert in open_alerts(rule, snapshot):
+            seen.add(subject_of(expected))
+    for alert in mine:
         name, _, rest = alert.subject.detail.partition(" ")
         nominal, _, lot = rest.partition(" ")
-        came = alert.fingerprint in seen or met.get((name, alert.subject.site, lot), "") > nominal
+        came = alert.subject in seen or met.get((name, alert.subject.site, lot), "") > nominal
         known = name in snapshot.expectations
         if known and not came and seconds(alert.since_ns, snapshot.now_ns) < LASTS.of(rule):
             yield again(alert)

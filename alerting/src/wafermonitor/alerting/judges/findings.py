@@ -24,8 +24,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 _ENDED = "ended_ns"
 """In the evidence of an alert about a run that is over: when that was."""
-_LASTING: dict[str, tuple[Mapping[str, Expectation], dict[tuple[str | None, str], Lasting]]] = {}
-"""What was worked out last: several judges ask the same of one snapshot."""
+LASTING = "lasting"
+"""Where a snapshot's memo has what expectations say of durations."""
 
 
 class Lasting(NamedTuple):
@@ -168,17 +168,20 @@ def blind_sites(snapshot: Snapshot) -> frozenset[str]:
     )
 
 
-def lasting(snapshot: Snapshot) -> dict[tuple[str | None, str], Lasting]:
+def lasting(snapshot: Snapshot) -> Mapping[tuple[str | None, str], Lasting]:
     """By (site, job) what expectations say of durations; of several for one job the loosest counts. A site of None is all."""
-    known = _LASTING.get("last")
-    if known is not None and known[0] is snapshot.expectations:
-        return known[1]
+    if LASTING not in snapshot.memo:
+        snapshot.memo[LASTING] = lastings(snapshot.expectations.values())
+    known: Mapping[tuple[str | None, str], Lasting] = snapshot.memo[LASTING]
+    return known
+
+
+def lastings(expectations: Iterable[Expectation]) -> dict[tuple[str | None, str], Lasting]:
+    """The same of some expectations."""
     wishes: dict[tuple[str | None, str], list[Wish]] = defaultdict(list)
-    for expectation in snapshot.expectations.values():
+    for expectation in expectations:
         wishes[expectation.site, expectation.job].append(loads(expectation.spec))
-    found = {key: _loosest(several) for key, several in wishes.items()}
-    _LASTING["last"] = snapshot.expectations, found
-    return found
+    return {key: _loosest(several) for key, several in wishes.items()}
 
 
 def lasting_of(run: Run, known: Mapping[tuple[str | None, str], Lasting]) -> Lasting:

@@ -9,7 +9,7 @@ process that dies takes its subjobs with it: one alert is about the outermost ru
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 
 from wafermonitor.alerting.judges.findings import (
     Lasting,
@@ -31,6 +31,8 @@ from wafermonitor.runs.state import State, clock_skew, last_sign, run_state
 OVER = Limit("over_s", 1_800.0, "no progress for this long")
 FACTOR = Limit("factor", 5.0, "and for so many times what one item took on average, where items are counted")
 QUIET = Limit("over_s", 600.0, "a subjob of a run that ended gives no sign for this long")
+
+_STATES = "states"
 
 
 def silent(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
@@ -85,12 +87,10 @@ def subjobs_left(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
 
 
 def _quiet(rule: Rule, snapshot: Snapshot, wanted: State, verb: str) -> Iterator[Finding]:
-    known = lasting(snapshot)
-    open_keys = {run.key for run in snapshot.open_runs}
-    states = {run.key: _state(run, snapshot, lasting_of(run, known)) for run in snapshot.open_runs}
+    known, states = lasting(snapshot), _states(snapshot)
     for run in snapshot.open_runs:
         state = states[run.key]
-        if state not in {wanted, State.UNKNOWN} or run.inferred or _orphan(run, open_keys):
+        if state not in {wanted, State.UNKNOWN} or run.inferred or _orphan(run, states):
             continue
         if run.parent_span_id is not None and _gone_with(run, states):
             continue
@@ -105,6 +105,15 @@ def _quiet(rule: Rule, snapshot: Snapshot, wanted: State, verb: str) -> Iterator
         yield finding(rule, of_run(run), sign_ns, summary, evidence, owner=owner, runbook=wish.runbook, sure=sure)
 
 
+def _states(snapshot: Snapshot) -> Mapping[RunKey, State]:
+    """The state of every open run, worked out once for a snapshot."""
+    if _STATES not in snapshot.memo:
+        known = lasting(snapshot)
+        snapshot.memo[_STATES] = {run.key: _state(run, snapshot, lasting_of(run, known)) for run in snapshot.open_runs}
+    states: Mapping[RunKey, State] = snapshot.memo[_STATES]
+    return states
+
+
 def _state(run: Run, snapshot: Snapshot, wish: Lasting) -> State:
     """The run's state; one that is quiet for longer than its expectation allows is silent, whatever interval it announced."""
     state = run_state(run, snapshot.feed(run), snapshot.now_ns, snapshot.limits)
@@ -116,13 +125,13 @@ def _state(run: Run, snapshot: Snapshot, wish: Lasting) -> State:
     return state
 
 
-def _gone_with(run: Run, states: dict[RunKey, State]) -> bool:
+def _gone_with(run: Run, states: Mapping[RunKey, State]) -> bool:
     """Whether the run it belongs to gives no sign either."""
     parent = RunKey(run.site, run.trace_id, run.parent_span_id or b"")
     return states.get(parent) in {State.SILENT, State.LOST, State.UNKNOWN}
 
 
-def _orphan(run: Run, open_keys: set[RunKey]) -> bool:
+def _orphan(run: Run, open_keys: Container[RunKey]) -> bool:
     return run.parent_span_id is not None and RunKey(run.site, run.trace_id, run.parent_span_id) not in open_keys
 
 
