@@ -6,12 +6,12 @@ In: a rule, a snapshot, what a judge found. Out: `Finding` records. Called by: e
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, NamedTuple
 
-from wafermonitor.alerting.expecting import Wish, loads
+from wafermonitor.alerting.expecting import loads
 from wafermonitor.alerting.rules import Rule
 from wafermonitor.alerting.snapshot import Snapshot
 from wafermonitor.runs.alerts import Alert, Expectation, Finding, Severity, Subject
@@ -178,10 +178,15 @@ def lasting(snapshot: Snapshot) -> Mapping[tuple[str | None, str], Lasting]:
 
 def lastings(expectations: Iterable[Expectation]) -> dict[tuple[str | None, str], Lasting]:
     """The same of some expectations."""
-    wishes: dict[tuple[str | None, str], list[Wish]] = defaultdict(list)
+    found: dict[tuple[str | None, str], Lasting] = {}
+    several: dict[tuple[str | None, str], list[Lasting]] = {}
     for expectation in expectations:
-        wishes[expectation.site, expectation.job].append(loads(expectation.spec))
-    return {key: _loosest(several) for key, several in wishes.items()}
+        key, one = (expectation.site, expectation.job), _lasting(expectation.spec)
+        if key in found:
+            several.setdefault(key, [found[key]]).append(one)
+        else:
+            found[key] = one
+    return found | {key: _loosest(wishes) for key, wishes in several.items()}
 
 
 def lasting_of(run: Run, known: Mapping[tuple[str | None, str], Lasting]) -> Lasting:
@@ -190,17 +195,20 @@ def lasting_of(run: Run, known: Mapping[tuple[str | None, str], Lasting]) -> Las
     return known.get((run.site, job)) or known.get((None, job)) or Lasting()
 
 
-def _loosest(wishes: list[Wish]) -> Lasting:
-    def of(name: str, choose: Any) -> float | None:
-        values = [getattr(wish, name) for wish in wishes]
+@lru_cache(maxsize=65_536)
+def _lasting(spec: str) -> Lasting:
+    wish = loads(spec)
+    return Lasting(wish.max_duration_s, wish.min_duration_s, wish.silence_s, wish.owner, wish.runbook)
+
+
+def _loosest(several: Sequence[Lasting]) -> Lasting:
+    def of(name: str, choose: Callable[[Iterable[float]], float]) -> float | None:
+        values = [getattr(one, name) for one in several]
         return None if None in values else choose(values)
 
-    owners = [wish.owner for wish in wishes if wish.owner]
-    runbooks = [wish.runbook for wish in wishes if wish.runbook]
-    return Lasting(
-        of("max_duration_s", max), of("min_duration_s", min), of("silence_s", max),
-        owners[0] if owners else None, runbooks[0] if runbooks else None,
-    )  # fmt: skip
+    owner = next((one.owner for one in several if one.owner), None)
+    runbook = next((one.runbook for one in several if one.runbook), None)
+    return Lasting(of("max_s", max), of("min_s", min), of("silence_s", max), owner, runbook)
 
 
 def seconds(from_ns: int, to_ns: int) -> float:
