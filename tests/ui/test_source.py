@@ -11,10 +11,13 @@ from tests.ui.screens import NOW, Clock
 from wafermonitor.query import server
 from wafermonitor.query.client import AsyncClient
 from wafermonitor.query.config import Config
+from wafermonitor.runs.alerts import Alert, Finding, Severity, Subject
 from wafermonitor.storage import memory
+from wafermonitor.storage.watch import Outcome
 from wafermonitor.ui.errors import RunMissing, UiRejected, UiUnavailable
 from wafermonitor.ui.live import Live
 from wafermonitor.ui.source import Source
+from wafermonitor.ui.watched import firing
 
 
 class Counting(AsyncClient):
@@ -92,6 +95,13 @@ async def test_a_change_in_the_store_is_told_to_every_listener(storage, source):
     seed.Job(seed.Program(fab, "maps"), "wafer_map", fab.at(-1))
     await storage.writer.write([fab.batch])
     await asyncio.wait_for(heard.wait(), 5)
+    heard.clear()
+    what = Finding("late", Severity.WARNING, Subject(site="F12", job="lot_yield"), NOW, "lot_yield is late")
+    opened = Alert("a" * 32, what.fingerprint, what.rule, what.severity, what.subject, NOW, NOW, NOW, what.summary, "{}")
+    async with storage.watch.lead() as lead:
+        await lead.store(Outcome(alerts=[opened]))
+    await asyncio.wait_for(heard.wait(), 5)
+    assert [one.summary for one in (await firing(source)).alerts] == ["lot_yield is late"]
     forget()
     assert live.listeners == 0
     await live.close()

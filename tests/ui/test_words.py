@@ -146,6 +146,7 @@ def test_what_programs_send_is_never_markup():
         badges={},
         missing=[],
         waiting=0,
+        waiting_words="0",
         day_url=str,
         runs=page.items,
         more=False,

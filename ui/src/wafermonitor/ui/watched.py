@@ -25,7 +25,7 @@ from wafermonitor.ui.source import SLOW_KEEP_S, Source
 from wafermonitor.ui.states import look
 
 FIRING_MOST = 500
-NOT_THERE_MOST = 50
+NOT_THERE_MOST = 200
 EXPECTED_PAGES = 5
 JOB_RUNS_MOST = 1_000
 _API_PAGE = 1_000
@@ -69,6 +69,15 @@ class JobRuns(NamedTuple):
     server_time: str
 
 
+class NotThere(NamedTuple):
+    """Expected runs that are late or missed, and how many may be; `more`, `more_unknown`: there are others than were read."""
+
+    runs: Sequence[ExpectedRunModel] = ()
+    more: bool = False
+    unknown: int = 0
+    more_unknown: bool = False
+
+
 class ExpectedRuns(NamedTuple):
     """Expected runs in order of their time; `more`: not all were read."""
 
@@ -86,21 +95,20 @@ def urgency(alert: AlertModel) -> tuple[bool, int, float]:
     return attended(alert), _LOUDNESS.get(alert.severity, 0), epoch_ms(alert.since) or 0.0
 
 
-async def firing(source: Source, site: str = "") -> Watch:
+async def firing(source: Source) -> Watch:
     """What fires now; a Watch that is not `kept` where the API knows no alerts."""
-    filters = {"open": "true", "site": site or None, "limit": FIRING_MOST}
     try:
-        page = await source.ask(("alerts", "open", site), lambda: source.client.alerts(**filters))
+        page = await source.ask(("alerts", "open"), lambda: source.client.alerts(open=True, limit=FIRING_MOST))
     except NotKept as error:
         return Watch(kept=False, trouble=str(error))
     alerts = sorted(page.items, key=urgency)
     return Watch(alerts, page.cursor is not None, page.evaluated_at, page.evaluating, page.server_time)
 
 
-async def glance(source: Source, site: str = "") -> Watch:
+async def glance(source: Source) -> Watch:
     """The same for pages about something else, which are shown even when alerts cannot be read."""
     try:
-        return await firing(source, site)
+        return await firing(source)
     except (UiUnavailable, UiRejected) as error:
         return Watch(trouble=str(error))
 
@@ -150,14 +158,20 @@ async def silences(source: Source) -> list[SilenceModel]:
     return sorted(found, key=lambda silence: epoch_ms(silence.until) or 0.0)
 
 
-async def not_there(source: Source, site: str = "") -> list[ExpectedRunModel]:
-    """Runs of the last day that should be there and are not; none where nobody can say."""
-    filters = {"state": ("late", "missed", "unknown"), "site": site or None, "from_": "-24h", "limit": NOT_THERE_MOST}
+async def not_there(source: Source, site: str = "") -> NotThere:
+    """Of the last day; nothing where the API knows none, or cannot say at present."""
+
+    async def read() -> NotThere:
+        missing, unknown = [
+            await source.client.expected_runs(state=states, site=site or None, from_="-24h", limit=NOT_THERE_MOST)
+            for states in (("late", "missed"), ("unknown",))
+        ]
+        return NotThere(missing.items, missing.cursor is not None, len(unknown.items), unknown.cursor is not None)
+
     try:
-        page = await source.ask(("not-there", site), lambda: source.client.expected_runs(**filters))
+        return await source.ask(("not-there", site), read)
     except (UiRejected, UiUnavailable):
-        return []
-    return page.items
+        return NotThere()
 
 
 async def expected(source: Source, site: str, job: str, begin: str, end: str) -> ExpectedRuns:

@@ -20,10 +20,11 @@ from wafermonitor.ui.pages.page import Page
 from wafermonitor.ui.render import render
 from wafermonitor.ui.source import Source
 from wafermonitor.ui.states import LOOKS, look
-from wafermonitor.ui.watched import Watch
+from wafermonitor.ui.watched import NotThere, Watch
 
 FAILED_SHOWN = 9
 MISSING_SHOWN = 20
+NOTHING_MISSING = NotThere()
 
 
 class Tile(NamedTuple):
@@ -67,8 +68,9 @@ async def load(source: Source, address: Now, zone: tzinfo = UTC) -> Page:
         tiles=tiles(address, opened, failed, missing),
         watch=watch,
         badges=badges(watch, opened.items),
-        missing=[one for one in missing if one.state != "unknown"][:MISSING_SHOWN],
-        waiting=sum(one.state == "unknown" for one in missing),
+        missing=missing.runs[:MISSING_SHOWN],
+        waiting=missing.unknown,
+        waiting_words=f"{missing.unknown}{'+' if missing.more_unknown else ''}",
         day_url=lambda one: day_url(one, zone),
         behind=behind(chosen, opened.items),
         runs=opened.items,
@@ -80,7 +82,7 @@ async def load(source: Source, address: Now, zone: tzinfo = UTC) -> Page:
 
 
 def tiles(
-    address: Now, opened: PageModel[RunModel], failed: PageModel[RunModel], missing: Sequence[ExpectedRunModel] = ()
+    address: Now, opened: PageModel[RunModel], failed: PageModel[RunModel], missing: NotThere = NOTHING_MISSING
 ) -> list[Tile]:
     """The six counts of jobs, and of those that should be there. Where a list was cut the number is a lower bound: `+`."""
     counts = Counter(look(run).key for run in opened.items)
@@ -104,13 +106,25 @@ def tiles(
     found.append(
         Tile("failed", "failure", "failed", len(failed.items), words, "last 24 hours", _failed_url(address), about, alarm=True)
     )
-    states = Counter(one.state for one in missing)
+    states = Counter(one.state for one in missing.runs)
     if not_there := states["late"] + states["missed"]:
         key = "missed" if states["missed"] else "late"
         note = f"{states['missed']} missed" if states["late"] and states["missed"] else "last 24 hours"
         href = f"{url(address)}#missing"
         word = "late" if states["late"] else "missed"
-        found.append(Tile(key, key, word, not_there, f"{not_there:,}", note, href, LOOKS[key].help, alarm=True))
+        found.append(
+            Tile(
+                key,
+                key,
+                word,
+                not_there,
+                f"{not_there:,}{'+' if missing.more else ''}",
+                note,
+                href,
+                LOOKS[key].help,
+                alarm=True,
+            )
+        )
     return found
 
 
