@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import httpx
 import pytest
 
 from tests.query import watched, world
+from wafermonitor.query import specs
 from wafermonitor.query.app import create_app
 from wafermonitor.query.config import Config
 from wafermonitor.runs.alerts import Origin
@@ -236,6 +239,7 @@ CHANGES = [
     f"/v1/alerts/{watched.OPEN}/acknowledge",
     "/v1/silences",
     f"/v1/silences/{watched.SILENCE}/end",
+    "/v1/expectations",
     "/v1/expectations/weekly/accept",
     "/v1/expectations/weekly/decline",
 ]
@@ -306,3 +310,52 @@ async def test_a_store_that_keeps_no_alerts_names_the_setting(storage, clock, co
             assert "WAFER_ALERTING_DSN" in answer.json()["detail"]
         assert (await caller.post(CHANGES[0], json=WHOLE)).status_code == 501
         assert (await caller.get("/v1/jobs")).status_code == 200
+
+
+NIGHTLY = {"cron": "0 2 * * *", "zone": "Europe/Vienna", "grace_s": 1800.0}
+
+
+async def test_an_expectation_can_be_made_and_changed_here(api, watch, clock):
+    body = {"by": "ana", "name": "lots", "job": "lot_yield", "site": "fab1", "spec": NIGHTLY}
+    made = (await api.post("/v1/expectations", json=body)).json()
+    assert (made["origin"], made["since"]) == ("api", "2026-05-28T20:26:40.000000Z")
+    assert made["spec"] == {"cron": "0 2 * * *", "zone": "Europe/Vienna", "grace_s": 1800}
+    clock.pass_s(60)
+    assert (await api.post("/v1/expectations", json=body)).json() == made, "the same wish keeps its times"
+    changed = (await api.post("/v1/expectations", json=body | {"spec": {"every_s": 3600}})).json()
+    assert (changed["spec"], changed["since"]) == ({"every_s": 3600}, "2026-05-28T20:27:40.000000Z")
+    assert await names(api, job="lot_yield") == ["lots", "nightly"]
+    assert (await api.post("/v1/expectations", json=body | {"name": "hourly"})).status_code == 409
+    assert (await api.post("/v1/expectations", json=body | {"name": "weekly"})).json()["origin"] == "api"
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({}, "needs one of cron, every_s, after"),
+        ({"cron": "0 25 * * *"}, "cron"),
+        ({"cron": "0 2 * * *", "zone": "Mars/Olympus"}, "Mars/Olympus"),
+        ({"every_s": 3600, "gracious": 1}, "'gracious' is no field"),
+        ({"every_s": -1}, "expected one second or more"),
+        ({"every_s": 3600, "calendar": ["zone"]}, "cannot be read"),
+        ({"every_s": 3600, "since_ns": 1e400}, "cannot be read"),
+        ({"after": "load", "within_s": 0}, "within_s"),
+    ],
+)
+async def test_a_spec_that_cannot_be_followed_is_refused_with_what_is_wrong(api, spec, words):
+    text = json.dumps({"by": "ana", "name": "lots", "job": "lot_yield", "spec": spec})
+    answer = await api.post("/v1/expectations", content=text, headers={"Content-Type": "application/json"})
+    assert answer.status_code in {400, 422}, answer.text
+    assert answer.json()["errors"][0]["parameter"] == "spec"
+    assert words in answer.json()["detail"]
+    assert "lots" not in await names(api)
+
+
+async def test_where_nobody_reads_schedules_the_answer_says_so(api, monkeypatch):
+    monkeypatch.setattr("wafermonitor.query.specs.GROUP", "nobody.here")
+    specs._reader.cache_clear()
+    body = {"by": "ana", "name": "lots", "job": "lot_yield", "spec": NIGHTLY}
+    answer = await api.post("/v1/expectations", json=body)
+    specs._reader.cache_clear()
+    assert answer.status_code == 501
+    assert "install wafermonitor" in answer.json()["detail"]

@@ -50,6 +50,7 @@ async def test_round_trip_of_every_question_and_change_about_alerts(client, stor
     assert [one.name for one in await client.expectations(origin="proposed")] == ["weekly"]
     assert (await client.accept("weekly", by="ana")).origin == "api"
     assert (await client.decline("weekly", by="ana")).name == "weekly"
+    assert (await client.expect("lots", job="lot_yield", spec={"every_s": 3600}, by="ana")).origin == "api"
     assert len((await client.expected_runs(expectation=["nightly"])).items) == 2
     made = await client.silence(by="ana", why="known", until="+2h", rule="late")
     assert [one.id for one in await client.silences()] == [watched.SILENCE, made.id]

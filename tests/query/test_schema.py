@@ -62,6 +62,8 @@ def aim(case):
         case.body["until"] = "+2h"
         if not any(case.body.get(name) for name in ("site", "job", "rule")):
             case.body["rule"] = "late"
+    if isinstance(case.body, dict) and isinstance(case.body.get("spec"), dict) and len(case.body["spec"]) <= 20:
+        case.body["spec"] = {"every_s": 3600}  # what stands in a spec is alerting's to say
     for name in ("cursor", "site") if run else ("cursor",):
         value = case.query.get(name)
         if isinstance(value, str) and re.fullmatch(r"[!-~]{1,2000}", value):

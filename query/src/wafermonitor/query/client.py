@@ -33,6 +33,7 @@ from wafermonitor.query.models import (
     Hello,
     LogModel,
     MetricSeriesModel,
+    NewExpectationModel,
     NewSilenceModel,
     PageModel,
     Problem,
@@ -89,6 +90,7 @@ class Ask:
     explain_alert = ("/v1/alerts/{}/explain", ExplainModel)
     acknowledge = ("/v1/alerts/{}/acknowledge", AlertModel)
     expectations = ("/v1/expectations", PageModel[ExpectationModel])
+    expect = ("/v1/expectations", ExpectationModel)
     accept = ("/v1/expectations/{}/accept", ExpectationModel)
     decline = ("/v1/expectations/{}/decline", ExpectationModel)
     expected_runs = ("/v1/expected-runs", PageModel[ExpectedRunModel])
@@ -176,6 +178,10 @@ class Client:
     def expectations(self, **filters: Filter) -> list[ExpectationModel]:
         """Every expectation, proposals among them."""
         return self._ask(*Ask.expectations, filters).items
+
+    def expect(self, name: str, *, job: str, spec: dict[str, Any], by: str, site: str | None = None) -> ExpectationModel:
+        """Wait for runs of `job` from now on, or change what was made so before; `spec` as in `ExpectationModel`."""
+        return self._tell(*Ask.expect, NewExpectationModel(by=by, name=name, job=job, site=site, spec=spec))
 
     def accept(self, expectation: str, *, by: str) -> ExpectationModel:
         """Let a proposed expectation wait for runs from now on."""
@@ -315,6 +321,10 @@ class AsyncClient:
     async def expectations(self, **filters: Filter) -> list[ExpectationModel]:
         """Every expectation, proposals among them."""
         return (await self._ask(*Ask.expectations, filters)).items
+
+    async def expect(self, name: str, *, job: str, spec: dict[str, Any], by: str, site: str | None = None) -> ExpectationModel:
+        """Wait for runs of `job` from now on, or change what was made so before; `spec` as in `ExpectationModel`."""
+        return await self._tell(*Ask.expect, NewExpectationModel(by=by, name=name, job=job, site=site, spec=spec))
 
     async def accept(self, expectation: str, *, by: str) -> ExpectationModel:
         """Let a proposed expectation wait for runs from now on."""

@@ -372,6 +372,19 @@ class AcknowledgeModel(WhoModel):
     note: Remark | None = None
 
 
+class NewExpectationModel(WhoModel):
+    """The body of a new expectation, or of a change of one that was made here before."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+    job: Label
+    site: Label | None = Field(default=None, description="null: at every site")
+    spec: dict[str, Any] = Field(
+        max_length=20,
+        description='one of cron ("0 2 * * *", with zone), every_s, after (a job, with within_s); early_s, start_margin_s, '
+        "grace_s, max_duration_s, min_duration_s, silence_s, owner, runbook, calendar",
+    )
+
+
 class NewSilenceModel(WhoModel):
     """The body of a new silence: at least one of site, job and rule, and an end."""
 

@@ -1,6 +1,6 @@
-"""Expectations, a person's answer to a proposed one, and the runs that they wait for.
+"""Expectations, new ones, a person's answer to a proposed one, and the runs that they wait for.
 
-In: filters, names, who answers. Out: lists and pages.  Called by: app.
+In: filters, names, specs, who answers. Out: lists and pages.  Called by: app.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from wafermonitor.query.errors import Conflicting, NotFound
 from wafermonitor.query.filters import ExpectationFilters, ExpectedFilters, Strict
 from wafermonitor.query.formats import listing, rows
-from wafermonitor.query.models import ExpectationModel, ExpectedRunModel, PageModel, WhoModel
+from wafermonitor.query.models import ExpectationModel, ExpectedRunModel, NewExpectationModel, PageModel, WhoModel
 from wafermonitor.query.problems import responses
 from wafermonitor.query.routes.alerts import CHANGE_RESPONSES, WATCH_LIST_RESPONSES, run_key
 from wafermonitor.query.routes.changes import ChangeRoute
 from wafermonitor.query.routes.context import Context, Ctx
+from wafermonitor.query.specs import canonical
 from wafermonitor.query.watched import expectation_model, expected_run_model
 from wafermonitor.runs.alerts import Expectation, Origin
 
@@ -34,6 +35,22 @@ async def expectations(request: Request, ctx: Ctx, filters: Annotated[Expectatio
     origin = None if filters.origin is None else Origin(filters.origin)
     found = [one for one in await ctx.watch.expectations(origin) if _wanted(one, filters)]
     return rows(request, ExpectationModel, filters, [expectation_model(one) for one in found], ctx.server_time)
+
+
+@router.post("/expectations", responses=ANSWER_RESPONSES)
+async def expect(ctx: Ctx, body: NewExpectationModel, _: Annotated[Strict, Query()]) -> ExpectationModel:
+    """Wait for runs of a job from now on, or change what was made here before. What is the same already keeps its times."""
+    spec = canonical(body.spec)
+    known = await _find(ctx, body.name)
+    if known is not None:
+        _undeclared(known)
+        if known.origin is Origin.API and (known.site, known.job, known.spec) == (body.site, body.job, spec):
+            return expectation_model(known)
+    now_ns = ctx.now_ns
+    made = Expectation(body.name, body.site, body.job, Origin.API, spec, since_ns=now_ns, watched_ns=now_ns, changed_ns=now_ns)
+    await ctx.watch.save(made)
+    log.info("expectation %r was set by %s", made.name, body.by)
+    return expectation_model(made)
 
 
 @router.post("/expectations/{expectation}/accept", responses=ANSWER_RESPONSES)
@@ -77,14 +94,22 @@ def _wanted(one: Expectation, filters: ExpectationFilters) -> bool:
     return at_site and (not filters.job or one.job in filters.job)
 
 
+async def _find(ctx: Context, name: str) -> Expectation | None:
+    return next((one for one in await ctx.watch.expectations() if one.name == name), None)
+
+
 async def _changeable(ctx: Context, name: str) -> Expectation:
     """The expectation of this name; Conflicting where its file decides."""
-    found = next((one for one in await ctx.watch.expectations() if one.name == name), None)
+    found = await _find(ctx, name)
     if found is None:
         raise _no_expectation(name)
-    if found.origin is Origin.DECLARED:
-        raise Conflicting(f"expectation {name!r} is declared in a file: change it there")
+    _undeclared(found)
     return found
+
+
+def _undeclared(found: Expectation) -> None:
+    if found.origin is Origin.DECLARED:
+        raise Conflicting(f"expectation {found.name!r} is declared in a file: change it there")
 
 
 def _no_expectation(name: str) -> NotFound:
