@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import io
 import logging
+import threading
 import time
 from collections import Counter
 
@@ -298,6 +299,26 @@ async def die_after_sending(desk: Desk) -> None:
     dying._watch = Mute()
     with contextlib.suppress(Killed):
         await dying.once()
+
+
+async def test_what_a_channel_took_after_its_deadline_is_not_sent_again(sink):
+    sink.slow = threading.Event()
+    desk = Desk(Channel("mail", f"json://127.0.0.1:{sink.port}/in", timeout_s=0.1))
+    one = alert()
+    await desk.tick(one)
+    await desk.notifier.once()
+    assert await desk.log(one) == [("mail", Kind.FIRING, DeliveryState.WAITING, "no answer within 0.1 s")]
+    desk.later(10)
+    await desk.notifier.once()
+    assert await desk.log(one) == [("mail", Kind.FIRING, DeliveryState.WAITING, "the channel has not answered yet")]
+    sink.slow.set()
+    async with asyncio.timeout(10):
+        while (await desk.log(one))[0][2] is DeliveryState.WAITING:
+            await asyncio.sleep(0.01)
+    assert await desk.log(one) == [("mail", Kind.FIRING, DeliveryState.SENT, "late: sent")]
+    desk.later(600)
+    assert await desk.notifier.once() == 0
+    assert len(sink.requests) == 1
 
 
 async def test_two_notifiers_send_one_message(sink):

@@ -35,6 +35,8 @@ class Server:
     headers: dict[str, str] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     silent: threading.Event = field(default_factory=threading.Event)
+    slow: threading.Event | None = None
+    """What an answer waits for."""
 
     @property
     def url(self) -> str:
@@ -56,6 +58,8 @@ def start() -> Iterator[Server]:
                 release.wait(30)
                 self.close_connection = True
                 return
+            if sink.slow is not None:
+                sink.slow.wait(30)
             self.send_response(sink.status)
             for name, value in sink.headers.items():
                 self.send_header(name, value)

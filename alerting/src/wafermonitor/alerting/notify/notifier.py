@@ -74,6 +74,9 @@ class Notifier:
         self._clock = clock
         self._give_up_s = give_up_s
         self._poked = asyncio.Event()
+        self._flying: dict[str, int] = {}
+        """Deliveries whose channel has not answered in time but may still take them, and until when that is awaited (ns)."""
+        self._late: set[asyncio.Future[None]] = set()
         self._down: dict[str, tuple[int, int]] = {}
         """Channel → failures in a row, and until when it is left alone (ns)."""
         self._resent_ns = 0
@@ -153,7 +156,10 @@ class Notifier:
         sendable: list[Delivery] = []
         alerts: dict[str, Alert] = {}
         for delivery in bundle:
-            fate = await self._judged(delivery, silences, now_ns)
+            if self._flying.get(delivery.id, 0) > now_ns:
+                fate = _Fate(DeliveryState.WAITING, "the channel has not answered yet", retry_s=_FIRST_S)
+            else:
+                fate = await self._judged(delivery, silences, now_ns)
             if fate.alerts:
                 sendable.append(delivery)
                 alerts |= {alert.id: alert for alert in fate.alerts}
@@ -168,7 +174,7 @@ class Notifier:
             return
         letter = Letter(channel, sendable[0].kind, sendable[0].group, list(alerts.values()), url=self._url, now_ns=now_ns)
         try:
-            answer = await self._sent(letter)
+            answer = await self._sent(letter, sendable)
         except AlertingUnavailable as error:
             self._failed(channel, failures + 1, now_ns)
             await self._retry(sendable, str(error), now_ns, refused=False)
@@ -180,12 +186,26 @@ class Notifier:
             self._meters.failing.labels(channel.name).set(0)
             await self._settle(sendable, _Fate(DeliveryState.SENT, answer))
 
-    async def _sent(self, letter: Letter) -> str:
+    async def _sent(self, letter: Letter, deliveries: Sequence[Delivery] = ()) -> str:
         begin_s = time.perf_counter()
+        flight = launched(lambda: send(letter))
         try:
-            return await attempt(letter)
+            return await landed(flight, letter)
         finally:
             self._meters.send_s.labels(letter.channel.name).observe(time.perf_counter() - begin_s)
+            if deliveries and not flight.done():
+                until_ns = self._clock() + round(LEASE_S * SECOND_NS)
+                self._flying |= {one.id: until_ns for one in deliveries}
+                flight.add_done_callback(lambda done: self._land(done, deliveries))
+
+    def _land(self, flight: asyncio.Future[str], deliveries: Sequence[Delivery]) -> None:
+        """An answer after its deadline: what the channel took is not sent again."""
+        for one in deliveries:
+            self._flying.pop(one.id, None)
+        if not flight.cancelled() and flight.exception() is None:
+            task = asyncio.ensure_future(self._settle(deliveries, _Fate(DeliveryState.SENT, f"late: {flight.result()}")))
+            self._late.add(task)
+            task.add_done_callback(self._late.discard)
 
     async def _judged(self, delivery: Delivery, silences: Sequence[Silence], now_ns: int) -> _Fate:
         """What may be sent of a delivery as things stand now, which may be long after it was planned."""
@@ -276,8 +296,13 @@ class Notifier:
 
 async def attempt(letter: Letter) -> str:
     """What the channel answered. AlertingUnavailable, after its deadline at the latest; AlertingRejected. Both may be shown."""
+    return await landed(launched(lambda: send(letter)), letter)
+
+
+async def landed(flight: asyncio.Future[str], letter: Letter) -> str:
+    """The answer of a flight, or an error that may be shown, by the deadline of the letter's channel."""
     try:
-        return await in_thread(lambda: send(letter), letter.channel.timeout_s + 1.0)
+        return await asyncio.wait_for(asyncio.shield(flight), letter.channel.timeout_s + 1.0)
     except TimeoutError:
         raise AlertingUnavailable(f"no answer within {letter.channel.timeout_s:g} s") from None
     except (AlertingUnavailable, AlertingRejected):
@@ -291,21 +316,22 @@ def backoff_s(attempts: int) -> float:
     return min(_LONGEST_S, _FIRST_S * float(1 << min(max(0, attempts - 1), _DOUBLINGS)))
 
 
-async def in_thread(call: Callable[[], T], timeout_s: float) -> T:
-    """`call` in a thread of its own, which is left behind when `timeout_s` have passed: TimeoutError.
+def launched(call: Callable[[], T]) -> asyncio.Future[T]:
+    """What `call` gives, from a thread of its own, which may be left behind.
 
     A thread of a pool would hold the process at its end for as long as a server keeps it waiting.
     """
     loop = asyncio.get_running_loop()
-    answer: asyncio.Future[T] = loop.create_future()
+    flight: asyncio.Future[T] = loop.create_future()
+    flight.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left to ask for it
 
     def settle(value: T | None, error: BaseException | None) -> None:
-        if answer.done():
+        if flight.done():
             return
         if error is None:
-            answer.set_result(value)  # type: ignore[arg-type]  # a T where there is no error
+            flight.set_result(value)  # type: ignore[arg-type]  # a T where there is no error
         else:
-            answer.set_exception(error)
+            flight.set_exception(error)
 
     def work() -> None:
         value, failure = None, None
@@ -317,4 +343,4 @@ async def in_thread(call: Callable[[], T], timeout_s: float) -> T:
             loop.call_soon_threadsafe(settle, value, failure)
 
     threading.Thread(target=work, daemon=True, name="notify").start()
-    return await asyncio.wait_for(answer, timeout_s)
+    return flight
