@@ -32,7 +32,7 @@ def flat(item, prefix=""):
     """A JSON item as the CSV's cells are: dotted names, JSON text in cells, null is empty."""
     cells = {}
     for name, value in item.items():
-        if isinstance(value, dict) and name == "progress":
+        if isinstance(value, dict) and name in ("progress", "eta"):
             cells |= flat(value, f"{prefix}{name}.")
         elif isinstance(value, dict | list):
             cells[prefix + name] = json.dumps(value, separators=(",", ":"))

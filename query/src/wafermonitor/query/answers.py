@@ -14,6 +14,7 @@ from typing import Any, cast
 from wafermonitor.query.models import (
     AppModel,
     CompletenessModel,
+    EtaModel,
     FeedModel,
     LogModel,
     MetricPointModel,
@@ -97,9 +98,9 @@ def run_fields(stored: StoredRun, now_ns: int, parent: bytes | None = None) -> d
     }
 
 
-def run_model(stored: StoredRun, now_ns: int, parent: bytes | None = None) -> RunModel:
-    """One run as tables and streams show it."""
-    return RunModel(**run_fields(stored, now_ns, parent))
+def run_model(stored: StoredRun, now_ns: int, parent: bytes | None = None, end: EtaModel | None = None) -> RunModel:
+    """One run as tables and streams show it; `end` is when it will end, where that was asked."""
+    return RunModel(**run_fields(stored, now_ns, parent), eta=end)
 
 
 def run_detail(
@@ -111,6 +112,7 @@ def run_detail(
     resource: str | None,
     name: str | None,
     truncated: bool,
+    end: EtaModel | None = None,
 ) -> RunDetail:
     """One run as its own page shows it."""
     completeness = CompletenessModel(
@@ -124,6 +126,7 @@ def run_detail(
     )
     return RunDetail(
         **run_fields(stored, now_ns, parent),
+        eta=end,
         name=name or stored.run.job,
         completeness=completeness,
         resource=mapping(resource),

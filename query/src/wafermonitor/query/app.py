@@ -19,6 +19,7 @@ from fastapi.openapi.utils import get_openapi
 
 from wafermonitor.query import problems
 from wafermonitor.query.config import Config
+from wafermonitor.query.ends import Ends
 from wafermonitor.query.guard import Guard
 from wafermonitor.query.models import Hello, Problem
 from wafermonitor.query.routes import alerts, expectations, lists, run, service, stream
@@ -48,6 +49,7 @@ def create_app(storage: Storage, config: Config, *, clock: Callable[[], int] = t
     )
     app.state.reader = storage.reader
     app.state.watch = watch
+    app.state.ends = Ends(storage.reader)
     app.state.config = config
     app.state.clock = clock
     app.state.meters = meters

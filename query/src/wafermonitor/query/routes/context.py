@@ -14,18 +14,20 @@ from fastapi.routing import APIRoute
 
 from wafermonitor.query.answers import instant
 from wafermonitor.query.config import Config
+from wafermonitor.query.ends import Ends
 from wafermonitor.query.errors import NotKept, QueryUnavailable
 from wafermonitor.storage.protocol import Reader
 from wafermonitor.storage.watch import Watch
 
 
 class Context(NamedTuple):
-    """The store's reader, what alerting keeps, the settings, and now (ns) as one reading for the whole answer."""
+    """Reader, settings, now (ns) as one reading for the whole answer, what alerting keeps, when runs will end."""
 
     reader: Reader
     config: Config
     now_ns: int
     kept: Watch | None
+    ends: Ends
 
     @property
     def watch(self) -> Watch:
@@ -45,7 +47,7 @@ class Context(NamedTuple):
 async def context(request: Request) -> Context:
     """The application's parts."""
     state = request.app.state
-    return Context(state.reader, state.config, state.clock(), state.watch)
+    return Context(state.reader, state.config, state.clock(), state.watch, state.ends)
 
 
 Ctx = Annotated[Context, Depends(context)]

@@ -79,7 +79,8 @@ async def apps(request: Request, ctx: Ctx, filters: Annotated[SiteFilters, Query
 def _runs(ctx: Context, query: RunQuery) -> Fetch[RunModel]:
     async def fetch(cursor: str | None, limit: int) -> PageModel[RunModel]:
         page = await ctx.reader.runs(dataclasses.replace(query, cursor=cursor, limit=limit))
-        items = [run_model(stored, ctx.now_ns) for stored in page.items]
+        ends = await ctx.ends.of_list(page.items, ctx.now_ns)
+        items = [run_model(stored, ctx.now_ns, end=ends.get(stored.run.key)) for stored in page.items]
         return PageModel(items=items, cursor=page.cursor, server_time=ctx.server_time)
 
     return fetch

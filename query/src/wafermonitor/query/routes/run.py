@@ -52,7 +52,8 @@ async def detail(request: Request, ctx: Ctx, run: RunPath, filters: Annotated[Do
     if member.stored is None:
         assert member.span is not None
         return document(request, plain_detail(member.span, ctx.now_ns, parent), ended=True)
-    subjobs = [(stored.run, stored.state) for stored in kin.children().get(member.key.span_id, [])]
+    children = kin.children().get(member.key.span_id, [])
+    subjobs = [(stored.run, stored.state) for stored in children]
     model = run_detail(
         member.stored,
         completeness(member.stored.run, subjobs, cut_from(member.span)),
@@ -61,6 +62,7 @@ async def detail(request: Request, ctx: Ctx, run: RunPath, filters: Annotated[Do
         resource=await _resource(ctx, member),
         name=member.span.name if member.span else None,
         truncated=kin.truncated,
+        end=await ctx.ends.of_run(member.stored, children, ctx.now_ns),
     )
     return document(request, model, ended=member.stored.run.ended)
 
