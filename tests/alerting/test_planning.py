@@ -100,6 +100,13 @@ def test_a_flapping_alert_is_not_told_again_within_the_cooldown():
     assert [(row.kind, row.alerts) for row in after] == [(Kind.FIRING, (again.id,))]
 
 
+def test_one_that_came_and_went_untold_has_no_cooldown():
+    first, again = alert(), alert(at_ns=NOON + 60 * SECOND)
+    dropped = sent(plan(routes(TO_MAIL), now_ns=NOON, opened=[first]), DROPPED, "over before it was told")
+    rows = plan(routes(TO_MAIL), now_ns=again.opened_ns, opened=[again], deliveries=dropped)
+    assert [(row.kind, row.alerts) for row in rows] == [(Kind.FIRING, (again.id,))]
+
+
 ESCALATES = Route("all", ("mail",), steps=(Step(600, ("pager",)), Step(1800, ("pager", "mail"))))
 
 

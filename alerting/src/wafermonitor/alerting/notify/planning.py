@@ -104,8 +104,9 @@ class _Book:
             self.told[alert_id, one.channel].append(one)
             if one.kind is Kind.ESCALATED:
                 self.stepped.add((alert_id, one.channel, one.group))
-            fingerprint = (alert_id[:_FINGERPRINT], one.channel)
-            self.latest_ns[fingerprint] = max(at_ns, self.latest_ns.get(fingerprint, 0))
+            if one.state is not DeliveryState.DROPPED:
+                fingerprint = (alert_id[:_FINGERPRINT], one.channel)
+                self.latest_ns[fingerprint] = max(at_ns, self.latest_ns.get(fingerprint, 0))
 
 
 class _Sheet:
@@ -138,7 +139,7 @@ class _Sheet:
             self._bundles[bundle].append(alert)
             route = self._by_name.get(_route(bundle[2]))
             until_ns = None if route is None else self._quiet_until_ns(route, alert.severity)
-            # One that woke somebody up ends what that person is doing; the others of its message wait for the morning alone.
+            # One message: when one of its alerts may be told now, all are.
             self._hold_ns[bundle] = min(self._hold_ns.get(bundle, until_ns or 0), until_ns or 0)
 
     def rows(self) -> Iterator[Delivery]:
