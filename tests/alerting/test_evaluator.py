@@ -14,6 +14,7 @@ from wafermonitor.alerting.notify import Channel, Route, Routes
 from wafermonitor.alerting.rules import Rule
 from wafermonitor.alerting.schedule import Every
 from wafermonitor.runs.alerts import Alert, Expectation, Origin, Severity
+from wafermonitor.runs.expectations import ExpectedState
 from wafermonitor.storage.errors import StorageUnavailable
 from wafermonitor.storage.watch import ExpectedQuery, Outcome
 
@@ -166,6 +167,54 @@ async def test_a_run_after_another_on_the_same_lot_is_waited_for():
     page = await fab.storage.watch.expected_runs(ExpectedQuery(expectation=("measure",)))
     assert sorted((one.subject, one.state.value) for one in page.items) == [("L1", "met"), ("L3", "missed")]
     assert when(await fab.alerts("late", "missed")) == [("late", 41, 51), ("missed", 51, None)]
+
+
+async def test_without_lots_each_run_calls_for_one_however_close_they_end():
+    fab = Fab()
+    await fab.expect(Wish(After("etch", 600, same_lot=False)), "measure")
+    evaluator = fab.evaluator()
+    await fab.go(evaluator, MINUTE)
+    for took in (30 * SECOND, 20 * SECOND):
+        await fab.ran("etch", began=10 * SECOND, took=took)
+    await fab.go(evaluator, 2 * MINUTE)
+    await fab.ran("measure", began=70 * SECOND)
+    await fab.go(evaluator, 15 * MINUTE)
+    assert [state for _, state, _ in await states(fab, "measure")] == ["late", "met"]
+
+
+async def test_a_run_that_ended_while_changes_were_lost_calls_all_the_same():
+    fab = Fab()
+    await fab.expect(Wish(After("etch", 600)), "measure")
+    await fab.go(fab.evaluator(), MINUTE)
+    await fab.ran("etch", lot_ids=("L1",))
+    await fab.go(fab.evaluator(), 2 * MINUTE)
+    async with fab.storage.watch.lead() as lead:
+        await lead.store(Outcome(notes={"changes": None}))
+    await fab.ran("etch", lot_ids=("L2",))
+    await fab.go(fab.evaluator(), 15 * MINUTE)
+    page = await fab.storage.watch.expected_runs(ExpectedQuery(expectation=("measure",)))
+    assert sorted((one.subject, one.state.value) for one in page.items) == [("L1", "late"), ("L2", "late")]
+
+
+async def test_what_was_put_off_is_looked_at_by_the_next_ticks(monkeypatch):
+    monkeypatch.setattr("wafermonitor.alerting.matching._MOST_LOOKED", 2)
+    fab = Fab()
+    for job in "abcde":
+        await fab.expect(HOURLY, job)
+    evaluator = fab.evaluator()
+    await fab.go(evaluator, HOUR)
+    for job in "abcde":
+        await fab.ran(job, began=HOUR, took=0)
+    met = []
+    for _ in range(4):
+        await fab.go(evaluator, fab.at + 10 * SECOND)
+        page = await fab.storage.watch.expected_runs(ExpectedQuery(state=(ExpectedState.MET,)))
+        met.append(len(page.items))
+    assert met == [2, 4, 5, 5]
+    await fab.go(evaluator, HOUR + 10 * MINUTE)
+    for job in "abcde":
+        assert (60, "met", True) in await states(fab, job)
+    assert not await fab.alerts("late")
 
 
 async def test_what_cannot_be_judged_stops_nothing_else_and_is_told():

@@ -112,13 +112,6 @@ def called(expectation: Expectation, wish: Wish, caller: Run, feeds: Feeds, now_
     return [waits(expectation, wish, nominal_ns, now_ns, subject) for subject in dict.fromkeys(subjects)]
 
 
-def same_call(one: ExpectedRun, other: ExpectedRun, caller: Run) -> bool:
-    """Whether both were called by `caller`: its end is told twice, by an event and by its span, a little apart."""
-    taken_ns = max(0, caller.end_ns - caller.start_ns) if caller.end_ns is not None and caller.start_ns is not None else 0
-    apart_ns = one.due.nominal_ns - other.due.nominal_ns
-    return one.subject == other.subject and abs(apart_ns) <= max(taken_ns, 60 * SECOND_NS)
-
-
 def starts_of(
     found: Sequence[StoredStart], feeds: Feeds, *, lot: str = "", nominal: bool = True, ahead_ns: int = 0
 ) -> list[Start]:
@@ -146,9 +139,7 @@ def starts_of(
     return starts
 
 
-def started_ns(
-    run: Started, site: str, feed: str | None, feeds: Feeds, ahead_ns: int = 0
-) -> int | None:
+def started_ns(run: Started, site: str, feed: str | None, feeds: Feeds, ahead_ns: int = 0) -> int | None:
     """When a run started by the store's clock; `ahead_ns`: how far its job's own clock is known to be ahead.
 
     What arrived says no more than that it had started by then, which after an outage is far too late.
@@ -166,12 +157,12 @@ def assess(rows: Sequence[ExpectedRun], starts: Sequence[Start], told: Told, now
     starts = _least_known(rows, starts)
     dues = [row.due for row in rows]
     met = pair(dues, starts, now_ns)
-    may = _hoped_for(dues, starts, met, told.heard_ns, now_ns)
+    may = _hoped_for(dues, met, told.heard_ns)
     judged = []
     for row, start, hoped in zip(rows, met, may, strict=True):
         start_ns = None if start is None else start.start_ns
         state = state_known(row.due, start_ns, told.until_ns, now_ns, limits, unheard_ns=told.unheard_ns)
-        if state in _ABSENT and hoped is not None and hoped.run is not None:
+        if state in _ABSENT and hoped is not None:
             state = ExpectedState.LATE if hoped.start_ns > row.due.late_ns else ExpectedState.EXPECTED
         if start is None and _ABSENT_RANK.get(row.state, 0) > _ABSENT_RANK.get(state, 0):
             state = row.state
@@ -195,19 +186,18 @@ def _least_known(rows: Sequence[ExpectedRun], starts: Sequence[Start]) -> list[S
     return [one if one.run not in known else one._replace(start_ns=min(one.start_ns, known[one.run])) for one in starts]
 
 
-def _hoped_for(
-    dues: Sequence[Expected], starts: Sequence[Start], met: Sequence[Start | None], heard_ns: int, now_ns: int
-) -> list[Start | None]:
-    """Which start each would have if every run that may yet be told of came at its best time.
+def _hoped_for(dues: Sequence[Expected], met: Sequence[Start | None], heard_ns: int) -> list[Start | None]:
+    """Which start each may turn out to have.
 
-    Where windows overlap, a run that looks like the next one's may turn out to be this one's, late. Then it is not sure yet
-    that this one did not come.
+    Where windows overlap, the run that looks like the next one's may be this one's, late, as long as the next one's own may
+    still come in time. Until then it is not sure that this one did not come.
     """
-    overlap = any(one.missed_ns >= following.opens_ns for one, following in pairwise(dues))
-    if not overlap or None not in met:
-        return list(met)
-    hopes = [Start(max(one.nominal_ns, heard_ns + 1)) for one in dues if one.opens_ns <= now_ns and one.missed_ns > heard_ns]
-    return pair(dues, [*starts, *hopes], now_ns) if hopes else list(met)
+    may = list(met)
+    for index, (one, following) in enumerate(pairwise(dues)):
+        start = met[index + 1]
+        if met[index] is None and start is not None and start.start_ns <= one.missed_ns and following.late_ns > heard_ns:
+            may[index] = start
+    return may
 
 
 def _settled(

@@ -91,7 +91,7 @@ class Evaluator:
         self._faults: dict[str, str] = {}
         self._host = host
         self._explain = explain
-        self._matcher = Matcher(self._reader, self._watch, catch_up_ns=round(catch_up_s * SECOND_NS))
+        self._matcher = Matcher(self._reader, catch_up_ns=round(catch_up_s * SECOND_NS))
         self._profiles = Profiles(self._reader)
         self._tallies = Tallies(self._reader)
         self._mark: str | None = None
@@ -121,6 +121,7 @@ class Evaluator:
         notes[remembering.HOLDING] = reconciling.dumps(settled.holding)
         if seen is not None:
             notes[remembering.ENDED] = _ended(known, seen, found)
+            notes[remembering.CALLED] = _called(known, matched, lead.now_ns)
         notes[remembering.MARK] = mark = uuid.uuid4().hex
         changed = {name: text for name, text in notes.items() if known.notes.get(name) != text}
         self._mark = None
@@ -151,7 +152,7 @@ class Evaluator:
             return seen, await self._matcher.match(seen.sight)
         except StorageUnavailable as error:
             _log.warning("the store does not answer: %s", error)
-            return None, Matched([], [], {}, {})
+            return None, Matched([], [], {}, {}, [])
 
     async def _snapshot(self, seen: Seen, matched: Matched, known: _Known, notes: dict[str, str]) -> Snapshot:
         now_ns, sight = seen.sight.now_ns, seen.sight
@@ -266,6 +267,12 @@ def _ended(known: _Known, seen: Seen, found: Mapping[str, list[Finding]]) -> str
     told = {finding.subject.run for findings in found.values() for finding in findings}
     told |= {alert.subject.run for alert in known.alerts}
     return remembering.numbers_text(remembering.ended(before, seen.ended, told, seen.sight.now_ns))
+
+
+def _called(known: _Known, matched: Matched, now_ns: int) -> str:
+    """The note of runs that have called for others."""
+    before = remembering.read_numbers(known.notes.get(remembering.CALLED))
+    return remembering.numbers_text(remembering.called(before, matched.called, now_ns))
 
 
 def _of_unasked(alert: Alert, rules: set[str]) -> bool:

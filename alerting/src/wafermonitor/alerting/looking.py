@@ -20,6 +20,8 @@ from wafermonitor.storage.watch import Lead
 
 _PAGE = 1000
 _MOST_PAGES = 50
+_SHORT_PAGES = 3
+"""A page that is not full need not be the last; but while changes go on, there is no end of short ones."""
 _OPEN = (State.RUNNING, State.SILENT, State.LOST, State.UNKNOWN)
 
 
@@ -52,6 +54,7 @@ async def look(lead: Lead, reader: Reader, notes: Mapping[str, str], ticked_ns: 
         changed=changed,
         complete=complete,
         holds=remembering.holds(behind),
+        called=remembering.read_numbers(notes.get(remembering.CALLED)),
     )
     kept = {
         remembering.TOKEN: token,
@@ -64,6 +67,7 @@ async def _changes(reader: Reader, token: str | None) -> tuple[list[Run], bool, 
     """Runs that changed since the token, whether these are all, and the next token."""
     complete = token is not None
     runs: list[Run] = []
+    short = 0
     for _ in range(_MOST_PAGES):
         try:
             page = await reader.changes(token, _PAGE)
@@ -73,7 +77,8 @@ async def _changes(reader: Reader, token: str | None) -> tuple[list[Run], bool, 
             continue
         runs += [stored.run for stored in page.runs]
         token = page.token
-        if not page.runs or len(page.runs) < _PAGE:
+        short += len(page.runs) < _PAGE
+        if not page.runs or short == _SHORT_PAGES:
             return runs, complete, token
     return runs, False, token or ""
 

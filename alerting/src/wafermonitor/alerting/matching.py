@@ -9,8 +9,9 @@ remembered between ticks (`Facts`) follows from stored runs and is forgotten whe
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -20,7 +21,6 @@ from wafermonitor.alerting.awaiting import (
     assess,
     called,
     final,
-    same_call,
     scheduled,
     started_ns,
     starts_of,
@@ -33,7 +33,6 @@ from wafermonitor.runs.expectations import ExpectedState, known_until, state_kno
 from wafermonitor.runs.records import Feed, Run
 from wafermonitor.runs.state import Limits, clock_skew
 from wafermonitor.storage.protocol import Reader, StartsWanted, StoredStart
-from wafermonitor.storage.watch import ExpectedQuery, Watch
 
 Job = tuple[str | None, str]
 """(site, job); a site of None is every site."""
@@ -42,8 +41,12 @@ _PAST_NS = 30 * DAY_NS
 _JUDGED_QUIET = 10
 _QUIET_FACTOR = 1.5
 _LONGEST_LAG_NS = 3600 * SECOND_NS
-_MOST_SETTLED = 2000
+_MOST_LOOKED = 2500
+"""Groups that one tick looks at although nothing must be said of them now."""
 _RETRY_NS = DAY_NS
+_SAID = (ExpectedState.LATE, ExpectedState.MISSED, ExpectedState.UNKNOWN)
+LONGEST_CALL_NS = 2 * DAY_NS
+"""A run that ended longer ago calls for nothing any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +54,7 @@ class Sight:
     """What one tick knows. `changed`: runs that changed since the last tick; `complete`: all of them.
 
     `holds`: up to when feeds that were cut off lately had told for sure, by feed: runs that are told of by their span alone
-    may still be on their way.
+    may still be on their way. `called`: which runs have called for others already (`call_of`).
     """
 
     now_ns: int
@@ -62,15 +65,20 @@ class Sight:
     changed: Sequence[Run] = ()
     complete: bool = True
     holds: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    called: Container[str] = frozenset()
 
 
 class Matched(NamedTuple):
-    """`expected`: the unsettled and those that this tick settled. `stored`: those of them that changed. `faults`: by name."""
+    """`expected`: the unsettled and those that this tick settled. `stored`: those of them that changed. `faults`: by name.
+
+    `called`: the calls of this tick, which the next one must know.
+    """
 
     expected: list[ExpectedRun]
     stored: list[ExpectedRun]
     watched: dict[str, int]
     faults: dict[str, str]
+    called: list[str]
 
 
 class Facts(NamedTuple):
@@ -102,11 +110,11 @@ class Group(NamedTuple):
 class Matcher:
     """One for each evaluator; it may be used by one tick at a time."""
 
-    def __init__(self, reader: Reader, watch: Watch, *, catch_up_ns: int = 7 * DAY_NS) -> None:
+    def __init__(self, reader: Reader, *, catch_up_ns: int = 7 * DAY_NS) -> None:
         self._reader = reader
-        self._watch = watch
         self._catch_up_ns = catch_up_ns
         self._facts: dict[Job, Facts] = {}
+        self._put_off: set[tuple[str, str]] = set()
 
     def forget(self) -> None:
         """Another process has evaluated meanwhile, or changes were lost: what is remembered may be old."""
@@ -118,37 +126,20 @@ class Matcher:
         for job in touched & self._facts.keys():
             del self._facts[job]
         book = _Book(sight, self._catch_up_ns)
-        await self._call(book)
+        book.call(sight.changed if sight.complete else [*sight.changed, *await self._callers(book)])
         await self._learn(book.doubtful_jobs(), book)
-        look = book.wanted(touched, self._facts)
+        look, self._put_off = book.wanted(touched, self._facts, self._put_off)
         starts = await self._starts(look, book)
         for group in look:
             book.judge(group, starts[group.job], self._facts[group.job])
         return book.matched()
 
-    async def _call(self, book: _Book) -> None:
-        """Make the runs that other runs call for, each once, although a run changes more than once."""
-        callers = book.calls()
-        if not callers:
-            return
-        names = tuple({row.expectation for rows in callers.values() for row, _ in rows})
-        oldest_ns = min(row.due.nominal_ns for rows in callers.values() for row, _ in rows) - DAY_NS
-        known: dict[str, list[ExpectedRun]] = defaultdict(list)
-        cursor: str | None = None
-        while True:
-            page = await self._watch.expected_runs(
-                ExpectedQuery(expectation=names, from_ns=oldest_ns, cursor=cursor, limit=1000)
-            )
-            for one in page.items:
-                known[one.expectation].append(one)
-            cursor = page.cursor
-            if cursor is None:
-                break
-        for name, rows in callers.items():
-            for row, caller in rows:
-                if not any(same_call(row, other, caller) for other in known[name]):
-                    known[name].append(row)
-                    book.add(row)
+    async def _callers(self, book: _Book) -> list[Run]:
+        """Runs that may have called for others while changes were lost."""
+        jobs = list(book.calling_jobs())
+        since_ns = book.sight.now_ns - LONGEST_CALL_NS
+        found = await self._reader.starts([StartsWanted(*job, since_ns) for job in jobs]) if jobs else []
+        return [_as_run(start) for starts in found for start in starts]
 
     async def _learn(self, jobs: Iterable[Job], book: _Book) -> None:
         lacking = [job for job in jobs if job not in self._facts]
@@ -238,6 +229,7 @@ class _Book:
         self._stored: dict[tuple[str, str, int], ExpectedRun] = {}
         self._left: list[ExpectedRun] = []
         self._watched: dict[str, int] = {}
+        self._called: list[str] = []
         self._faults: dict[str, str] = {}
         self._wishes = self._read_wishes()
         for row in sight.unsettled:
@@ -245,18 +237,29 @@ class _Book:
         for name, wish in self._wishes.items():
             self._follow_schedule(self._expectations[name], wish, catch_up_ns)
 
-    def calls(self) -> dict[str, list[tuple[ExpectedRun, Run]]]:
-        """By expectation the runs that changed runs call for, with these; many of them are made already."""
+    def calling_jobs(self) -> set[Job]:
+        """Jobs whose runs call for others."""
+        wishes = ((self._expectations[name].site, wish.schedule) for name, wish in self._wishes.items())
+        return {(site, schedule.job) for site, schedule in wishes if isinstance(schedule, After)}
+
+    def call(self, runs: Iterable[Run]) -> None:
+        """Make the runs that `runs` call for, each once, although a run changes more than once."""
         after: dict[str, list[str]] = defaultdict(list)
         for name, wish in self._wishes.items():
             if isinstance(wish.schedule, After):
                 after[wish.schedule.job].append(name)
-        found: dict[str, list[tuple[ExpectedRun, Run]]] = defaultdict(list)
-        for run in self.sight.changed if after else ():
+        oldest_ns = self.sight.now_ns - LONGEST_CALL_NS
+        for run in runs if after else ():
             for name in after.get(run.job or "", ()):
+                call = call_of(name, run)
+                if call in self.sight.called or call in self._called:
+                    continue
                 rows = called(self._expectations[name], self._wishes[name], run, self.sight.feeds, self.sight.now_ns)
-                found[name] += [(row, run) for row in rows if not self._is_made(row, run)]
-        return {name: rows for name, rows in found.items() if rows}
+                for row in rows:
+                    if row.due.nominal_ns >= oldest_ns:
+                        self.add(row)
+                if rows:
+                    self._called.append(call)
 
     def add(self, row: ExpectedRun) -> None:
         """One more expected run, which is stored."""
@@ -272,23 +275,32 @@ class _Book:
             if now_ns > row.due.late_ns and (row.start_ns is None or now_ns > row.start_ns):
                 yield group.job
 
-    def wanted(self, touched: set[Job], facts: Mapping[Job, Facts]) -> list[Group]:
-        """The groups whose starts must be read: a run of theirs changed, or time changes what is said of them."""
-        look, settle = [], []
+    def wanted(
+        self, touched: set[Job], facts: Mapping[Job, Facts], put_off: set[tuple[str, str]]
+    ) -> tuple[list[Group], set[tuple[str, str]]]:
+        """The groups whose starts must be read now, and those that may wait for the next tick.
+
+        At once: where time changes what is said, or what was said to be late or missed may have come. Of the others, of
+        which a run changed, and of those that can be settled, as many as there is time for.
+        """
+        urgent: list[Group] = []
+        rest: list[Group] = []
+        settle: list[Group] = []
         now_ns = self.sight.now_ns
         for key, group in self._groups.items():
             if group.rows[0].due.opens_ns > now_ns:
                 continue
             known = facts.get(group.job)
-            if key in self._fresh or group.job in touched or not self.sight.complete:
-                look.append(group)
-            elif known is not None:
-                told = self._told_of(group, known)
-                if any(self._changes(row, told) for row in group.rows):
-                    look.append(group)
-                elif final(group.rows[0], group.rows[1].due if len(group.rows) > 1 else None, told.heard_ns):
-                    settle.append(group)
-        return look + settle[:_MOST_SETTLED]
+            told = None if known is None else self._told_of(group, known)
+            if told is not None and any(self._changes(row, told) for row in group.rows):
+                urgent.append(group)
+            elif key in self._fresh or group.job in touched or key in put_off or not self.sight.complete:
+                (urgent if any(row.state in _SAID for row in group.rows) else rest).append(group)
+            elif told is not None and final(group.rows[0], group.rows[1].due if len(group.rows) > 1 else None, told.heard_ns):
+                settle.append(group)
+        room = max(0, _MOST_LOOKED - len(rest))
+        left = {(group.expectation.name, group.subject) for group in rest[_MOST_LOOKED:]}
+        return urgent + rest[:_MOST_LOOKED] + settle[:room], left
 
     def judge(self, group: Group, found: Sequence[StoredStart], facts: Facts) -> None:
         """Match and judge one group."""
@@ -304,7 +316,7 @@ class _Book:
     def matched(self) -> Matched:
         """What became of it."""
         expected = [row for group in self._groups.values() for row in group.rows]
-        return Matched(expected + self._left, list(self._stored.values()), self._watched, self._faults)
+        return Matched(expected + self._left, list(self._stored.values()), self._watched, self._faults, self._called)
 
     def _read_wishes(self) -> dict[str, Wish]:
         wishes = {}
@@ -343,10 +355,6 @@ class _Book:
         if watched_ns != expectation.watched_ns:
             self._watched[expectation.name] = watched_ns
 
-    def _is_made(self, row: ExpectedRun, caller: Run) -> bool:
-        group = self._groups.get((row.expectation, row.subject))
-        return group is not None and any(same_call(row, other, caller) for other in group.rows)
-
     def _changes(self, row: ExpectedRun, told: Told) -> bool:
         """Whether time alone makes another state of it."""
         if row.start_ns is not None or row.state is ExpectedState.MISSED or self.sight.now_ns <= row.due.late_ns:
@@ -364,6 +372,28 @@ class _Book:
         until_ns = min([until_ns, *(self.sight.holds[key] for key in feeds if key in self.sight.holds)])
         longest_ns = round((group.wish.max_duration_s or 0.0) * SECOND_NS)
         return Told(until_ns, max(facts.unheard_ns, longest_ns))
+
+
+def call_of(name: str, run: Run) -> str:
+    """What tells that `run` has called for a run of the expectation `name`: 16 hex digits."""
+    return hashlib.sha256(f"{name}\0{run.site}\0{run.key.id}".encode()).hexdigest()[:16]
+
+
+def _as_run(start: StoredStart) -> Run:
+    """As much of the run as calling needs."""
+    return Run(
+        site=start.key.site,
+        trace_id=start.key.trace_id,
+        span_id=start.key.span_id,
+        job=start.job,
+        feed=start.feed,
+        start_ns=start.start_ns,
+        end_ns=start.end_ns,
+        end_rank=int(start.end_ns is not None),
+        result=start.result,
+        lot_ids=start.lot_ids,
+        received_ns=start.received_ns,
+    )
 
 
 def _touched(changed: Iterable[Run]) -> set[Job]:

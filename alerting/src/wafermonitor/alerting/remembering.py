@@ -4,7 +4,7 @@ In: the text of a note, what this tick saw. Out: the new text. Called by: lookin
 
 `outages`: feeds that are behind, and those that were lately. `ended`: runs that ended badly or were told of, because a run
 that ended changes again when its span follows its end event, and may have been mended by then. `asked`: when rules that are
-not asked each tick were asked last.
+not asked each tick were asked last. `called`: runs that have called for others.
 """
 
 from __future__ import annotations
@@ -18,11 +18,14 @@ from wafermonitor.alerting.schedule import SECOND_NS
 from wafermonitor.runs.records import Feed, Run, RunKey
 from wafermonitor.runs.state import BAD_RESULTS, Limits, clock_skew
 
-MARK, TOKEN, OUTAGES, ENDED, ASKED, HOLDING = "mark", "changes", "outages", "ended", "asked", "holding"
+MARK, TOKEN, OUTAGES, ENDED = "mark", "changes", "outages", "ended"
+ASKED, HOLDING, CALLED = "asked", "holding", "called"
 """Names of notes. `mark` names the tick that was stored last: a process that did not store it forgets what it knew."""
 LONGEST_HOLD_NS = 3600 * SECOND_NS
 ENDED_NS = 2 * 86_400 * SECOND_NS
 MOST_ENDED = 20_000
+CALLED_NS = 3 * 86_400 * SECOND_NS
+"""Longer than a run may call for others after it ended."""
 _GAP_NS = 120 * SECOND_NS
 
 Outages = dict[tuple[str, str], tuple[int, int | None]]
@@ -82,6 +85,12 @@ def ended(known: Mapping[str, int], runs: Sequence[Run], told: Container[RunKey 
     kept = {digest: at_ns for digest, at_ns in known.items() if now_ns - at_ns < ENDED_NS}
     kept |= {_digest(run): now_ns for run in runs if run.result in BAD_RESULTS or run.key in told}
     return dict(sorted(kept.items(), key=lambda one: one[1])[-MOST_ENDED:])
+
+
+def called(known: Mapping[str, int], calls: Iterable[str], now_ns: int) -> dict[str, int]:
+    """`known` with the calls of this tick, without what is too old."""
+    kept = {call: at_ns for call, at_ns in known.items() if now_ns - at_ns < CALLED_NS}
+    return kept | dict.fromkeys(calls, now_ns)
 
 
 def read_numbers(text: str | None) -> dict[str, int]:
