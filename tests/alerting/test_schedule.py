@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wafermonitor.alerting.calendars import stretch
 from wafermonitor.alerting.errors import ScheduleRejected
-from wafermonitor.alerting.schedule import Calendar, Closed, Cron, Every, check, ticks
+from wafermonitor.alerting.schedule import ALWAYS, Calendar, Cron, Every, check, ticks
 
 SECOND = 1_000_000_000
 
@@ -18,7 +19,7 @@ def ns(text: str) -> int:
     return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) * SECOND
 
 
-def times(schedule, start, end, calendar=Calendar()) -> list[str]:
+def times(schedule, start, end, calendar=ALWAYS) -> list[str]:
     found = ticks(schedule, ns(start), ns(end), calendar)
     return [datetime.fromtimestamp(at // SECOND, UTC).strftime("%d %H:%M") for at in found]
 
@@ -54,7 +55,7 @@ def test_a_calendar_leaves_out_weekends_holidays_and_maintenance():
         "Europe/Berlin",
         weekdays=frozenset({5, 6}),
         holidays=frozenset({date(2026, 12, 25)}),
-        closed=(Closed(datetime(2026, 12, 22), datetime(2026, 12, 23, 2, 0, 1), "power"),),
+        closed=(stretch("2026-12-22", "2026-12-23T02:00:01", "power"),),
     )
     assert times(BERLIN_2, "2026-12-20", "2026-12-29", plant) == ["21 01:00", "24 01:00", "28 01:00"]
 

@@ -26,6 +26,7 @@ _HEADER = re.compile(r"\s*\[\[?\s*([^\]]+?)\s*\]\]?\s*(#.*)?\Z")
 _KEY = re.compile(r"""\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""")
 _PART = re.compile(r"""[\w-]+|"[^"]*"|'[^']*'""")
 _DEEPEST = 50
+_MOST_VALUES = 500_000
 
 
 class Document(NamedTuple):
@@ -82,6 +83,8 @@ class _Yaml(NamedTuple):
 def _value(node: yaml.Node, path: Path, reading: _Yaml) -> Any:
     line = node.start_mark.line + 1
     reading.lines.setdefault(path, line)
+    if len(reading.lines) > _MOST_VALUES:  # aliases of aliases
+        raise AlertingRejected(f"{reading.file}:{line}: more than {_MOST_VALUES} values: expected a smaller file, or several")
     if len(path) > _DEEPEST:  # an alias that leads back to itself
         reading.mistakes.append(f"{reading.file}:{line}: more than {_DEEPEST} levels: expected a flat file")
     elif isinstance(node, yaml.MappingNode):
