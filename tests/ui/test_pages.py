@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 
 import httpx
 import pytest
@@ -28,7 +29,10 @@ def test_now_shows_counts_failing_jobs_first_and_what_is_behind(fab, viewer):
     main = page.locator(".live-row", has_text="GAL-4471")
     expect(main).to_contain_text("56")
     expect(main).to_contain_text("14 of 25 wafers")
-    expect(main.locator(".live-time")).to_contain_text("left")
+    expect(main.locator(".live-time")).to_have_text(re.compile(r"12m 34sends \d\d:\d\d–\d\d:\d\d"))
+    unknown = page.locator(".live-row", has_text="archive_lot_files").locator(".live-time")
+    expect(unknown).to_contain_text("end not known")
+    assert unknown.locator("[title]").last.get_attribute("title")
     assert main.locator("[role=progressbar]").get_attribute("aria-valuenow") == "56"
 
 

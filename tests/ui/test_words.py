@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from wafermonitor.query.models import (
+    EtaModel,
     ExplainModel,
     FeedModel,
     LogModel,
@@ -59,6 +60,8 @@ def test_the_end_is_foretold_from_the_pace_else_from_what_was_expected():
     half = ProgressModel(at=T60, ratio=0.5)
     assert ends(a_run(progress=half, duration_s=90, expected_duration_s=600)) == "≈ 30 s left"
     assert ends(a_run(duration_s=90, expected_duration_s=600)) == "of 10m 00s"
+    unknown = EtaModel(why_not="it has taken longer than all before it")
+    assert ends(a_run(progress=half, duration_s=90, eta=unknown)) == "", "an even pace is no better than what is known"
     assert ends(a_run(duration_s=700, expected_duration_s=600, overdue=True, progress=half)) == "1m 40s over"
     assert ends(a_run(duration_s=700, overdue=True)) == "past its deadline"
     assert ends(a_run(state="silent", progress=half, duration_s=90)) == ""

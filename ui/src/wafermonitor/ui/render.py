@@ -80,7 +80,7 @@ def ends(run: RunModel) -> str:
         return f"{clock.duration(run.duration_s - expected_s)} over"
     if run.overdue:
         return "past its deadline"
-    if run.state == "running" and run.progress:
+    if run.state == "running" and run.progress and run.eta is None:  # the pace tells where nobody knows better
         at_progress_s = clock.seconds_between(run.start, run.progress.at)
         left_s = clock.remaining_s(at_progress_s, run.progress.ratio)
         if left_s is not None and at_progress_s is not None and run.duration_s is not None:
