@@ -9,11 +9,12 @@ BY, the first that was written); runs, feeds, processes and letters are read wit
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from wafermonitor.runs.records import Feed, LogRecord, MetricPoint, Span
 from wafermonitor.runs.state import Limits, State
+from wafermonitor.storage.clickhouse import pasts
 from wafermonitor.storage.clickhouse.changes import changes
 from wafermonitor.storage.clickhouse.client import Client
 from wafermonitor.storage.clickhouse.lists import slices
@@ -42,13 +43,17 @@ from wafermonitor.storage.protocol import (
     LogQuery,
     MetricQuery,
     Page,
+    PastRun,
     RunQuery,
     ServiceApp,
     SiteStatus,
     SpanQuery,
+    StartsWanted,
     StoredDeadLetter,
     StoredRun,
+    StoredStart,
     StoreHealth,
+    Tally,
     page_limit,
 )
 
@@ -58,6 +63,7 @@ class Reader:
 
     def __init__(self, client: Client, *, clock: Callable[[], int] = time.time_ns) -> None:
         self._client = client
+        self._clock = clock
         self._runs = Runs(client, clock)
         self._resources = Names(client, "resources", resource_of)
         self._scopes = Names(client, "scopes", scope_of)
@@ -200,6 +206,18 @@ class Reader:
     async def changes(self, token: str | None, limit: int = 500) -> Changes:
         """Runs that a writer announced since `token`."""
         return await changes(self._client, self._runs, token, max(1, limit))
+
+    async def starts(self, wanted: Sequence[StartsWanted], limit: int = 1000) -> list[list[StoredStart]]:
+        """A statement for each thousand jobs."""
+        return await pasts.starts(self._client, wanted, limit)
+
+    async def history(self, jobs: Sequence[tuple[str, str]], limit: int = 200) -> list[list[PastRun]]:
+        """Of the last days, and of longer ago for jobs that ran too seldom."""
+        return await pasts.history(self._client, jobs, limit, self._clock())
+
+    async def tallies(self, from_ns: int, to_ns: int) -> list[Tally]:
+        """Of runs that were heard of since then."""
+        return await pasts.tallies(self._client, from_ns, to_ns)
 
     async def limits(self) -> Limits:
         """The limits by which states are judged."""
