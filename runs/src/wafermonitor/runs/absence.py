@@ -15,7 +15,7 @@ from typing import NamedTuple
 from wafermonitor.runs.alerts import ExpectedRun
 from wafermonitor.runs.differences import all_suspects
 from wafermonitor.runs.expectations import ExpectedState
-from wafermonitor.runs.explain import Explanation, Reason, ReasonKind, of_feed
+from wafermonitor.runs.explain import Explanation, Reason, ReasonKind, of_feed, of_suspect
 from wafermonitor.runs.paths import Part, elapsed_s, is_bad
 from wafermonitor.runs.records import Feed, Run
 from wafermonitor.runs.state import SECOND_NS, Limits, State, clock_skew
@@ -195,11 +195,7 @@ def _failures(ended: Sequence[Run], failed: Sequence[Run]) -> Iterator[Reason]:
     told = [f"{count} with {error}" for error, count in ranked[:MAX_ERRORS]] + ([f"{more} other errors"] if more > 0 else [])
     yield Reason(ReasonKind.ERROR, f"They failed: {spell_list(told)}.", {"errors": float(len(ranked))}, failed[0].key)
     for one in all_suspects(ended)[:2]:
-        text = (
-            f"With {one.fact} {one.value} {one.failed} of {spell_count(one.runs, 'run')} failed, "
-            f"with others {one.failed_elsewhere} of {one.runs_elsewhere}."
-        )
-        yield Reason(ReasonKind.CHANGE, text, {"failed": float(one.failed), "runs": float(one.runs)})
+        yield of_suspect(one)
     streak = list(takewhile(is_bad, ended))
     first = streak[-1] if streak else None
     if first is not None and first.start_ns is not None and len(streak) > 1:

@@ -16,7 +16,7 @@ from statistics import median
 from typing import NamedTuple
 
 from wafermonitor.runs import differences
-from wafermonitor.runs.differences import Place
+from wafermonitor.runs.differences import Place, Suspect
 from wafermonitor.runs.paths import Path, Stretch, Tree, critical_path, elapsed_s, first_failure, is_bad, stretches, walk
 from wafermonitor.runs.records import Feed, Run, RunKey
 from wafermonitor.runs.state import SECOND_NS, Limits, State, clock_skew, clocks, last_sign
@@ -121,9 +121,12 @@ def explain(case: Case) -> Explanation:
     usual = usual_durations(case.peers)
     headline = _headline(case, usual)
     if top.state is not State.ENDED:
-        reasons = [*_liveness(case), *_progress(case), *_memory(case), *_slowness(case, usual), *_comparison(case)]
+        reasons = [*_liveness(case), *_progress(case), *_memory(case), *_slowness(case, usual)]
+        troubled = top.state is not State.RUNNING or case.overdue or is_slow(elapsed_s(top.run, case.now_ns), usual)
+        reasons += [*_companions(case), *_comparison(case)] if troubled else []
     elif is_bad(top.run):
-        reasons = [*_failure(case), *_history(case), *_comparison(case), *_memory(case), *_slowness(case, usual)]
+        reasons = [*_failure(case), *_history(case), *_companions(case), *_comparison(case), *_memory(case)]
+        reasons += _slowness(case, usual)
     else:
         reasons = [*_slowness(case, usual), *_missing(case, usual)]
         reasons += _comparison(case) if reasons else []
@@ -163,7 +166,7 @@ def _ended(case: Case, usual: Usual | None, after: str, taken_s: float | None) -
         where = f": {_called(chain[-1].run)} failed first" if chain else ""
         verb = {"failure": "failed", "timeout": "ran out of time"}.get(run.result or "", "was ended by an error")
         return f"{case.job} {verb}{after}{where}."
-    verb = {"cancellation": "was cancelled", "skip": "was skipped"}.get(run.result or "", "ended well")
+    verb = {"success": "ended well", "cancellation": "was cancelled", "skip": "was skipped"}.get(run.result or "", "ended")
     if slow := _slow_words(taken_s, usual):
         return f"{case.job} {verb}{after}: {slow}."
     if usual is not None and is_short(taken_s, usual):
@@ -233,14 +236,19 @@ def _of_process(case: Case) -> Reason:
     process = "Its process" if place.pid is None else f"Its process {place.pid}"
     numbers = {"silent": float(mates.silent), "alive": float(mates.alive), "alive_on_feed": float(mates.alive_on_feed)}
     if mates.alive:
-        text = f"{process}{where} is alive: {spell_count(mates.alive, 'other run')} of it is heard of."
+        text = f"{process}{where} is alive: {spell_count(mates.alive, 'other run')} of it {_is(mates.alive)} heard of."
     elif mates.silent:
         text = f"{process}{where} is silent as a whole: {spell_count(mates.silent, 'other run')} of it, too."
     else:
         text = f"{process}{where} has not been heard of since either."
     if mates.alive_on_feed and not mates.alive:
-        text = f"{text[:-1]}, while {spell_count(mates.alive_on_feed, 'run')} of other processes of the feed go on."
+        others = spell_count(mates.alive_on_feed, "run")
+        text = f"{text[:-1]}, while {others} of other processes of the feed {_is(mates.alive_on_feed)} going on."
     return Reason(ReasonKind.LIVENESS, text, numbers)
+
+
+def _is(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _progress(case: Case) -> Iterator[Reason]:
@@ -296,6 +304,8 @@ def _failure(case: Case) -> Iterator[Reason]:
 def _history(case: Case) -> Iterator[Reason]:
     """How often this error was seen, and whether the runs just before failed, too."""
     ended = [one for one in case.recent if one.ended]
+    if case.run.job is None:
+        return
     if not ended:
         yield Reason(ReasonKind.HISTORY, f"No run of {case.job} before it is known.")
         return
@@ -321,22 +331,29 @@ def _history(case: Case) -> Iterator[Reason]:
     yield Reason(ReasonKind.HISTORY, text, numbers | {"streak": float(streak)}, ended[0].key)
 
 
-def _comparison(case: Case) -> Iterator[Reason]:
-    """What is another than in the last good run, and with what else runs fail."""
-    if case.tree.top.state is State.RUNNING and not case.overdue:
-        return
+def _companions(case: Case) -> Iterator[Reason]:
+    """With what else of this run most runs fail."""
     for one in differences.suspects(case.run, case.recent)[:2]:
-        text = (
-            f"With {one.fact} {one.value} {one.failed} of {spell_count(one.runs, 'run')} failed, "
-            f"with others {one.failed_elsewhere} of {one.runs_elsewhere}."
-        )
-        numbers = {
-            "failed": float(one.failed),
-            "runs": float(one.runs),
-            "failed_elsewhere": float(one.failed_elsewhere),
-            "runs_elsewhere": float(one.runs_elsewhere),
-        }
-        yield Reason(ReasonKind.CHANGE, text, numbers)
+        yield of_suspect(one)
+
+
+def of_suspect(one: Suspect) -> Reason:
+    """A value with which runs fail that go well without it."""
+    text = (
+        f"With {one.fact} {one.value} {one.failed} of {spell_count(one.runs, 'run')} failed, "
+        f"with others {one.failed_elsewhere} of {one.runs_elsewhere}."
+    )
+    numbers = {
+        "failed": float(one.failed),
+        "runs": float(one.runs),
+        "failed_elsewhere": float(one.failed_elsewhere),
+        "runs_elsewhere": float(one.runs_elsewhere),
+    }
+    return Reason(ReasonKind.CHANGE, text, numbers)
+
+
+def _comparison(case: Case) -> Iterator[Reason]:
+    """What is another than in the last good run."""
     if not case.peers:
         if case.recent:
             yield Reason(ReasonKind.HISTORY, f"No good run of {case.job} is known to compare with.")
@@ -481,5 +498,5 @@ def _started(run: Run) -> str:
 
 
 def _cut(words: str) -> str:
-    line = " ".join(words.split())
+    line = " ".join("".join(one if one.isprintable() else " " for one in words).split())
     return line if len(line) <= _MAX_WORDS else f"{line[:_MAX_WORDS]}…"

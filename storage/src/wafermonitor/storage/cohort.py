@@ -87,8 +87,10 @@ async def _peers(reader: Reader, run: Run, recent: Sequence[Run]) -> list[Tree]:
     trees, left = [], MAX_SUBJOBS
     for one in chosen:
         top = Part(one, State.ENDED)
-        kin = await reader.tree(one.trace_id, one.site, limit=left) if left > 0 else []
+        kin = await reader.tree(one.trace_id, one.site, limit=left)
         left -= len(kin)
+        if left <= 0:
+            break  # half of its subjobs would look like few of them
         stored = next((each for each in kin if each.run.span_id == one.span_id), None)
         trees.append(Tree(top, {}) if stored is None else await _peer(reader, stored, kin))
     return trees
