@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wafermonitor.alerting.notify import Channel
-from wafermonitor.alerting.notify.messages import FIELDS, LONGEST_TITLE, check_template, facts, plain, span, write
+from wafermonitor.alerting.notify.messages import FIELDS, LONGEST_TITLE, check_template, facts, plain, said, span, write
 from wafermonitor.runs.alerts import Alert, Finding, Kind, Severity, Subject, alert_id
 from wafermonitor.runs.records import RunKey
 
@@ -39,7 +39,7 @@ def test_one_alert_is_told_in_a_few_lines():
         "warning: etl did not come by 02:10",
         "since 2026-06-03 12:00:00 UTC, for 1 h 2 min",
         f"rule missed · site F1 · job etl · run {'ab' * 16}-{'cd' * 8}",
-        "evidence: late_s 612.346, of nightly",
+        "evidence: late 10 min 12 s, of nightly",
         "cause: load failed",
         "owner: ida",
         "runbook: https://wiki/etl",
@@ -103,9 +103,38 @@ def test_no_text_makes_a_message_longer_or_more_than_it_is(summary, job, cause):
 
 
 def test_evidence_is_bounded_and_may_be_anything():
-    assert facts("no json") == facts("[1]") == []
+    assert facts("no json") == facts("[1]") == {}
+    assert said("no json") == said("[1]") == ""
     assert len(facts(json.dumps({f"n{number}": number for number in range(99)}))) == 8
-    assert facts('{"a": {"b": [1, "x"]}, "c": true}') == [("a", '{"b": [1, "x"]}'), ("c", "true")]
+    assert facts('{"a": {"b": [1, "x"]}, "c": true}') == {"a": '{"b": [1, "x"]}', "c": "true"}
+
+
+@pytest.mark.parametrize(
+    ("evidence", "says"),
+    [
+        ({"late_s": 612.4, "over_s": 600}, "late 10 min 12 s, over 10 min"),
+        ({"memory_bytes": 8_123_456_789, "free_bytes": 12}, "memory 8.12 GB, free 12 B"),
+        ({"ended_ns": NOON}, "ended 2026-06-03T12:00:00Z"),
+        ({"failed_ratio": 0.125, "ratio": 0.5}, "failed 12.5 %, share 50 %"),
+        (
+            {"runs_least": 10, "wait_s": "long", "open": True, "huge_ns": 10**30},
+            "runs least 10, wait s long, open true, huge ns",
+        ),
+    ],
+)
+def test_evidence_is_said_in_units(evidence, says):
+    assert said(json.dumps(evidence)).startswith(says)
+
+
+def test_times_in_sentences_are_those_of_the_channel():
+    words = "etl missed: due 2026-06-03T02:00:00Z, seen 2026-06-03 01:59:30 UTC, version 2026-06-03T2, 2026-02-31T02:00:00Z"
+    message = told(alert(summary=words), channel=CHANNEL._replace(zone="Europe/Berlin"))
+    local = "due 2026-06-03 04:00:00 CEST, seen 2026-06-03 03:59:30 CEST, version 2026-06-03T2, 2026-02-31T02:00:00Z"
+    assert f"warning: etl missed: {local}" in message.body
+
+
+def test_a_site_that_the_summary_names_is_not_said_twice():
+    assert told(alert(summary="Job etl at F1 missed")).title == "[warning] Job etl at F1 missed"
 
 
 def test_lengths_of_time_are_told_in_two_units():

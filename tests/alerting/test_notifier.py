@@ -481,7 +481,7 @@ async def test_mail_goes_over_tls_with_a_login(tmp_path, monkeypatch):
                 "warning: etl did not come by 02:10",
                 "since 2026-06-03 12:00:00 UTC, for 0 s",
                 "rule missed · site F1 · job etl",
-                "evidence: late_s 600, of nightly",
+                "evidence: late 10 min, of nightly",
                 "cause: the job before it, load, failed",
                 "owner: ida",
                 "runbook: https://wiki.fab.example/etl",

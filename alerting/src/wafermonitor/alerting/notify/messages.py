@@ -10,9 +10,10 @@ as a call to everybody.
 from __future__ import annotations
 
 import json
+import math
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from string import Template
 from typing import NamedTuple
@@ -29,6 +30,9 @@ _MOST_FACTS = 8
 _WORDS = {Kind.FIRING: "", Kind.ESCALATED: "not acknowledged: ", Kind.RESOLVED: "over: "}
 _MENTION = re.compile(r"@(?=(?:everyone|here|channel|all)\b)", re.IGNORECASE)
 _ANGLES = str.maketrans("<>", "\u2039\u203a")
+_TIME = re.compile(r"\b(\d{4}-\d\d-\d\d)(?:T(\d\d:\d\d:\d\d)(?:\.\d{1,9})?Z| (\d\d:\d\d:\d\d) UTC)")
+_SENTENCES = ("summary", "cause", "evidence")
+_GREATEST = 2.5e18  # ns in the year 2049: nothing that is measured is more
 _UNITS_S = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
@@ -75,16 +79,14 @@ def check_template(text: str) -> str | None:
     return f"${unknown[0]} is no field; there are {', '.join('$' + name for name in FIELDS)}" if unknown else None
 
 
-def facts(evidence: str) -> list[tuple[str, str]]:
+def facts(evidence: str) -> dict[str, str]:
     """Names and values of an alert's evidence, as text."""
-    try:
-        found = json.loads(evidence)
-    except ValueError:
-        return []
-    if not isinstance(found, dict):
-        return []
-    shown = [(str(name), value) for name, value in found.items() if value is not None]
-    return [(plain(name, 60), plain(_value(value), 120)) for name, value in shown[:_MOST_FACTS]]
+    return {plain(name, 60): plain(_value(value), 120) for name, value in _read(evidence)}
+
+
+def said(evidence: str) -> str:
+    """An alert's evidence as people read it: `late 10 min 12 s, memory 8.1 GB`."""
+    return ", ".join(_said(name, value) for name, value in _read(evidence))
 
 
 def span(seconds: float) -> str:
@@ -100,7 +102,7 @@ def span(seconds: float) -> str:
 def _title(kind: Kind, alerts: Sequence[Alert], first: Mapping[str, str]) -> str:
     start = _WORDS[kind] + first["severity"]
     if len(alerts) == 1:
-        place = f"{first['site']}: " if first["site"] else ""
+        place = f"{first['site']}: " if first["site"] and first["site"] not in first["summary"] else ""
         return f"[{start}] {place}{first['summary']}"
     rules, sites = {alert.rule for alert in alerts}, {alert.subject.site for alert in alerts}
     loudest = max(alert.severity for alert in alerts).word
@@ -123,12 +125,12 @@ def _fields(alert: Alert, channel: Channel, kind: Kind, url: str, now_ns: int) -
         "since": _moment(alert.since_ns, channel),
         "resolved": "" if alert.resolved_ns is None else _moment(alert.resolved_ns, channel),
         "duration": span((end_ns - alert.since_ns) / SECOND_NS),
-        "evidence": ", ".join(f"{name} {value}" for name, value in facts(alert.evidence)),
+        "evidence": said(alert.evidence),
         "cause": alert.cause or "",
         "owner": alert.owner or "",
         "runbook": alert.runbook or "",
     }
-    found = {name: plain(value) for name, value in found.items()}
+    found = {name: plain(_local(value, channel) if name in _SENTENCES else value) for name, value in found.items()}
     found["link"] = page(url, alert) if url else ""
     return {**found, "text": _text(found)}
 
@@ -152,6 +154,52 @@ def _moment(at_ns: int, channel: Channel) -> str:
     return f"{at:%Y-%m-%d %H:%M:%S} {at.tzname()}"
 
 
+def _read(evidence: str) -> list[tuple[str, object]]:
+    try:
+        found = json.loads(evidence)
+    except ValueError:
+        return []
+    known = found.items() if isinstance(found, dict) else ()
+    return [(str(name), value) for name, value in known if value is not None][:_MOST_FACTS]
+
+
+def _said(name: str, value: object) -> str:
+    bare, _, unit = name.rpartition("_")
+    number = value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if bare and number is not None and math.isfinite(number) and abs(number) < _GREATEST and unit in _SPOKEN:
+        name, text = bare, _SPOKEN[unit](number)
+    elif name.endswith("ratio") and number is not None:
+        name, text = bare or "share", f"{100 * number:.3g} %"
+    else:
+        text = _value(value)
+    return f"{plain(name.replace('_', ' '), 60)} {plain(text, 120)}"
+
+
+def _size(size: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(size) < 1000:  # noqa: PLR2004 - the step from one unit to the next
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"
+
+
+def _instant(at_ns: float) -> str:
+    return datetime.fromtimestamp(int(at_ns) // SECOND_NS, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _local(text: str, channel: Channel) -> str:
+    """The text with its times of UTC as times of the channel's zone."""
+
+    def moved(found: re.Match[str]) -> str:
+        try:
+            at = datetime.fromisoformat(f"{found[1]}T{found[2] or found[3]}+00:00")
+        except ValueError:
+            return found[0]  # the 31st of February
+        return _moment(round(at.timestamp()) * SECOND_NS, channel)
+
+    return _TIME.sub(moved, text[: 4 * LONGEST_LINE])
+
+
 def _value(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
@@ -168,3 +216,5 @@ FIELDS = (
     "cause", "owner", "runbook", "link", "text",
 )  # fmt: skip
 """What `$name` in a channel's own `title` and `body` may name; `text` is the standard body of one alert."""
+_SPOKEN: Mapping[str, Callable[[float], str]] = {"s": span, "bytes": _size, "ns": _instant}
+"""How numbers are said whose name ends with a unit."""

@@ -23,7 +23,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from wafermonitor.alerting.errors import AlertingRejected, AlertingUnavailable
 from wafermonitor.alerting.notify.addresses import masked, real_address
-from wafermonitor.alerting.notify.messages import MOST_SHOWN, Message, facts, page, plain, write
+from wafermonitor.alerting.notify.messages import MOST_SHOWN, Message, facts, page, plain, said, write
 from wafermonitor.alerting.notify.routes import Channel, Engine
 from wafermonitor.alerting.schedule import SECOND_NS
 from wafermonitor.runs.alerts import Alert, Kind, Severity
@@ -130,7 +130,7 @@ def _webhook_alert(alert: Alert, letter: Letter) -> dict[str, Any]:
         "generatorURL": page(letter.url, alert) if letter.url else "",
         "fingerprint": alert.fingerprint,
         "id": alert.id,
-        "evidence": dict(facts(alert.evidence)),
+        "evidence": facts(alert.evidence),
     }
 
 
@@ -155,10 +155,9 @@ def _common(found: Sequence[Mapping[str, str]]) -> dict[str, str]:
 
 
 def _annotations(alert: Alert) -> dict[str, str]:
-    evidence = ", ".join(f"{name} {value}" for name, value in facts(alert.evidence))
     found = {
         "summary": alert.summary,
-        "description": "; ".join(text for text in (evidence, alert.cause) if text),
+        "description": "; ".join(text for text in (said(alert.evidence), alert.cause) if text),
         "runbook_url": alert.runbook,
         "alert_id": alert.id,
     }
