@@ -10,7 +10,7 @@ from hypothesis import given
 from tests.runs import strategies
 from tests.runs.strategies import SITE, SPAN_ID, T0, TRACE_ID
 from wafermonitor.runs.records import Feed, Run
-from wafermonitor.runs.state import Limits, State, close_due, failing_rank, overdue, run_state
+from wafermonitor.runs.state import Limits, State, clock_skew, close_due, failing_rank, overdue, run_state
 
 SECOND = 1_000_000_000
 LIMITS = Limits(margin_s=1, behind_s=5, loss_floor_s=60, close_after_s=600, dark_s=1000)
@@ -73,6 +73,21 @@ def test_a_clock_that_was_ahead_and_is_right_again_does_not_make_runs_unknown():
     assert run_state(dataclasses.replace(RUN, last_sign_ns=at(3599)), corrected, at(3601), LIMITS) is State.RUNNING
     still_ahead = feed(3600)._replace(skew_ns=-60 * SECOND)
     assert run_state(dataclasses.replace(RUN, last_sign_ns=at(3599)), still_ahead, at(3601), LIMITS) is State.UNKNOWN
+
+
+def test_a_beat_that_an_outage_delayed_by_more_than_the_lead_does_not_put_the_clock_right():
+    """A minute ahead, cut off at 0 for two: what was said at 0 bears 60 and comes at 120."""
+    draining = feed(60)._replace(skew_ns=-60 * SECOND, received_ns=at(120))
+    assert clock_skew(draining) == -60 * SECOND
+    assert run_state(dataclasses.replace(RUN, last_sign_ns=at(50)), draining, at(121), LIMITS) is State.UNKNOWN
+
+
+def test_a_feed_is_not_dark_because_its_clock_is_far_ahead():
+    lead_s = 3 * LIMITS.dark_s
+    cut_off = feed(0)._replace(skew_ns=-int(lead_s) * SECOND)
+    signed = dataclasses.replace(RUN, last_sign_ns=at(lead_s - 5))
+    assert run_state(signed, cut_off, at(500), LIMITS) is State.UNKNOWN
+    assert run_state(signed, cut_off, at(1100), LIMITS) is State.LOST
 
 
 def test_ended_beats_everything():

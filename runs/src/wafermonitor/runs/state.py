@@ -14,6 +14,8 @@ from typing import NamedTuple
 from wafermonitor.runs.records import Feed, Run
 
 SECOND_NS = 1_000_000_000
+SOON_NS = 5 * SECOND_NS
+"""A beat that took no longer than this was not held up by an outage."""
 BAD_RESULTS = ("failure", "error", "timeout")
 """The results after which a person should look."""
 
@@ -106,12 +108,12 @@ def clocks(feed: Feed | None, now_ns: int, limits: Limits) -> tuple[int, int]:
     """(now by the feed's clock, the feed's watermark), ns.
 
     Without a beat the watermark is now: a cut link then looks like silence. A feed dark for longer than `dark_s` is given up,
-    so its watermark is now again and `unknown` becomes `lost`.
+    so its watermark is now again and `unknown` becomes `lost`. By how much its clock is ahead, it is not dark.
     """
     if feed is None or feed.watermark_ns is None:
         return now_ns, now_ns
     feed_now_ns = now_ns - clock_skew(feed)
-    if (feed_now_ns - feed.watermark_ns) / SECOND_NS > limits.dark_s:
+    if (min(feed_now_ns, now_ns) - feed.watermark_ns) / SECOND_NS > limits.dark_s:
         return feed_now_ns, feed_now_ns
     return feed_now_ns, feed.watermark_ns
 
@@ -119,12 +121,14 @@ def clocks(feed: Feed | None, now_ns: int, limits: Limits) -> tuple[int, int]:
 def clock_skew(feed: Feed) -> int:
     """How far the feed's clock is behind ours, ns: the smallest skew ever measured, so that a slow link does not count.
 
-    A clock that was ahead once has been put right when its last beat no longer came from the future; its old lead is forgotten,
-    else its runs could not be judged for ever.
+    A clock that was ahead once has been put right when its last beat no longer came from the future, and came soon; its old
+    lead is forgotten, else its runs could not be judged for ever. A beat that an outage delayed by more than the lead says
+    nothing.
     """
     if feed.received_ns is None or feed.watermark_ns is None:
         return feed.skew_ns
-    return 0 if feed.skew_ns < 0 and feed.watermark_ns < feed.received_ns else feed.skew_ns
+    took_ns = feed.received_ns - feed.watermark_ns
+    return 0 if feed.skew_ns < 0 and 0 < took_ns <= SOON_NS else feed.skew_ns
 
 
 def _larger(a: float | None, b: float | None) -> float | None:

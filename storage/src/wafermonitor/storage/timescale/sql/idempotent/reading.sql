@@ -36,13 +36,15 @@ DECLARE
   interval_s constant double precision := greatest(heartbeat_interval_s, process_interval_s);
   last_sign_ns constant bigint := greatest(last_sign_unix_ns, process_beat_unix_ns);
   -- Without a beat the watermark is now; a feed that has been dark for too long is given up, and its watermark is now again.
-  -- A clock that was ahead once is right again when its last beat did not come from the future.
+  -- By how much its clock is ahead, it is not dark.
+  -- A clock that was ahead once is right again when its last beat did not come from the future, and took 5 s at most.
   feed_now_ns constant bigint := CASE
-    WHEN watermark_unix_ns IS NULL OR (skew_ns < 0 AND watermark_unix_ns < received_unix_ns) THEN now_unix_ns
+    WHEN watermark_unix_ns IS NULL
+      OR (skew_ns < 0 AND received_unix_ns - watermark_unix_ns BETWEEN 1 AND 5000000000) THEN now_unix_ns
     ELSE now_unix_ns - skew_ns
   END;
   watermark_ns constant bigint := CASE
-    WHEN watermark_unix_ns IS NULL OR wafer.seconds(feed_now_ns - watermark_unix_ns) > limits.dark_s THEN feed_now_ns
+    WHEN watermark_unix_ns IS NULL OR wafer.seconds(least(feed_now_ns, now_unix_ns) - watermark_unix_ns) > limits.dark_s THEN feed_now_ns
     ELSE watermark_unix_ns
   END;
   age_s double precision;

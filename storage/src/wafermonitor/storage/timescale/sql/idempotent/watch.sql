@@ -11,12 +11,14 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN (
   SELECT coalesce(min(CASE
     -- A feed that has been dark for too long is given up: its watermark is now again.
-    WHEN wafer.seconds(now_unix_ns - f.skew_ns - f.watermark_unix_ns) > limits.dark_s THEN now_unix_ns
+    WHEN wafer.seconds(now_unix_ns - greatest(f.skew_ns, 0) - f.watermark_unix_ns) > limits.dark_s THEN now_unix_ns
     ELSE f.watermark_unix_ns + f.skew_ns
   END), now_unix_ns) - round(limits.margin_s * 1000000000)::bigint
   FROM (
-    -- A clock that was ahead once is right again when its last beat did not come from the future.
-    SELECT u.watermark_unix_ns, CASE WHEN u.skew_ns < 0 AND u.watermark_unix_ns < u.received_unix_ns THEN 0 ELSE u.skew_ns END AS skew_ns
+    -- A clock that was ahead once is right again when its last beat did not come from the future, and took 5 s at most.
+    SELECT u.watermark_unix_ns, CASE
+      WHEN u.skew_ns < 0 AND u.received_unix_ns - u.watermark_unix_ns BETWEEN 1 AND 5000000000 THEN 0 ELSE u.skew_ns
+    END AS skew_ns
     FROM unnest(feeds) u WHERE u.watermark_unix_ns IS NOT NULL
   ) f
 );
