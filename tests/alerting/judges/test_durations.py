@@ -159,7 +159,7 @@ def band():
 
 
 def test_a_run_beyond_its_jobs_band_is_unusual_while_it_goes():
-    high_s = max(band().high_s, band().mid_s + 60)
+    high_s = max(band().high_s, band().mid_s + 10)
     assert not [one for one in found(rule("duration_anomaly"), open_runs=[going(high_s + 14)], profiles=usual()) if one.sure]
     (one,) = found(rule("duration_anomaly"), open_runs=[going(high_s + 16)], profiles=usual())
     assert one.sure
@@ -179,8 +179,8 @@ def test_a_run_that_took_twice_as_long_is_unusual_when_it_has_ended():
 
 
 def test_seconds_more_of_a_short_job_are_not_unusual():
-    assert not found(rule("duration_anomaly"), ended=[took(50)], profiles=usual(5))
-    assert found(rule("duration_anomaly"), ended=[took(66)], profiles=usual(5))
+    assert not found(rule("duration_anomaly"), ended=[took(14)], profiles=usual(5))
+    assert found(rule("duration_anomaly"), ended=[took(16)], profiles=usual(5))
 
 
 def test_a_run_that_failed_is_not_called_slow():

@@ -39,7 +39,7 @@ from wafermonitor.runs.state import SECOND_NS, State, clock_skew, run_state
 OVER = Limit("over_s", 3_600.0, "a run of which nobody knows how long it takes may take this long")
 FACTOR = Limit("factor", 1.0, "a run may take so many times what was expected")
 BEYOND = Limit("factor", 1.0, "so many times the upper end of the job's band")
-LEAST = Limit("least_s", 60.0, "and by so much longer than the middle of the band")
+LEAST = Limit("least_s", 10.0, "and by so much longer than the middle of the band")
 RATIO = Limit("ratio", 0.2, "less than this part of what is usual, and below the job's band")
 USUAL = Limit("usual_least_s", 10.0, "jobs that usually take less are not judged")
 _NEVER_JUDGED = frozenset({"cancellation", "skip"})
