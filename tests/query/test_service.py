@@ -9,6 +9,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from tests.query import watched
 from wafermonitor.storage.errors import StorageUnavailable
 from wafermonitor.storage.protocol import StepHealth, StoreHealth
 
@@ -16,7 +17,13 @@ from wafermonitor.storage.protocol import StepHealth, StoreHealth
 async def test_health_does_not_ask_the_store_and_readiness_does(api):
     assert (await api.get("/v1/healthz")).json()["status"] == "ok"
     ready = (await api.get("/readyz")).json()
-    assert ready == {"status": "ok", "engine": "memory", "version": "1", "newest_received": "2026-05-28T20:26:40.000000Z"}
+    assert ready == {
+        "status": "ok",
+        "engine": "memory",
+        "version": "1",
+        "newest_received": "2026-05-28T20:26:40.000000Z",
+        "evaluated_at": None,
+    }
 
 
 async def test_metrics_count_answers_by_route_not_by_path(api):
@@ -45,6 +52,23 @@ async def test_metrics_tell_how_the_store_is_maintained_and_are_there_when_it_do
     answer = await api.get("/metrics")
     assert answer.status_code == 200
     assert 'step="runs"' not in answer.text
+
+
+async def test_who_watches_learns_when_the_rules_were_last_judged(api, storage, monkeypatch):
+    metric = "wafer_query_evaluated_timestamp_seconds"
+    assert f"{metric} 0.0" in (await api.get("/metrics")).text
+    assert (await api.get("/readyz")).json()["evaluated_at"] is None
+    await watched.fill(storage.watch)
+    assert (await api.get("/readyz")).json()["evaluated_at"] == "2026-05-28T20:26:40.000000Z"
+    assert f"{metric} 1.78e+09" in (await api.get("/metrics")).text
+
+    async def down():
+        raise StorageUnavailable("down")
+
+    monkeypatch.setattr(storage.watch, "ticked_ns", down)
+    answer = await api.get("/readyz")
+    assert (answer.status_code, answer.json()["evaluated_at"]) == (200, None)
+    assert f"{metric} 1.78e+09" in (await api.get("/metrics")).text
 
 
 async def test_the_schema_is_openapi_3_1_and_says_problem_for_every_error(api):

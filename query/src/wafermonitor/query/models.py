@@ -286,6 +286,37 @@ class AlertDetail(AlertModel):
     server_time: str
 
 
+class BandModel(BaseModel):
+    """How long a run that starts at `start` usually takes: one outside is told as unusual."""
+
+    start: str
+    low_s: float
+    mid_s: float
+    high_s: float
+
+
+class ShiftModel(BaseModel):
+    """The last `runs` runs, from `since` on, take `factor` times what was usual before, though each alone may be usual."""
+
+    since: str
+    factor: float
+    runs: int
+
+
+class UsualModel(BaseModel):
+    """What is usual for one job at one site, of every recipe. Null or empty: too little history."""
+
+    site: str
+    job: str
+    runs: int = Field(description="good runs from which it is known")
+    mid_s: float | None = None
+    memory_bytes: int | None = Field(default=None, description="more than this is unusual")
+    error_types: list[str] = Field(default_factory=list, description="those that were seen")
+    shift: ShiftModel | None = None
+    bands: list[BandModel] = Field(default_factory=list, description="in order of start, evenly over the time asked for")
+    server_time: str
+
+
 class ExpectationModel(BaseModel):
     """A standing wish for runs of one job. What is proposed waits for nothing until a person accepts it."""
 
@@ -420,6 +451,9 @@ class Health(BaseModel):
     engine: str | None = None
     version: str | None = None
     newest_received: str | None = None
+    evaluated_at: str | None = Field(
+        default=None, description="when alerting last judged its rules; readiness does not depend on it"
+    )
 
 
 class Hello(BaseModel):

@@ -32,6 +32,11 @@ class Meters:
         self.store_errors = Counter(
             "wafer_query_store_errors", "Polls of the change feed that the store did not answer", registry=self.registry
         )
+        self.evaluated = Gauge(
+            "wafer_query_evaluated_timestamp_seconds",
+            "When alerting last judged its rules, as the store tells; 0: never, or this store keeps no alerts",
+            registry=self.registry,
+        )
         self._steps = {
             name: Gauge(
                 f"wafer_store_step_{name}", f"Of each step of the store's maintenance: {text}", ["step"], registry=self.registry
