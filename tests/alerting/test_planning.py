@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from wafermonitor.alerting.notify import Channel, Quiet, Route, Routes, Step, plan
 from wafermonitor.alerting.notify.planning import WITHDRAWN, held
+from wafermonitor.alerting.notify.routes import Engine
 from wafermonitor.alerting.rules import Where
 from wafermonitor.runs.alerts import Alert, Delivery, DeliveryState, Finding, Kind, Severity, Silence, Subject, alert_id
 
@@ -255,6 +256,25 @@ def test_an_alert_that_grows_louder_reaches_the_channels_of_its_new_severity():
     worse = one._replace(severity=Severity.CRITICAL)
     rows = plan(routes(loud, TO_MAIL), now_ns=NOON + 60 * SECOND, open_alerts=[worse], deliveries=told)
     assert [(row.channel, row.kind) for row in rows] == [("pager", Kind.FIRING)]
+
+
+def test_an_end_is_not_told_to_people_who_hear_of_something_worse_instead():
+    late, missed = alert(rule="late"), alert(at_ns=NOON + 60 * SECOND, rule="missed", severity=Severity.CRITICAL)
+    assert late.subject == missed.subject
+    hook = Channel("hook", "http://here", Engine.WEBHOOK)
+    both = Routes({"mail": MAIL, "hook": hook}, (Route("all", ("mail", "hook")),))
+    told = sent(plan(both, now_ns=NOON, opened=[late]))
+    rows = plan(both, now_ns=missed.opened_ns, opened=[missed], resolved=[late], deliveries=told)
+    assert [(row.channel, row.kind, row.alerts) for row in rows] == [
+        ("mail", Kind.FIRING, (missed.id,)),
+        ("hook", Kind.FIRING, (missed.id,)),
+        ("hook", Kind.RESOLVED, (late.id,)),
+    ]
+    only_late = Routes({"mail": MAIL}, (Route("late", ("mail",), rules=("late",)),))
+    rows = plan(only_late, now_ns=missed.opened_ns, opened=[missed], resolved=[late], deliveries=told[:1])
+    assert [(row.kind, row.alerts) for row in rows] == [(Kind.RESOLVED, (late.id,))]
+    rows = plan(both, now_ns=missed.opened_ns + SECOND, resolved=[missed], deliveries=[*told, *sent(rows)])
+    assert rows == []
 
 
 def test_why_nobody_is_told_can_be_asked():

@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
-from wafermonitor.alerting.notify.routes import Route, Routes
+from wafermonitor.alerting.notify.routes import Channel, Engine, Route, Routes
 from wafermonitor.alerting.schedule import SECOND_NS
 from wafermonitor.runs.alerts import Alert, Delivery, DeliveryState, Kind, Severity, Silence
 
@@ -43,7 +43,7 @@ def plan(
     `opened` and `resolved` are this tick's, `open_alerts` all that are open after it (`opened` may be among them).
     `deliveries`: those that wait, those about open alerts or about `resolved`, and those of the last `routes.memory_s`.
     """
-    sheet = _Sheet(routes, _Book(deliveries, now_ns), now_ns)
+    sheet = _Sheet(routes, _Book(deliveries, now_ns), now_ns, opened)
     over = {alert.id for alert in resolved}
     alive = {alert.id: alert for alert in (*open_alerts, *opened) if alert.id not in over}
     for alert in sorted(alive.values(), key=lambda one: (one.opened_ns, one.id)):
@@ -112,8 +112,12 @@ class _Book:
 class _Sheet:
     """What is planned while the alerts are gone through."""
 
-    def __init__(self, routes: Routes, book: _Book, now_ns: int) -> None:
+    def __init__(self, routes: Routes, book: _Book, now_ns: int, opened: Iterable[Alert]) -> None:
         self._routes = routes
+        self._next: dict[str, list[str]] = defaultdict(list)
+        """Subject → alerts that open about it in this tick."""
+        for alert in opened:
+            self._next[alert.subject.key].append(alert.id)
         self._by_name = {route.name: route for route in routes.routes}
         self._book = book
         self._now_ns = now_ns
@@ -133,7 +137,7 @@ class _Sheet:
         """Plan that it is over, for every channel that was told of it, or is about to be."""
         for name, channel in self._routes.channels.items():
             told = [one for one in self._book.told.get((alert.id, name), ()) if one.state is not DeliveryState.DROPPED]
-            if not told or not channel.resolved or (alert.id, name) in self._book.ended:
+            if not told or not channel.resolved or (alert.id, name) in self._book.ended or self._goes_on(alert, channel):
                 continue
             bundle = (Kind.RESOLVED, name, _whole(told[0].group))
             self._bundles[bundle].append(alert)
@@ -141,6 +145,14 @@ class _Sheet:
             until_ns = None if route is None else self._quiet_until_ns(route, alert.severity)
             # One message: when one of its alerts may be told now, all are.
             self._hold_ns[bundle] = min(self._hold_ns.get(bundle, until_ns or 0), until_ns or 0)
+
+    def _goes_on(self, alert: Alert, channel: Channel) -> bool:
+        """Whether people on `channel` now hear of something worse instead: late became missed, silent became lost.
+
+        That it is over would tell them that all is well. Programs are told, for they keep each alert by itself.
+        """
+        following = self._next.get(alert.subject.key, ())
+        return channel.engine is Engine.APPRISE and any((one, channel.name) in self._taken for one in following)
 
     def rows(self) -> Iterator[Delivery]:
         """The deliveries, one for each bundle of at most `MOST_ALERTS`."""
