@@ -12,13 +12,12 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from wafermonitor.alerting.schedule import SECOND_NS
-from wafermonitor.runs.bands import Profile, profile
+from wafermonitor.runs.bands import HISTORY, Profile, profile
 from wafermonitor.runs.records import Run
 from wafermonitor.storage.protocol import Reader
 
 _AGAIN_NS = 600 * SECOND_NS
 _AT_ONCE = 500
-_RUNS = 200
 
 
 class _Known(NamedTuple):
@@ -45,7 +44,7 @@ class Profiles:
         fresh = {run.key for run in ended}
         for begin in range(0, len(lacking), _AT_ONCE):
             some = lacking[begin : begin + _AT_ONCE]
-            for job, past in zip(some, await self._reader.history(some, _RUNS), strict=True):
+            for job, past in zip(some, await self._reader.history(some, HISTORY), strict=True):
                 made = profile([run for run in past if run.key not in fresh], now_ns)
                 self._known[job] = _Known(made, now_ns)
         return {job: self._known[job].profile for job in jobs}
