@@ -22,7 +22,7 @@ from wafermonitor.query.config import Config
 from wafermonitor.query.ends import Ends
 from wafermonitor.query.guard import Guard
 from wafermonitor.query.models import Hello, Problem
-from wafermonitor.query.routes import alerts, expectations, lists, run, service, stream
+from wafermonitor.query.routes import alerts, expectations, lists, run, service, stream, usual
 from wafermonitor.query.stream import Hub
 from wafermonitor.query.telemetry import Meters
 from wafermonitor.storage.protocol import Storage
@@ -54,7 +54,7 @@ def create_app(storage: Storage, config: Config, *, clock: Callable[[], int] = t
     app.state.clock = clock
     app.state.meters = meters
     app.state.hub = hub
-    for module in (lists, run, alerts, expectations, stream, service):
+    for module in (lists, run, alerts, expectations, stream, service, usual):
         app.include_router(module.router)
     problems.install(app)
     app.add_middleware(Guard, meters=meters)

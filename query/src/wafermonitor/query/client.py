@@ -43,6 +43,7 @@ from wafermonitor.query.models import (
     SiteModel,
     SpanModel,
     TreeNode,
+    UsualModel,
     WhoModel,
 )
 
@@ -78,6 +79,7 @@ class Ask:
     root_spans = ("/v1/spans", PageModel[SpanModel])
     sites = ("/v1/sites", PageModel[SiteModel])
     apps = ("/v1/apps", PageModel[AppModel])
+    usual = ("/v1/usual", UsualModel)
     ready = ("/readyz", Health)
     run = ("/v1/jobs/{}", RunDetail)
     tree = ("/v1/jobs/{}/tree", TreeNode)
@@ -208,6 +210,10 @@ class Client:
     def unsilence(self, silence: str, *, by: str) -> SilenceModel:
         """End a silence now; NotFound when none of that id is in force."""
         return self._tell(*Ask.unsilence, WhoModel(by=by), silence)
+
+    def usual(self, site: str, job: str, **filters: Filter) -> UsualModel:
+        """What is usual for one job at one site, over time."""
+        return self._ask(*Ask.usual, {"site": site, "job": job, **filters})
 
     def ready(self) -> Health:
         """The store behind the API; QueryUnavailable while it does not answer."""
@@ -351,6 +357,10 @@ class AsyncClient:
     async def unsilence(self, silence: str, *, by: str) -> SilenceModel:
         """End a silence now; NotFound when none of that id is in force."""
         return await self._tell(*Ask.unsilence, WhoModel(by=by), silence)
+
+    async def usual(self, site: str, job: str, **filters: Filter) -> UsualModel:
+        """What is usual for one job at one site, over time."""
+        return await self._ask(*Ask.usual, {"site": site, "job": job, **filters})
 
     async def ready(self) -> Health:
         """The store behind the API; QueryUnavailable while it does not answer."""

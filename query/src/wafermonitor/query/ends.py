@@ -1,6 +1,7 @@
 """When open runs will end: what is usual for their jobs, read from history as seldom as is good enough.
 
-In: runs of an answer. Out: an `EtaModel` for each that is open. Called by: the lists of runs, a run's own page.
+In: runs of an answer. Out: an `EtaModel` for each that is open. Called by: the lists of runs, a run's own page; `usual` by the
+route of that name.
 
 What is usual for a job is learned anew after ten minutes. How the last runs of a job went (their progress, or the ends of
 their subjobs) is read for runs that tell how far they are; in lists for a few jobs per answer, so that none waits for it long.
@@ -91,6 +92,11 @@ class Ends:
             fresh = self._fresh_ways(_job(run), basis, now_ns)
             ways = await self._read_ways(_job(run), basis, now_ns) if fresh is None else fresh
         return self._foresee(stored, now_ns, mark, ways, basis)
+
+    async def usual(self, site: str, job: str, now_ns: int) -> Profile:
+        """What is usual for one job at one site."""
+        await self._learn({(site, job)}, now_ns)
+        return self._known[site, job].usual
 
     async def _learn(self, jobs: set[_JobKey], now_ns: int) -> None:
         due = sorted(job for job in jobs if not _is_fresh(self._known.get(job), now_ns))

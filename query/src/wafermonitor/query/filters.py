@@ -262,6 +262,15 @@ class WatchedFilters(PageFilters):
         return from_ns, None if self.to is None else parse_time(self.to, now_ns)
 
 
+class UsualFilters(Strict):
+    """`/v1/usual`: one job at one site."""
+
+    site: Word = Field(description="site")
+    job: Word = Field(description="job name")
+    from_: Instant = Field("-30d", alias="from", description="bands from here on: RFC 3339, -6h, now, +2h")
+    to: Instant = Field("now", description="bands before: RFC 3339, -6h, now, +2h")
+
+
 class AlertFilters(WatchedFilters):
     """`/v1/alerts`, the newest opened first; `from` and `to` are about when they opened."""
 
