@@ -35,7 +35,7 @@ from wafermonitor.storage.timescale.watch import Watch
 SECOND_NS = 1_000_000_000
 EXPECTATIONS, SITES, TICK_S = 10_000, 40, 10
 OFTEN_S = 300
-MINUTES = {"quick": 4, "normal": 15, "full": 70}
+MINUTES = {"quick": 4, "normal": 6, "full": 70}
 CASES = ("spread over the hour", "all of the same minute", "half of the sites cut off")
 _SPREAD, _SAME, _CUT = CASES
 _SAME_MINUTE = 2
