@@ -560,8 +560,8 @@ def _peers_plot(title: str, key: str) -> Callable[[Result], str]:
 def _evaluator(result: Result) -> list[str]:
     words = (
         f"{result['expectations']:,} expectations of as many jobs at {result['sites']} sites, judged by the standard rules "
-        "every 10 s on the embedded PostgreSQL; the clock is the benchmark's. CPU is the evaluator's process, time is until its "
-        "outcome is committed. A quarter of the jobs runs every five minutes, the others each hour at a minute of their own, or "
+        "every 10 s on the embedded PostgreSQL, by a clock of the benchmark's. CPU is the evaluator's, time is until its "
+        "outcome is committed. A quarter of the jobs runs every five minutes, the others hourly at a minute of their own; or "
         "all of them at the same minute: then ten thousand runs start and end within one tick."
     )
     rows = [
