@@ -36,7 +36,7 @@ DATA_PATHS = [
     "/v1/stream",
     "/readyz",
 ]
-READ_ONLY = [path for path in DATA_PATHS if path != "/v1/silences"]
+READ_ONLY = [path for path in DATA_PATHS if path not in {"/v1/silences", "/v1/expectations"}]
 DEEP = base64.urlsafe_b64encode(b"[" * 1400).decode()
 """A cursor whose JSON is nested deeper than Python follows."""
 SECRET = "postgresql://wafer:hunter2@db/x relation span does not exist"
