@@ -43,7 +43,6 @@ NOT_REHEARSED = frozenset({
 MOST_TICKS = 10_000
 _STEPS_S = (10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0)
 _PROFILE_RUNS = 200
-_PROFILE_EVERY_NS = 6 * 3600 * SECOND_NS
 _DAY_NS = 86_400 * SECOND_NS
 _CHUNK = 100
 
@@ -196,6 +195,7 @@ class _Past:
     def __init__(self) -> None:
         self._runs: dict[JobKey, list[PastRun]] = defaultdict(list)
         self._ends: dict[JobKey, list[int]] = defaultdict(list)
+        self._errors: dict[JobKey, dict[str, int]] = defaultdict(dict)
         self._made: dict[JobKey, tuple[int, Profile]] = {}
 
     def add(self, run: Run) -> None:
@@ -205,19 +205,20 @@ class _Past:
             return
         key = run.site, run.job
         self._ends[key].append(_end_of(run))
+        if run.error_type is not None:
+            self._errors[key].setdefault(run.error_type, _end_of(run))
         self._runs[key].append(past)
 
     def profile(self, key: JobKey, before_ns: int) -> Profile | None:
-        """What was usual at `before_ns`; made anew every six hours, kinds of errors always."""
-        until = bisect_right(self._ends.get(key, []), before_ns)
-        if not until:
-            return None
-        known = self._runs[key][max(0, until - _PROFILE_RUNS) : until]
+        """What was usual at `before_ns`; made anew each day, kinds of errors always."""
         made_ns, made = self._made.get(key, (0, None))
-        if made is None or before_ns - made_ns >= _PROFILE_EVERY_NS:
-            made = profile(known, before_ns)
+        if made is None or before_ns - made_ns >= _DAY_NS:
+            until = bisect_right(self._ends.get(key, []), before_ns)
+            if not until:
+                return None
+            made = profile(self._runs[key][max(0, until - _PROFILE_RUNS) : until], before_ns)
             self._made[key] = before_ns, made
-        return made._replace(error_types=frozenset(run.error_type for run in known if run.error_type))
+        return made._replace(error_types=frozenset(name for name, at_ns in self._errors[key].items() if at_ns <= before_ns))
 
 
 class _Profiles(Mapping[JobKey, Profile]):
