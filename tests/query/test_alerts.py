@@ -358,4 +358,4 @@ async def test_where_nobody_reads_schedules_the_answer_says_so(api, monkeypatch)
     answer = await api.post("/v1/expectations", json=body)
     specs._reader.cache_clear()
     assert answer.status_code == 501
-    assert "install wafermonitor" in answer.json()["detail"]
+    assert "wafermonitor[alerting]" in answer.json()["detail"]

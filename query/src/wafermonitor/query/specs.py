@@ -27,8 +27,8 @@ def canonical(spec: dict[str, Any]) -> str:
 
 @cache
 def _reader() -> Callable[[str], str]:
-    found = entry_points(group=GROUP, name=NAME)
-    if not found:
-        raise NotKept("nobody is installed here who reads schedules: install wafermonitor anew, with its alerting")
-    read: Callable[[str], str] = next(iter(found)).load()
+    try:
+        read: Callable[[str], str] = next(iter(entry_points(group=GROUP, name=NAME))).load()
+    except (StopIteration, ModuleNotFoundError):
+        raise NotKept('nobody is installed here who reads schedules: pip install "wafermonitor[alerting]"') from None
     return read
