@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from wafermonitor.query.models import RunModel
+from wafermonitor.query.models import BandModel, RunModel
 from wafermonitor.ui import history
 from wafermonitor.ui.clock import epoch_ms
 
@@ -43,7 +43,7 @@ def test_too_few_good_runs_say_nothing_about_the_next():
     runs = [*alike(7), *(a_run(10 + number, result="failure") for number in range(9))]
     assert history.usual(runs) is None
     chart = history.chart(runs, BEGIN_MS, END_MS, UTC)
-    assert chart.usual is None
+    assert (chart.area, chart.middle, chart.limit) == ("", "", "")
     assert len(chart.dots) == 16
     assert not any(dot.outlier for dot in chart.dots)
 
@@ -52,6 +52,24 @@ def test_runs_within_a_tenth_are_never_outliers_however_alike_the_others_were():
     runs = [a_run(number) for number in range(20)] + [a_run(20, 655.0), a_run(21, 700.0)]
     chart = history.chart(runs, BEGIN_MS, END_MS, UTC)
     assert [dot.run for dot in chart.dots if dot.outlier] == [runs[21].run]
+
+
+def test_the_band_by_which_runs_are_judged_stands_beside_what_is_usual():
+    runs = [*alike(20), a_run(20, 640.0), a_run(40, 640.0)]
+    late = (BEGIN + timedelta(hours=8 * 30)).isoformat()
+    bands = [
+        BandModel(start=BEGIN.isoformat(), low_s=500, mid_s=600, high_s=630),
+        BandModel(start=late, low_s=300, mid_s=600, high_s=9_000),
+    ]
+    chart = history.chart(runs, BEGIN_MS, END_MS, UTC, bands)
+    assert [dot.run for dot in chart.dots if dot.outlier] == [runs[20].run]
+    corners = [tuple(map(float, pair.split(","))) for pair in chart.limit.split()]
+    assert [left for left, _ in corners] == [0, 33.33, 33.33, 100, 100, 33.33, 33.33, 0]
+    top_s = 640 * 1.08
+    assert corners[0][1] == pytest.approx(100 - 100 * 630 / top_s, abs=0.01)
+    assert corners[-1][1] == pytest.approx(100 - 100 * 500 / top_s, abs=0.01)
+    assert corners[2][1] < 0, "a limit beyond the field is not drawn on its edge"
+    assert min(dot.bottom for dot in chart.dots) > 80, "the chart is as high as its runs, not as the limit"
 
 
 def test_one_that_took_much_longer_stands_at_the_edge_and_leaves_the_others_readable():

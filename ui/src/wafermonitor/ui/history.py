@@ -4,19 +4,21 @@ In: runs of one job as the read API gives them, a stretch of time, the viewer's 
 page. Called by: pages.job.
 
 "Usual" is between what nine of ten good runs take at least and at most; a run far outside (one and a half times the middle
-half, by logarithm, beyond it) is an outlier. Fewer than `LEAST` good runs say neither.
+half, by logarithm, beyond it) is an outlier. Fewer than `LEAST` good runs say neither. Beside that stands the band by which
+runs are judged, as the API learned it: it is wider, so that it seldom cries wolf.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from statistics import median, quantiles
 from typing import NamedTuple
 
-from wafermonitor.query.models import RunModel
+from wafermonitor.query.models import BandModel, RunModel
 from wafermonitor.ui.clock import DAY_S, HOUR_S, MINUTE_S, duration, epoch_ms
 from wafermonitor.ui.states import BAD_RESULTS, look
 
@@ -62,15 +64,18 @@ class Tick(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """Durations over time. `thinned`: how many good, usual runs were left out so that it stays quick."""
+    """Durations over time. `thinned`: how many good, usual runs were left out so that it stays quick.
+
+    `area` and `middle` draw what is usual, `limit` the band by which runs are judged, as far as it is on the field: `x,y` pairs
+    in per cent from the upper left corner, empty where they are not known.
+    """
 
     dots: list[Dot]
     times: list[Tick]
     durations: list[Tick]
-    usual: Usual | None
-    low: float
-    mid: float
-    high: float
+    area: str
+    middle: str
+    limit: str
     thinned: int
 
 
@@ -125,22 +130,27 @@ def usual(runs: Sequence[RunModel]) -> Usual | None:
     return Usual(twentieths[0], median(took_s), twentieths[18], first / math.exp(reach), third * math.exp(reach))
 
 
-def chart(runs: Sequence[RunModel], begin_ms: float, end_ms: float, zone: tzinfo) -> Chart:
-    """The durations of `runs` between two instants. What fails or is unusual is never thinned out."""
+def chart(runs: Sequence[RunModel], begin_ms: float, end_ms: float, zone: tzinfo, judged: Sequence[BandModel] = ()) -> Chart:
+    """The durations of `runs` between two instants, with the band by which they are `judged` where it is known.
+
+    What fails or is unusual is never thinned out.
+    """
     found, norm = ended(runs), usual(runs)
+    limits = [_Band(epoch_ms(band.start) or 0.0, band.low_s, band.mid_s, band.high_s) for band in judged]
+    fences = [_Band(begin_ms, norm.least_s, norm.mid_s, norm.most_s)] if norm else []
+    shade = [_Band(begin_ms, norm.low_s, norm.mid_s, norm.high_s)] if norm else []
     longest_s = max((run.duration_s or 0.0 for run in found), default=1.0)
-    top_s = min(longest_s, 3 * norm.high_s) * 1.08 if norm else longest_s * 1.08
-    top_s = max(top_s, 1e-6)
-    dots = [_dot(run, norm, begin_ms, end_ms, top_s) for run in found]
+    top_s = max((min(longest_s, 3 * norm.high_s) if norm else longest_s) * 1.08, 1e-6)
+    dots = [_dot(run, (fences, limits), begin_ms, end_ms, top_s) for run in found]
     marked = [dot for dot in dots if dot.outlier or dot.look != "success"]
     plain = [dot for dot in dots if not (dot.outlier or dot.look != "success")]
     every = max(math.ceil(len(plain) / max(DOTS_MOST - len(marked), 1)), 1)
     kept = plain[::every]
-    scale = 100 / top_s
-    low, mid, high = (norm.low_s * scale, norm.mid_s * scale, norm.high_s * scale) if norm else (0.0, 0.0, 0.0)
     thinned = len(plain) - len(kept)
     times = _days(begin_ms, end_ms, zone)
-    return Chart([*kept, *marked[:DOTS_MOST]], times, _durations(top_s), norm, low, mid, high, thinned)
+    area, middle = _band_lines(shade, begin_ms, end_ms, top_s)
+    limit = _band_lines(limits, begin_ms, end_ms, top_s)[0]
+    return Chart([*kept, *marked[:DOTS_MOST]], times, _durations(top_s), area, middle, limit, thinned)
 
 
 def by_day(runs: Sequence[RunModel], begin_ms: float, end_ms: float, zone: tzinfo) -> list[Day]:
@@ -184,10 +194,38 @@ def groups(runs: Sequence[RunModel], by: str) -> list[Group]:
     return sorted(found, key=lambda group: (-group.runs, group.name))[:_GROUPS_MOST]
 
 
-def _dot(run: RunModel, norm: Usual | None, begin_ms: float, end_ms: float, top_s: float) -> Dot:
+class _Band(NamedTuple):
+    start_ms: float
+    low_s: float
+    mid_s: float
+    high_s: float
+
+
+def _band_lines(bands: Sequence[_Band], begin_ms: float, end_ms: float, top_s: float) -> tuple[str, str]:
+    """The band as a polygon and its middle as a line, in steps, on a field of 100 by 100."""
+    upper, lower, middle = [], [], []
+    for number, band in enumerate(bands):
+        until_ms = bands[number + 1].start_ms if number + 1 < len(bands) else end_ms
+        sides = [min(max(100 * (ms - begin_ms) / max(end_ms - begin_ms, 1.0), 0.0), 100.0) for ms in (band.start_ms, until_ms)]
+        low, mid, high = (100 - min(100 * value / top_s, 110.0) for value in (band.low_s, band.mid_s, band.high_s))
+        upper += [f"{side:.2f},{high:.2f}" for side in sides]
+        lower += [f"{side:.2f},{low:.2f}" for side in sides]
+        middle += [f"{side:.2f},{mid:.2f}" for side in sides]
+    return " ".join([*upper, *reversed(lower)]), " ".join(middle)
+
+
+def _outside(took_s: float, start_ms: float, limits: Sequence[_Band]) -> bool:
+    """Whether a run that started then took longer or shorter than the limits in force."""
+    if not limits:
+        return False
+    place = max(bisect_right(limits, start_ms, key=lambda band: band.start_ms) - 1, 0)
+    return not limits[place].low_s <= took_s <= limits[place].high_s
+
+
+def _dot(run: RunModel, bands: tuple[Sequence[_Band], Sequence[_Band]], begin_ms: float, end_ms: float, top_s: float) -> Dot:
     took_s = run.duration_s or 0.0
     shown = look(run)
-    outlier = norm is not None and not failed(run) and run.result != "skip" and not norm.least_s <= took_s <= norm.most_s
+    outlier = run.result in {"success", None} and any(_outside(took_s, _start(run), limits) for limits in bands)
     left = 100 * (_start(run) - begin_ms) / max(end_ms - begin_ms, 1.0)
     about = [shown.word, duration(took_s), run.error_type, *run.lot_ids[:1], run.equipment]
     words = " · ".join(part for part in about if part)

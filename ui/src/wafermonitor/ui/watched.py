@@ -18,6 +18,7 @@ from wafermonitor.query.models import (
     PageModel,
     RunModel,
     SilenceModel,
+    UsualModel,
 )
 from wafermonitor.ui.clock import epoch_ms
 from wafermonitor.ui.errors import NotKept, UiRejected, UiUnavailable
@@ -203,6 +204,19 @@ async def expectations(source: Source, site: str, job: str) -> list[ExpectationM
     except NotKept:
         return []
     return [one for one in found if one.job == job and (not site or one.site in {None, site})]
+
+
+async def usual(source: Source, site: str, job: str, begin: str) -> UsualModel | None:
+    """What is usual for a job at a site since `begin`, by which it is judged; None where the API cannot say. Kept for 30 s."""
+    try:
+        return await source.ask(
+            ("usual", site, job, begin),
+            lambda: source.client.usual(site, job, from_=begin),
+            keep_s=SLOW_KEEP_S,
+            lasting=True,
+        )
+    except (UiRejected, UiUnavailable):
+        return None
 
 
 async def job_runs(source: Source, site: str, job: str, begin: str) -> JobRuns:

@@ -6,11 +6,11 @@ In: `Job`, the viewer's zone. Out: `Page`. Called by: pages.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, tzinfo
 from typing import Any, NamedTuple
 
-from wafermonitor.query.models import ExpectationModel, ExpectedRunModel, RunModel
+from wafermonitor.query.models import BandModel, ExpectationModel, ExpectedRunModel, RunModel
 from wafermonitor.ui import calendar, history, watched
 from wafermonitor.ui.address import Alerts, Job, Run, Runs, url
 from wafermonitor.ui.clock import duration, epoch_ms
@@ -46,6 +46,8 @@ async def load(source: Source, address: Job, zone: tzinfo) -> Page:
         watched.expectations(source, address.site, address.job),
         watched.glance(source),
     )
+    site = _one_site(found, address)
+    judged = await watched.usual(source, site, address.job, f"-{address.span}") if site else None
     alerts = [alert for alert in watch.alerts if alert.job == address.job and alert.site in {None, address.site or alert.site}]
     html = render(
         "job.html",
@@ -65,7 +67,8 @@ async def load(source: Source, address: Job, zone: tzinfo) -> Page:
         months=[f"{calendar.next_month(month, by):%Y-%m}" for by in (-1, 1)],
         tally=calendar.tally([run for run in expected.runs if calendar.day_of(run, zone).month == month.month]),
         rows=[row(run) for run in expected.runs if calendar.day_of(run, zone).isoformat() == address.day][:_ROWS_MOST],
-        **_over_time(found, now, address, zone),
+        shift=judged.shift if judged else None,
+        **_over_time(found, now, address, zone, judged.bands if judged else []),
     )
     busy = any(run.state != "ended" for run in found.runs)
     return Page(html, f"{address.job} over time · WaferMonitor", "/runs", epoch_ms(server_time) or 0.0, busy=busy)
@@ -124,14 +127,20 @@ def _seconds(spec: Mapping[str, Any], name: str) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def _over_time(found: JobRuns, now: datetime, address: Job, zone: tzinfo) -> dict[str, Any]:
+def _one_site(found: JobRuns, address: Job) -> str:
+    """The site, since what is usual is known for each by itself; empty where there are several."""
+    sites = {run.site for run in found.runs}
+    return address.site or (sites.pop() if len(sites) == 1 else "")
+
+
+def _over_time(found: JobRuns, now: datetime, address: Job, zone: tzinfo, judged: Sequence[BandModel]) -> dict[str, Any]:
     end_ms = now.timestamp() * 1_000
     begin_ms = (now - timedelta(days=_DAYS[address.span])).timestamp() * 1_000
     if found.more and found.runs:
         begin_ms = max(begin_ms, epoch_ms(found.runs[-1].start) or begin_ms)
     days = history.by_day(found.runs, begin_ms, end_ms, zone)
     return {
-        "chart": history.chart(found.runs, begin_ms, end_ms, zone),
+        "chart": history.chart(found.runs, begin_ms, end_ms, zone, judged),
         "days": [(day, _day_url(address, day.date, zone)) for day in days],
         "reasons": history.reasons(found.runs),
         "groups": history.groups(found.runs, address.by),
