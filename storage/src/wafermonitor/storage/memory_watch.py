@@ -127,11 +127,12 @@ class Lead:
         tables = self._tables
         if tables.leader is not self:
             raise StorageUnavailable("another evaluator leads by now: what this one found out is dropped")
-        open_alerts = _opened(tables.open, outcome.alerts)
+        alerts = {alert.id: alert for alert in outcome.alerts}
+        open_alerts = _opened(tables.open, alerts)
         for run in map(indexed, outcome.expected):
             if run.settled or run.expectation not in self._known or run.expectation in tables.expectations:
                 tables.expected[run.expectation, run.subject, run.due.nominal_ns] = run
-        for alert in outcome.alerts:
+        for alert in alerts.values():
             tables.put(_still_acknowledged(alert, tables.alerts.get(alert.id)))
         tables.open = open_alerts
         for delivery in outcome.deliveries:
@@ -277,7 +278,8 @@ class Watch:
         """What was sent is sent, even where it was dropped meanwhile; nothing else comes after an end."""
         tables, now_ns = self._tables, self._clock()
         known = tables.deliveries.get(delivery_id)
-        if known is None or not (known.state is DeliveryState.WAITING or state is DeliveryState.SENT):
+        overrides = (DeliveryState.WAITING, DeliveryState.DROPPED) if state is DeliveryState.SENT else (DeliveryState.WAITING,)
+        if known is None or known.state not in overrides:
             return
         waits = state is DeliveryState.WAITING
         tables.deliveries[delivery_id] = known._replace(
@@ -316,14 +318,10 @@ class Watch:
             raise StorageRejected(f"the expectation {name!r} is declared in a file: change it there")
 
 
-def _opened(known: dict[str, str], alerts: Iterable[Alert]) -> dict[str, str]:
+def _opened(known: dict[str, str], alerts: dict[str, Alert]) -> dict[str, str]:
     """Fingerprint → open alert after `alerts`; StorageRejected when two would be open with one fingerprint."""
-    stored = list(alerts)
-    after = dict(known)
-    for alert in stored:
-        if alert.resolved_ns is not None and after.get(alert.fingerprint) == alert.id:
-            del after[alert.fingerprint]
-    for alert in stored:
+    after = {fingerprint: alert_id for fingerprint, alert_id in known.items() if alert_id not in alerts}
+    for alert in alerts.values():
         if alert.resolved_ns is None and after.setdefault(alert.fingerprint, alert.id) != alert.id:
             raise StorageRejected("cannot store this tick: an alert of this fingerprint is open")
     return after

@@ -9,7 +9,7 @@ then is refused, because the next leader has begun another epoch.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import asyncpg
@@ -140,7 +140,8 @@ class Watch:
                 lead = await self._begin(connection)
             yield lead
         finally:
-            with border("lead no more"):
+            # One that cannot be given back in order is closed, and leads no more either.
+            with suppress(StorageUnavailable), border("lead no more"):
                 await self._pool.release(connection)
 
     async def ticked_ns(self) -> int | None:
