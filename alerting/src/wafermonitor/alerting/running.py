@@ -29,7 +29,7 @@ from wafermonitor.alerting.evaluator import Evaluator, Ticked
 from wafermonitor.alerting.metrics import Meters, shown
 from wafermonitor.alerting.notify.notifier import Notifier
 from wafermonitor.instrumentation.service import stop_event
-from wafermonitor.runs.alerts import Alert
+from wafermonitor.runs.alerts import Alert, Origin
 from wafermonitor.storage.answers import say
 from wafermonitor.storage.config import Config as StorageConfig
 from wafermonitor.storage.connect import connect
@@ -105,7 +105,7 @@ async def status(config: Config, *, as_json: bool) -> int:
     async with _opened() as (_, watch):
         ticked_ns = await watch.ticked_ns()
         alerts = await _open_alerts(watch)
-        expectations = await watch.expectations()
+        expectations = [one for one in await watch.expectations() if one.origin is not Origin.PROPOSED]
     age_s = None if ticked_ns is None else max(0.0, time.time() - ticked_ns / 1e9)
     well = age_s is not None and age_s < stale_s(config)
     counts = Counter(alert.severity.word for alert in alerts)
