@@ -25,6 +25,7 @@ from tests.alerting.judges.world import (
 )  # fmt: skip
 from wafermonitor.alerting.expecting import Wish
 from wafermonitor.alerting.schedule import Cron
+from wafermonitor.runs.bands import Shift
 
 LONG = expectation(Wish(Cron("0 2 * * *"), max_duration_s=1800.0, min_duration_s=60.0, owner="yield-team"))
 
@@ -176,6 +177,20 @@ def test_a_run_that_took_twice_as_long_is_unusual_when_it_has_ended():
     assert evidence(alert)["duration_s"] == 1200.0
     assert ticks.tick(NOW + MINUTE, profiles=usual())
     assert not ticks.tick(NOW + HOUR, ended=[took(600, "next", end=NOW + HOUR)], profiles=usual())
+
+
+def test_a_job_that_is_slower_of_late_is_told_of_once_though_each_run_is_within_its_band():
+    wide = usual()[SITE, JOB]._replace(high=3.0, shift=Shift(NOW - 5 * HOUR, 2.0, 6))
+    ticks = Ticks(rule("duration_anomaly"))
+    (alert,) = ticks.tick(ended=[took(1200)], profiles={(SITE, JOB): wide})
+    assert "is slower since 2026-09-" in alert.summary
+    assert "its last 6 good runs took about 2.0 times what is usual" in alert.summary
+    assert (alert.subject.run, alert.since_ns) == (None, NOW - 5 * HOUR)
+    later = NOW + HOUR
+    assert [alert.id] == [one.id for one in ticks.tick(later, ended=[took(1200, "b", end=later)], profiles={(SITE, JOB): wide})]
+    assert not ticks.tick(later + HOUR, ended=[took(600, "c", end=later + HOUR)], profiles=usual())
+    faster = wide._replace(shift=Shift(NOW - 5 * HOUR, 0.5, 6))
+    assert not found(rule("duration_anomaly"), ended=[took(300)], profiles={(SITE, JOB): faster})
 
 
 def test_seconds_more_of_a_short_job_are_not_unusual():

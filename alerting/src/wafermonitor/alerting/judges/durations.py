@@ -9,6 +9,7 @@ says it, else `running_long`. A run still going has taken as long as its feed ha
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import NamedTuple
 
 from wafermonitor.alerting.judges.findings import (
@@ -31,7 +32,7 @@ from wafermonitor.alerting.judges.findings import (
 from wafermonitor.alerting.judges.kinds import LASTS, SUBJOBS, Kind, Limit
 from wafermonitor.alerting.rules import Rule
 from wafermonitor.alerting.snapshot import Snapshot
-from wafermonitor.runs.alerts import Finding
+from wafermonitor.runs.alerts import Finding, Subject
 from wafermonitor.runs.bands import Band
 from wafermonitor.runs.records import Run
 from wafermonitor.runs.state import SECOND_NS, State, clock_skew, run_state
@@ -42,6 +43,8 @@ BEYOND = Limit("factor", 1.0, "so many times the upper end of the job's band")
 LEAST = Limit("least_s", 10.0, "and by so much longer than the middle of the band")
 RATIO = Limit("ratio", 0.2, "less than this part of what is usual, and below the job's band")
 USUAL = Limit("usual_least_s", 10.0, "jobs that usually take less are not judged")
+_SLOWER = 1.3
+"""From which factor on a job is called slower."""
 _NEVER_JUDGED = frozenset({"cancellation", "skip"})
 
 
@@ -75,7 +78,7 @@ def overdue(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
 
 
 def duration_anomaly(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
-    """Runs that take longer than this job's runs do at this hour, going or ended well."""
+    """Runs that take longer than this job's runs do at this hour, going or ended well; jobs whose last runs all take longer."""
     known = lasting(snapshot)
     for run in _judged(rule, snapshot):
         start_ns, band = start_of(run, snapshot), _band(run, snapshot)
@@ -85,7 +88,8 @@ def duration_anomaly(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
             continue
         until = Allowed(start_ns + round(_most(rule, band) * SECOND_NS), f"usual are {_usual(band)}")
         yield from _still(rule, snapshot, run, until, wish)
-    yield from momentary(rule, snapshot, _ended_unusual(rule, snapshot, known), LASTS.of(rule))
+    ended = chain(_ended_unusual(rule, snapshot, known), _slower(rule, snapshot))
+    yield from momentary(rule, snapshot, ended, LASTS.of(rule))
 
 
 def too_short(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
@@ -123,6 +127,30 @@ def _ended_unusual(
             continue
         summary = f"{run.job} of {run.site} took {spoken(took_s)}; usual are {_usual(band)}"
         yield run, finding(rule, of_run(run), end_of(run, snapshot), summary, _numbers(took_s, band), owner=run.owner)
+
+
+def _slower(rule: Rule, snapshot: Snapshot) -> Iterator[tuple[Run, Finding]]:
+    """One finding for each job that is slower of late, though each of its runs may be within its band."""
+    for run in snapshot.ended:
+        profile = snapshot.profiles.get((run.site, run.job or ""))
+        took_s, band = duration_of(run), _band(run, snapshot)
+        if profile is None or profile.shift is None or run.result != GOOD or took_s is None or not _wanted(rule, run):
+            continue
+        shift = profile.shift
+        if (
+            band is None
+            or shift.factor < _SLOWER
+            or took_s > _most(rule, band)
+            or took_s * (1 - 1 / shift.factor) < LEAST.of(rule)
+        ):
+            continue
+        summary = (
+            f"{run.job} of {run.site} is slower since {rfc3339(shift.since_ns)}: its last {shift.runs} good runs took about "
+            f"{shift.factor:.1f} times what is usual"
+        )
+        evidence = {"factor": round(shift.factor, 2), "runs": shift.runs, "duration_s": round(took_s, 3)}
+        subject = Subject(site=run.site, job=run.job, detail="slower")
+        yield run, finding(rule, subject, shift.since_ns, summary, evidence, owner=run.owner)
 
 
 def _ended_early(rule: Rule, snapshot: Snapshot) -> Iterator[tuple[Run, Finding]]:
