@@ -79,7 +79,7 @@ def open_alerts(rule: Rule, snapshot: Snapshot) -> Iterator[Alert]:
 
 def since(rule: Rule, snapshot: Snapshot, subject: Subject, otherwise_ns: int) -> int:
     """Since when an open alert about `subject` holds; without one `otherwise_ns`."""
-    alert = snapshot.alerts.get(Finding(rule.name, rule.severity, subject, 0, "").fingerprint)
+    alert = _by_subject(snapshot).get((rule.name, subject))
     return otherwise_ns if alert is None else alert.since_ns
 
 
@@ -111,8 +111,16 @@ def momentary(rule: Rule, snapshot: Snapshot, found: Iterable[tuple[Run, Finding
 
 def running_alert(rule: Rule, snapshot: Snapshot, subject: Subject) -> bool:
     """Whether an alert about `subject` opened while its run was going: when the run ends, it is over."""
-    alert = snapshot.alerts.get(Finding(rule.name, rule.severity, subject, 0, "").fingerprint)
+    alert = _by_subject(snapshot).get((rule.name, subject))
     return alert is not None and _ENDED not in json.loads(alert.evidence)
+
+
+def _by_subject(snapshot: Snapshot) -> dict[tuple[str, Subject], Alert]:
+    """Open alerts by rule and subject: a fingerprint says the same, and costs a digest each time."""
+    known: dict[tuple[str, Subject], Alert] | None = snapshot.memo.get("by_subject")
+    if known is None:
+        known = snapshot.memo["by_subject"] = {(alert.rule, alert.subject): alert for alert in snapshot.alerts.values()}
+    return known
 
 
 def of_run(run: Run) -> Subject:
