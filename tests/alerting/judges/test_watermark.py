@@ -10,7 +10,7 @@ from tests.alerting.judges.world import NOW, SECOND, feed, feeds, found, rule, r
 KINDS = ("silent", "lost", "overdue", "running_long", "duration_anomaly")
 ages = st.integers(0, 20_000)
 times = st.tuples(ages, ages, st.integers(0, 80_000))
-"""For how long, s: the run was quiet when its feed spoke last, it had been going before that, the feed has been behind since."""
+"""How long, s: the run was quiet when its feed spoke last, it had been going before, the feed has been behind since."""
 skews = st.sampled_from([0, 0, 3600, 30])
 open_runs = st.fixed_dictionaries(
     {},
