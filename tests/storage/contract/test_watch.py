@@ -187,6 +187,18 @@ async def test_what_is_forgotten_is_waited_for_no_more_even_by_a_tick_under_way(
     assert not await engine.watch.forget("nightly")
 
 
+async def test_a_tick_under_way_stores_nothing_for_a_wish_that_changed_meanwhile(engine):
+    await engine.watch.save(expectation())
+    settled = expected(-1, settled=True, state=ExpectedState.MISSED)
+    async with engine.watch.lead() as lead:
+        await lead.expectations()
+        changed = expectation(spec='{"cron": "0 3 * * *"}', changed_ns=NOW + 5, watched_ns=NOW + 5)
+        await engine.watch.save(changed)
+        await lead.store(Outcome(expected=[expected(1), settled], watched={"nightly": NOW + 7 * HOUR}))
+    assert (await engine.watch.expected_runs(ExpectedQuery())).items == [settled]
+    assert await engine.watch.expectations() == [changed]
+
+
 async def test_what_no_standing_expectation_asks_for_is_kept_all_the_same(engine):
     """Such as runs that say themselves when they should come."""
     await tick(engine, expected=[expected(expectation="said by the run")])

@@ -86,13 +86,13 @@ class Lead:
 
     def __init__(self, tables: _Tables, now_ns: int) -> None:
         self._tables = tables
-        self._known: set[str] = set()
+        self._known: dict[str, int] = {}
         self.now_ns = now_ns
 
     async def expectations(self) -> list[Expectation]:
         """All but the proposed."""
         found = [one for _, one in sorted(self._tables.expectations.items()) if one.origin is not Origin.PROPOSED]
-        self._known = {one.name for one in found}
+        self._known = {one.name: one.changed_ns for one in found}
         return found
 
     async def unsettled(self) -> list[ExpectedRun]:
@@ -130,7 +130,7 @@ class Lead:
         alerts = {alert.id: alert for alert in outcome.alerts}
         open_alerts = _opened(tables.open, alerts)
         for run in map(indexed, outcome.expected):
-            if run.settled or run.expectation not in self._known or run.expectation in tables.expectations:
+            if run.settled or self._still(run.expectation):
                 tables.expected[run.expectation, run.subject, run.due.nominal_ns] = run
         for alert in alerts.values():
             tables.put(_still_acknowledged(alert, tables.alerts.get(alert.id)))
@@ -138,11 +138,18 @@ class Lead:
         for delivery in outcome.deliveries:
             tables.put_delivery(delivery)
         for name, watched_ns in outcome.watched.items():
-            if name in tables.expectations:
+            if name in tables.expectations and self._still(name):
                 tables.expectations[name] = tables.expectations[name]._replace(watched_ns=watched_ns)
         for name, text in outcome.notes.items():
             tables.put_note(name, text)
         tables.ticked_ns = self.now_ns
+
+    def _still(self, name: str) -> bool:
+        """Whether the expectation is the one that this tick has read, if it has read one of this name."""
+        known = self._tables.expectations.get(name)
+        if name not in self._known:
+            return True
+        return known is not None and known.changed_ns == self._known[name]
 
 
 class Watch:

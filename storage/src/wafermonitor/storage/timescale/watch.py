@@ -8,7 +8,7 @@ then is refused, because the next leader has begun another epoch.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -42,14 +42,15 @@ class Lead:
     def __init__(self, connection: Connection, epoch: int, now_ns: int) -> None:
         self._connection = connection
         self._epoch = epoch
-        self._known: list[str] = []
+        self._known: dict[str, int] = {}
         self.now_ns = now_ns
 
     async def expectations(self) -> list[Expectation]:
         """All but the proposed, by name."""
         rows = await self._fetch("read the expectations", "watch_expectations", None, False)  # noqa: FBT003 - by place, as SQL
-        self._known = [row["name"] for row in rows]
-        return [watch_rows.expectation_of(row) for row in rows]
+        found = [watch_rows.expectation_of(row) for row in rows]
+        self._known = {one.name: one.changed_ns for one in found}
+        return found
 
     async def unsettled(self) -> list[ExpectedRun]:
         """In order of expectation and nominal time."""
@@ -77,23 +78,26 @@ class Lead:
             async with _changing(self._connection):
                 if not await self._connection.fetch(statement("watch_end_tick"), self._epoch, self.now_ns):
                     raise StorageUnavailable("another evaluator leads by now: what this one found out is dropped")
-                await self._put_expected(outcome.expected)
+                forgotten = await self._forgotten()
+                await self._put_expected(outcome.expected, forgotten)
                 await self._put_alerts(outcome.alerts)
                 if outcome.deliveries:
                     rows = [watch_rows.delivery_row(one) for one in outcome.deliveries]
                     await self._connection.executemany(statement("watch_put_delivery"), rows)
-                if outcome.watched:
-                    watched = (list(outcome.watched), list(outcome.watched.values()))
-                    await self._connection.execute(statement("watch_set_watched"), *watched)
+                if watched := {name: at_ns for name, at_ns in outcome.watched.items() if name not in forgotten}:
+                    await self._connection.execute(statement("watch_set_watched"), list(watched), list(watched.values()))
                 await self._put_notes({name: text for name, text in outcome.notes.items() if text is not None})
                 if gone := [name for name, text in outcome.notes.items() if text is None]:
                     await self._connection.execute(statement("watch_drop_notes"), gone)
 
-    async def _put_expected(self, expected: Sequence[ExpectedRun]) -> None:
+    async def _forgotten(self) -> set[str]:
+        """Names of expectations that this tick has read, and that are gone or want something else by now."""
+        given = (list(self._known), list(self._known.values()))
+        return {row["name"] for row in await self._connection.fetch(statement("watch_forgotten"), *given)}
+
+    async def _put_expected(self, expected: Sequence[ExpectedRun], forgotten: Container[str]) -> None:
         if not expected:
             return
-        rows = await self._connection.fetch(statement("watch_forgotten"), self._known)
-        forgotten = {row["name"] for row in rows}
         last = {(one.expectation, one.due.nominal_ns, one.subject): one for one in map(indexed, expected)}
         wanted = [one for one in last.values() if one.settled or one.expectation not in forgotten]
         await self._put("watch_put_expected_runs", map(watch_rows.expected_run_row, wanted))
