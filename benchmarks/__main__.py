@@ -38,6 +38,7 @@ BENCHMARKS = {
     "p09": Benchmark("p09_search", "bench_p09_search", "p09_search"),
     "p10": Benchmark("p10_rollups", "bench_p10_rollups", "p10_rollups"),
     "p12": Benchmark("p12_evaluator", "bench_p12_evaluator", "p12_evaluator"),
+    "p13": Benchmark("p13_alerts", "bench_p13_alerts", "p13_alerts"),
     "lanes": Benchmark("lanes", "bench_lanes", "lanes"),
     "visibility": Benchmark("visibility", "bench_visibility", "visibility"),
     "instrumentation": Benchmark("instrumentation", "bench_instrumentation", "instrumentation"),

@@ -79,6 +79,12 @@ GOALS = [
     Goal("P10", "rollups behind at most, s", "p10_rollups", "behind_most_s", most=5),
     Goal("P10", "CPU of the rollups, share of what ingest takes", "p10_rollups", "rollup_cpu_share", most=0.05),
     Goal("P12", "a tick with 10,000 expectations, CPU at most, s", "p12_evaluator", "cpu_most_s", most=1),
+    Goal("P13", "false 'late', 'missed', 'silent' or 'lost' while links fail", "p13_alerts", "false_in_outages", most=0),
+    Goal("P13", "outages told of by exactly one alert, share", "p13_alerts", "outages_told_once_share", least=1),
+    Goal("P13", "what can be known, told within a tick, share", "p13_alerts", "told_in_time_share", least=1),
+    Goal("P13", "alerts told twice, evaluators dying at random", "p13_alerts", "told_twice", most=0),
+    Goal("P13", "false alarms of durations for each job and month", "p13_alerts", "false_slow_per_job_month", most=1),
+    Goal("P13", "runs of two to three times their length found, share", "p13_alerts", "slow_found_share", least=0.95),
     Goal("lanes", "native ÷ Python lane, 512-span requests", "lanes", "native_to_python", least=10),
 ]
 
@@ -580,6 +586,33 @@ def _evaluator(result: Result) -> list[str]:
     return ["## P12: the evaluator", "", words, "", *_table(heads, rows)]
 
 
+def _alerts(result: Result) -> list[str]:
+    words = (
+        f"{result['expected_runs']:,} expected runs of {result['jobs']} jobs on {result['hosts']} hosts in "
+        f"{number(result['days'])} days, {result['runs']:,} runs that came, {result['outages']} outages long enough to be "
+        f"seen, {result['ticks']:,} ticks of 15 s with {number(result['cpu_ms_per_tick'])} ms of CPU each, the simulator's and "
+        "the memory engine's among them. Evaluators are replaced, doubled and killed while they store. What is so, and from "
+        "when on it can be known, is worked out from the story; counted from then until it is told."
+    )
+    unheard = (
+        f"Of jobs that announce nothing and say nowhere how long they may take, {result['unheard']} alerts said late or missed "
+        "of runs that took longer than any before: until their span came nobody could know better, so they are not counted as "
+        "false."
+    )
+    rows = [
+        (
+            row["what"],
+            str(row["so"]),
+            str(row["told"]),
+            "" if row["median_s"] is None else f"{number(row['median_s'])} / {number(row['most_s'])}",
+            str(row["false"]),
+        )
+        for row in result["rows"]
+    ]
+    heads = ("what", "so and to be known", "told", "median / most s", "told and not so")
+    return ["## P13: alerts in a simulated fab", "", words, "", *_table(heads, rows), "", unheard]
+
+
 SECTIONS: dict[str, Callable[[Result], list[str]]] = {
     "p01_ingest": _ingest,
     "p02_beside": _beside,
@@ -591,6 +624,7 @@ SECTIONS: dict[str, Callable[[Result], list[str]]] = {
     "p09_search": _search,
     "p10_rollups": _rollups,
     "p12_evaluator": _evaluator,
+    "p13_alerts": _alerts,
     "lanes": _lanes,
     "visibility": _visibility,
     "instrumentation": _instrumentation,

