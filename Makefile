@@ -94,11 +94,12 @@ lock: ## choose versions anew (needs uv on PATH)
 bench: setup collector ## the published figures (about 50 minutes): make bench BENCH="p01 p05" measures some of them
 	@$(BIN)/python -m benchmarks $(BENCH)
 
-soak: setup packages collector ## faults and fuzzing at full length; both lanes on a million spans; a year of maintenance
+soak: setup packages collector ## faults and fuzzing at full length; both lanes on a million spans; a year of maintenance; a fab of 10,000 runs
 	@if test -e $(NATIVE); then $(BIN)/python -m tests.receiver.native.agree --spans 1000000; \
 		else echo "receiver/native is not built here: there is one lane, and nothing to compare"; fi
 	@WAFER_TEST_SOAK=1 $(PYTEST) -q tests/flow
 	@WAFER_TEST_SOAK=1 $(PYTEST) -q tests/storage/maintain/test_month.py::test_a_year_at_a_hundredth
+	@WAFER_TEST_SOAK=1 $(PYTEST) -q tests/alerting/simulator/test_trial.py
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) receiver/native/target receiver/native/Cargo.lock build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
