@@ -37,6 +37,7 @@ BENCHMARKS = {
     "p08": Benchmark("p08_at_rest", "bench_p08_at_rest", "p08_at_rest"),
     "p09": Benchmark("p09_search", "bench_p09_search", "p09_search"),
     "p10": Benchmark("p10_rollups", "bench_p10_rollups", "p10_rollups"),
+    "p11": Benchmark("p11_bands_eta", "bench_p11_bands_eta", "p11_bands_eta"),
     "p12": Benchmark("p12_evaluator", "bench_p12_evaluator", "p12_evaluator"),
     "p13": Benchmark("p13_alerts", "bench_p13_alerts", "p13_alerts"),
     "lanes": Benchmark("lanes", "bench_lanes", "lanes"),
