@@ -21,8 +21,6 @@ _LONGEST_QUERY = 4_000
 MOST_FOLDED = 40
 """Folded rows kept in a URL; 40 span ids are 680 characters of the 2,000 a URL should not exceed."""
 SINCE = ("", "1h", "6h", "24h", "7d", "30d")
-SPANS = ("7d", "30d", "90d")
-"""How far back the Job page looks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +71,10 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One job over time, at one site or at all. `month` (2026-11) and `day` (2026-11-23) choose a place in the calendar."""
+    """One job over time, at one site or at all, as far back as `span`.
+
+    `month` (2026-11) and `day` (2026-11-23) choose a place in the calendar.
+    """
 
     path: ClassVar[str] = "/job"
     site: str = ""
