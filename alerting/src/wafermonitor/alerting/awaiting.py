@@ -190,12 +190,15 @@ def _hoped_for(dues: Sequence[Expected], met: Sequence[Start | None], heard_ns: 
     """Which start each may turn out to have.
 
     Where windows overlap, the run that looks like the next one's may be this one's, late, as long as the next one's own may
-    still come in time. Until then it is not sure that this one did not come.
+    still come (in time, where that run was in time for it). Until then it is not sure that this one did not come.
     """
     may = list(met)
     for index, (one, following) in enumerate(pairwise(dues)):
         start = met[index + 1]
-        if met[index] is None and start is not None and start.start_ns <= one.missed_ns and following.late_ns > heard_ns:
+        if met[index] is not None or start is None or start.start_ns > one.missed_ns:
+            continue
+        in_time = start.start_ns <= following.late_ns
+        if heard_ns < (following.late_ns if in_time else following.missed_ns):
             may[index] = start
     return may
 
