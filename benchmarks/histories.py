@@ -1,6 +1,6 @@
 """Seeded histories of jobs whose truth is known: what bands and ETA are measured on.
 
-In: a kind of job, how often it runs, a seed. Out: its runs in order of start (`bands.Past`). Called by: `p11_bands_eta`,
+In: a kind of job, how often it runs, a seed. Out: its runs in order of start (`bands.Past`). Called by: `e4_bands`,
 tests of `runs.bands` and `runs.eta`.
 """
 

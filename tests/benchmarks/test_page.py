@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks import chart, page, results
+from benchmarks import chart, goals, page, results
 
 
 def test_the_committed_page_is_the_one_that_the_results_make():
@@ -13,11 +13,11 @@ def test_the_committed_page_is_the_one_that_the_results_make():
 
 
 def test_a_goal_says_whether_it_is_reached():
-    goal = page.Goal("P9", "share", "some", "ratio", least=0.65)
+    goal = goals.Goal("P9", "share", "some", "ratio", least=0.65)
     assert goal.line({"some": {"ratio": 0.7, "ratio_range": [0.66, 0.71]}}).endswith("| ≥ 0.65 | 0.7 (0.66…0.71) | reached |")
     assert goal.line({"some": {"ratio": 0.6}}).endswith("| 0.6 | **missed** |")
     assert "not measured" in goal.line({})
-    assert page.Goal("P9", "lag", "some", "ratio", most=0.6).line({"some": {"ratio": 0.6}}).endswith("| reached |")
+    assert goals.Goal("P9", "lag", "some", "ratio", most=0.6).line({"some": {"ratio": 0.6}}).endswith("| reached |")
 
 
 def test_results_are_read_as_they_were_saved(tmp_path):

@@ -1,6 +1,6 @@
-"""P12: what one tick of the evaluator costs with 10,000 expectations on PostgreSQL: its CPU, and how long it takes.
+"""E5: what one tick of the evaluator costs with 10,000 expectations on PostgreSQL: its CPU, and how long it takes.
 
-In: a plan. Out: figures. Called by: `python -m benchmarks p12`.
+In: a plan. Out: figures. Called by: `python -m benchmarks e5`.
 
 40 sites with a feed each, 10,000 jobs with an expectation each. The clock is the benchmark's, so that hours pass in minutes;
 at each tick the runs that are due are written (in the case of an outage, those of half the sites are not), then it is evaluated
@@ -60,7 +60,7 @@ class _Clock:
         return self.now_ns
 
 
-def bench_p12_evaluator(plan: Plan) -> dict[str, Any]:
+def bench_e5_evaluator(plan: Plan) -> dict[str, Any]:
     """Ticks, one after the other, in every case."""
     spare_garbage()
     rows = [asyncio.run(_case(case, MINUTES[plan.mode])) for case in CASES]

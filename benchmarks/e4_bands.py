@@ -1,6 +1,6 @@
-"""P11: whether bands of durations and foreseen ends hold what they say, on histories whose truth is known.
+"""E4: whether bands of durations and foreseen ends hold what they say, on histories whose truth is known.
 
-In: a plan. Out: figures. Called by: `python -m benchmarks p11`.
+In: a plan. Out: figures. Called by: `python -m benchmarks e4`.
 
 Jobs of every kind of `histories`, each running every five minutes to once a day. Of a month of usual runs is counted how many
 leave their band, on either side; of slowdowns by two how many are found at once, and within ten runs. Ends are foreseen at
@@ -52,7 +52,7 @@ class Counted(NamedTuple):
         return Counted._make(mine + its for mine, its in zip(self, other, strict=True))
 
 
-def bench_p11_bands_eta(plan: Plan) -> dict[str, Any]:
+def bench_e4_bands(plan: Plan) -> dict[str, Any]:
     """False alarms, slowdowns found, intervals held: counted."""
     rows, total, profiles, cpu_s = [], Counted(), 0, 0.0
     for kind in KINDS:
@@ -65,7 +65,7 @@ def bench_p11_bands_eta(plan: Plan) -> dict[str, Any]:
                 cpu_s += time.process_time() - began_s
                 profiles += made
                 counted = counted.plus(alarms).plus(_slowdowns(runs)).plus(_ends(runs))
-        print(f"p11: {kind}: {counted}", flush=True)
+        print(f"e4: {kind}: {counted}", flush=True)
         rows.append({"kind": kind} | _figures(counted))
         total = total.plus(counted)
     return {

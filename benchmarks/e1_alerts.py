@@ -1,6 +1,6 @@
-"""P13: what the evaluator tells of a fab in which everything is known, beside what really happened there.
+"""E1: what the evaluator tells of a fab in which everything is known, beside what really happened there.
 
-In: a plan. Out: figures. Called by: `python -m benchmarks p13`.
+In: a plan. Out: figures. Called by: `python -m benchmarks e1`.
 
 The simulator plays sites whose links fail to the memory engine in accelerated time; the evaluator looks every 15 s of that time
 by the standard rules, dies, is replaced and is doubled at random. What should be told is worked out from the story alone.
@@ -26,7 +26,7 @@ DAYS = {"quick": 0.2, "normal": 1.25, "full": 3.0}
 SITES, HOSTS, JOBS, OUTAGES_A_DAY = 5, 4, 5, 3.0
 
 
-def bench_p13_alerts(plan: Plan) -> dict[str, Any]:
+def bench_e1_alerts(plan: Plan) -> dict[str, Any]:
     """True, complete, once, in time: counted."""
     size = Size(sites=SITES, hosts=HOSTS, jobs=JOBS, days=DAYS[plan.mode], outages=OUTAGES_A_DAY)
     clock = Clock()
@@ -34,7 +34,7 @@ def bench_p13_alerts(plan: Plan) -> dict[str, Any]:
     found = asyncio.run(trial(SEED, size, Storage(clock=clock), clock))
     cpu_s = time.process_time() - began_s
     for words in found.wrong:
-        print(f"p13: {words}", flush=True)
+        print(f"e1: {words}", flush=True)
     return {"title": "Alerts in a simulated fab", "seed": SEED, "jobs": SITES * HOSTS * JOBS} | figures(found, size, cpu_s)
 
 
