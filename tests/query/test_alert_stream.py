@@ -9,6 +9,7 @@ import pytest
 from tests.query import watched, world
 from tests.query.listening import listen
 from wafermonitor.query.client import AsyncClient
+from wafermonitor.query.config import Config
 from wafermonitor.query.stream import Hub, Selection
 from wafermonitor.query.telemetry import Meters
 from wafermonitor.runs.alerts import Silence, Subject
@@ -197,6 +198,26 @@ async def test_more_alerts_than_one_answer_holds_are_all_told(hub, watch):
     assert {(await listener.alert())["id"] for _ in range(1200)} == {f"{number:032x}" for number in range(1200)}
     resumed, _ = await listen(hub, start)
     assert {(await resumed.alert())["id"] for _ in range(1200)} == {f"{number:032x}" for number in range(1200)}
+
+
+async def test_a_store_that_is_busy_with_other_things_is_asked_once_in_a_while(storage, clock, watch):
+    """PostgreSQL's token moves on with every transaction, also where no alert changes."""
+    changes, asked = watch.alert_changes, []
+
+    async def busy(token, limit=500):
+        await asyncio.sleep(0)
+        asked.append(token)
+        answer = await changes(None if token is None else token.partition(" ")[0], limit)
+        return answer._replace(token=f"{answer.token} {len(asked)}")
+
+    watch.alert_changes = busy
+    hub = Hub(storage.reader, Config(stream_poll_s=0.001, stream_alerts_s=3600), Meters(), clock, watch)
+    listener, _ = await listen(hub)
+    for number in range(1, 6):
+        await end_run(storage, number)
+        await listener.run()
+    await hub.close()
+    assert len(asked) == 2, "when the stream began, and once since"
 
 
 async def test_the_client_tells_alerts_from_runs(running, storage):

@@ -18,10 +18,11 @@ MAX_MISSED = 20_000
 
 
 class Told(NamedTuple):
-    """Alerts with their JSON, in the order they changed, and the token to go on from."""
+    """Alerts with their JSON, in the order they changed, and the token to go on from. `more`: there may be another page."""
 
     alerts: list[tuple[Alert, str]]
     token: str
+    more: bool = False
 
 
 class AlertFeed:
@@ -40,13 +41,17 @@ class AlertFeed:
         self.token = token
 
     async def news(self) -> Told:
-        """What changed since the last time, a page at most: an alert that is only seen again has not changed."""
+        """What changed since the last time, a page at most: an alert that is only seen again has not changed.
+
+        Where nothing changed there is no more, though the token moves on: in a busy store it always does.
+        """
         assert self.token is not None
         changes = await self._watch.alert_changes(self.token)
+        more = bool(changes.alerts) and changes.token != self.token
         told = Told(await self._told_as(changes.alerts), changes.token)
         fresh = [pair for pair in told.alerts if self._is_new(pair[0])]
         self.token = changes.token  # last, and nobody else runs until the caller has passed it on
-        return Told(fresh, changes.token)
+        return Told(fresh, changes.token, more)
 
     async def missed(self, token: str) -> list[Told] | None:
         """Everything since `token`, page by page; None when it is too much."""

@@ -287,10 +287,10 @@ class Hub:
             if self._alerts.token is None:
                 await self._alerts.begin()
                 self._restart()
-            before = None
-            while before != self._alerts.token:
-                before = self._alerts.token
+            more = True
+            while more:
                 told = await self._alerts.news()
+                more = told.more
                 if told.alerts:
                     self._offer(Message([], self._position, told.alerts))
         except CursorRejected:
