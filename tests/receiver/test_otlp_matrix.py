@@ -232,7 +232,7 @@ async def test_many_senders_at_once_become_few_transactions(start, signal, store
         first = asyncio.create_task(client.send(signal, client.encode(spans(1))))
         await store.entered.wait()
         others = [asyncio.create_task(client.send(signal, client.encode(spans(1, first=number)))) for number in range(2, 22)]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while receiver.pipeline.waiting < 20:
                 await asyncio.sleep(0)
         store.open.set()
