@@ -359,3 +359,37 @@ class _DyingLead:
         if not self._before:
             await self._lead.store(outcome)  # type: ignore[attr-defined]
         raise StorageUnavailable("the connection is gone")
+
+
+async def test_a_run_that_ends_while_a_tick_reads_is_told_of_once():
+    fab = Fab()
+    evaluator = fab.evaluator()
+    await fab.runs(expected_duration_s=60.0, last_sign_ns=T0 + 2 * MINUTE)
+    await fab.go(evaluator, 2 * MINUTE)
+    evaluator._reader = _Ending(fab)
+    await fab.go(evaluator, 4 * MINUTE)
+    assert when(await fab.alerts()) == [("overdue", 1, 2)]
+
+
+class _Ending:
+    """A reader; the run 1 ends after the first that a tick reads of runs, before the second."""
+
+    def __init__(self, fab: Fab) -> None:
+        self._fab = fab
+        self._ended = False
+
+    def __getattr__(self, name: str) -> object:
+        asked = getattr(self._fab.storage.reader, name)
+        if self._ended or name not in {"runs", "changes"}:
+            return asked
+
+        async def asking(*arguments: object) -> object:
+            answer = await asked(*arguments)
+            if not self._ended:
+                self._ended = True
+                now = self._fab.now()
+                ended = {"end_ns": now, "end_rank": 2, "result": "success", "last_sign_ns": now, "received_ns": now}
+                await self._fab.write(1, ended)
+            return answer
+
+        return asking

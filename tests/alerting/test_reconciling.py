@@ -82,6 +82,18 @@ def test_a_finding_waits_for_as_long_as_its_rule_wants():
     assert not held.holding
 
 
+def test_what_began_long_ago_waits_from_when_it_is_found():
+    rules = {"late": RULE._replace(hold_s=60)}
+    first = reconcile(rules, {"late": [finding(since_ns=T0 - 3600 * SECOND)]}, [], {}, T0)
+    assert not first.opened
+    (alert,) = reconcile(rules, {"late": [finding(since_ns=T0 - 3600 * SECOND)]}, [], first.holding, T0 + 60 * SECOND).opened
+    assert alert.since_ns == T0 - 3600 * SECOND
+
+
+def test_what_a_rule_that_is_gone_waited_for_is_forgotten():
+    assert not reconcile(RULES, {}, [], {"aa": ("gone", T0)}, T0 + SECOND).holding
+
+
 def test_no_note_is_nothing_held():
     assert loads(None) == {}
     assert json.loads(dumps({})) == {}

@@ -1,8 +1,9 @@
-"""What a tick reads of the store: feeds before everything else, then what changed, then what is open.
+"""What a tick reads of the store: feeds before everything else, then what is open, then what changed.
 
 In: a leader and a reader. Out: a `Seen`. Called by: evaluator.
 
-The order matters: a watermark read after the runs could tell of a time whose runs were not there yet when they were read.
+The order matters: a watermark read after the runs could tell of a time whose runs were not there yet when they were read. A run
+that ended while they were read is an ended one: were it neither, its alert would be over, and open again with the next tick.
 """
 
 from __future__ import annotations
@@ -39,8 +40,10 @@ async def look(lead: Lead, reader: Reader, notes: Mapping[str, str], ticked_ns: 
     """Read it. Raises StorageUnavailable."""
     limits = await reader.limits()
     feeds = {(feed.site, feed.feed): feed for site in await reader.sites() for feed in site.feeds}
+    found = await _open_runs(reader)
     changed, complete, token = await _changes(reader, notes.get(remembering.TOKEN))
-    open_runs = await _open_runs(reader)
+    over = {run.key for run in changed if run.ended}
+    open_runs = [run for run in found if run.key not in over]
     behind = remembering.read_outages(notes.get(remembering.OUTAGES))
     behind = remembering.outages(behind, feeds, lead.now_ns, ticked_ns, limits)
     known = remembering.read_numbers(notes.get(remembering.ENDED))

@@ -53,7 +53,8 @@ def reconcile(
     `found`: by rule, of those that were asked; what others have open stays. An alert whose rule is no more is over.
     """
     best = {name: _strongest(findings) for name, findings in found.items()}
-    answer = Reconciled([], [], [], [], {key: held for key, held in holding.items() if held[0] not in found})
+    unasked = {key: held for key, held in holding.items() if held[0] not in found and held[0] in rules}
+    answer = Reconciled([], [], [], [], unasked)
     known = set()
     for alert in open_alerts:
         known.add(alert.fingerprint)
@@ -98,7 +99,7 @@ def _open(  # noqa: PLR0917 - what one finding needs to become an alert
     answer: Reconciled, rule: Rule | None, fingerprint: str, finding: Finding, held: tuple[str, int] | None, now_ns: int
 ) -> None:
     hold_ns = 0 if rule is None else round(rule.hold_s * SECOND_NS)
-    since_ns = min(now_ns, finding.since_ns) if held is None else min(held[1], finding.since_ns)
+    since_ns = now_ns if held is None else held[1]  # since it is found: what a spool brings at once has held for no time
     if not finding.sure:
         if held is not None:
             answer.holding[fingerprint] = held

@@ -28,7 +28,7 @@ class Where(NamedTuple):
 class Rule(NamedTuple):
     """One rule. `kind` names its judge, `limits` are that judge's numbers with units in their names.
 
-    A finding opens an alert after it has held for `hold_s`; the judge is asked at most every `every_s` (0: each tick).
+    A finding opens an alert after it was found for `hold_s`; the judge is asked at most every `every_s` (0: each tick).
     """
 
     name: str
