@@ -171,6 +171,7 @@ def alarms_of_a_month(kind, seed) -> int:
     return alarms
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "stepping"])
 def test_a_usual_month_raises_at_most_one_false_alarm(kind):
     assert sum(alarms_of_a_month(kind, seed) for seed in range(4)) <= 4
@@ -180,6 +181,7 @@ def test_a_lasting_change_by_a_third_is_told_and_soon_becomes_usual():
     assert 1 <= max(alarms_of_a_month("stepping", seed) for seed in range(4)) <= 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", ["hour", "day"])
 def test_nearly_every_lasting_slowdown_by_two_is_found_within_ten_runs(every):
     tried = found = 0

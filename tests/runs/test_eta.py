@@ -132,11 +132,13 @@ def coverage(kind, *, by_progress):
     return inside / asked
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_four_of_five_runs_end_within_the_interval(kind):
     assert 0.75 <= coverage(kind, by_progress=False) <= 0.85
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["noisy", "two ways", "drifting", "by recipe"])
 def test_four_of_five_runs_end_within_the_interval_by_uneven_progress(kind):
     assert 0.75 <= coverage(kind, by_progress=True) <= 0.85
