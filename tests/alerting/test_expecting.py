@@ -48,6 +48,18 @@ def test_a_wish_is_read_as_it_was_written(wish):
         ('{"every_s":60,"grave_s":1}', "'grave_s' is no field"),
         ('{"every_s":60,"calendar":{"hollidays":[]}}', "'hollidays' is no field"),
         ('{"every_s":"soon"}', "cannot be read"),
+        ('{"every_s":NaN}', "a year at most"),
+        ('{"every_s":1e300}', "a year at most"),
+        ('{"every_s":60,"grace_s":1e300}', "grace_s = 1e.300: expected 0 s to a year"),
+        ('{"every_s":60,"early_s":1e10}', "early_s"),
+        ('{"every_s":60,"since_ns":1e30}', "since_ns"),
+        ('{"every_s":60,"since_ns":-1e30}', "since_ns"),
+        ('{"after":"a","within_s":1e10}', "within_s"),
+        ('{"every_s":60,"min_duration_s":9,"max_duration_s":5}', "min_duration_s"),
+        ('{"every_s":60,"owner":"\\ud800"}', "owner"),
+        ('{"every_s":60,"calendar":{"weekdays":[7]}}', "weekdays"),
+        ('{"every_s":60,"calendar":{"closed":[["2026-01-01T00:00:00Z","2026-01-02T00:00:00Z","x"]]}}', "no offset"),
+        ('{"every_s":60,"calendar":{"closed":[["2026-01-02T00:00:00","2026-01-01T00:00:00","x"]]}}', "an end after the start"),
     ],
 )
 def test_a_spec_that_is_wrong_is_named(spec, named):

@@ -47,6 +47,10 @@ class Wish(NamedTuple):
     runbook: str | None = None
 
 
+LONGEST_S = 366 * 86_400.0
+"""Longest period or limit, s. Times of longer ones do not fit the store, and would stop every other expectation."""
+_LATEST_NS = 2**62
+_WEEKDAYS = frozenset(range(7))
 _SECONDS = ("early_s", "start_margin_s", "grace_s", "max_duration_s", "min_duration_s", "silence_s")
 _TEXTS = ("owner", "runbook")
 _KINDS = ("cron", "every_s", "after")
@@ -138,18 +142,43 @@ def _calendar_spec(calendar: Calendar) -> dict[str, Any]:
 
 
 def _check(wish: Wish) -> None:
-    schedule = wish.schedule
-    if isinstance(schedule, After):
-        if not schedule.job:
-            raise ScheduleRejected("after: expected the name of a job")
-        if schedule.within_s <= 0:
-            raise ScheduleRejected(f"within_s = {schedule.within_s:g}: expected more than 0 s")
-        if schedule.on not in {"start", "end"}:
-            raise ScheduleRejected(f"on = {schedule.on!r}: expected start or end")
-    else:
-        check(schedule)
-    zone(wish.calendar.zone)
+    _check_schedule(wish.schedule)
+    _check_calendar(wish.calendar)
     for name in _SECONDS:
         value = getattr(wish, name)
-        if value is not None and not 0 <= value < float("inf"):
-            raise ScheduleRejected(f"{name} = {value}: expected 0 s or more")
+        if value is not None and not 0 <= value <= LONGEST_S:
+            raise ScheduleRejected(f"{name} = {value:g}: expected 0 s to a year")
+    if wish.min_duration_s is not None and wish.max_duration_s is not None and wish.min_duration_s > wish.max_duration_s:
+        raise ScheduleRejected(f"min_duration_s = {wish.min_duration_s:g}: expected less than max_duration_s")
+    for name in _TEXTS:
+        value = getattr(wish, name)
+        if value is not None and any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise ScheduleRejected(f"{name}: expected text that is Unicode")
+
+
+def _check_schedule(schedule: Cron | Every | After) -> None:
+    if isinstance(schedule, Cron):
+        check(schedule)
+    elif isinstance(schedule, Every):
+        if not schedule.period_s <= LONGEST_S:
+            raise ScheduleRejected(f"a period of {schedule.period_s:g} s: expected a year at most")
+        if abs(schedule.since_ns) > _LATEST_NS:
+            raise ScheduleRejected(f"since_ns = {schedule.since_ns:g}: expected ns since 1970")
+        check(schedule)
+    elif not schedule.job:
+        raise ScheduleRejected("after: expected the name of a job")
+    elif not 0 < schedule.within_s <= LONGEST_S:
+        raise ScheduleRejected(f"within_s = {schedule.within_s:g}: expected more than 0 s, and a year at most")
+    elif schedule.on not in {"start", "end"}:
+        raise ScheduleRejected(f"on = {schedule.on!r}: expected start or end")
+
+
+def _check_calendar(calendar: Calendar) -> None:
+    zone(calendar.zone)
+    if not calendar.weekdays <= _WEEKDAYS:
+        raise ScheduleRejected(f"weekdays = {sorted(calendar.weekdays)}: expected 0 (Monday) to 6")
+    for one in calendar.closed:
+        if one.start.tzinfo is not None or one.end.tzinfo is not None:
+            raise ScheduleRejected(f"closed from {one.start.isoformat()}: expected local times with no offset")
+        if one.end <= one.start:
+            raise ScheduleRejected(f"closed from {one.start.isoformat()}: expected an end after the start")
