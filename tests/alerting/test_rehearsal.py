@@ -90,6 +90,19 @@ def test_what_is_declared_in_a_file_may_change_the_rules():
     assert HOUR <= alert.opened_ns - BEGIN - found_ns < HOUR + 10 * MINUTE
 
 
+def test_a_site_that_works_by_day_is_not_missed_at_night_but_at_noon():
+    each = 2 * MINUTE
+    runs = [
+        run(BEGIN + day * DAY + hour * HOUR + begun, 60.0, job="lot")
+        for day in range(12)
+        for hour in range(8, 18)
+        if (day, hour) not in {(10, 13), (10, 14)}
+        for begun in range(0, HOUR, each)
+    ]
+    fired = [alert for alert in played(runs, to_day=12).fired if alert.rule == "no-jobs"]
+    assert [divmod(alert.opened_ns - BEGIN, DAY)[0] for alert in fired] == [10]
+
+
 def test_a_run_that_takes_three_times_as_long_is_told_while_it_goes():
     runs = nights(30) | {20: run(BEGIN + 20 * DAY + 2 * HOUR, 1800.0)}
     ((rule, opened, resolved),) = told(played(runs.values()))

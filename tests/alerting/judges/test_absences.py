@@ -95,7 +95,8 @@ def test_a_missed_run_is_over_after_a_day_or_when_nobody_expects_it_any_more():
     assert not ticks.tick(expectations={})
 
 
-QUIET = tallies(s86400=Tally(SITE, JOB, 240, 0, 0))
+TEN_AN_HOUR = {"s86400": Tally(SITE, JOB, 240, 0, 0), "s3600_86400": Tally(SITE, JOB, 10, 0, 0)}
+QUIET = tallies(**TEN_AN_HOUR)
 """Ten an hour yesterday, none in the last hour."""
 
 
@@ -109,6 +110,14 @@ def test_a_site_with_fewer_runs_or_with_one_lately_is_well():
     assert not found(rule("no_jobs"), tallies=tallies(s86400=Tally(SITE, JOB, 239, 0, 0)))
     assert not found(rule("no_jobs"), tallies=tallies(s86400=Tally(SITE, JOB, 240, 0, 0), s3600=Tally(SITE, JOB, 1, 0, 0)))
     assert not found(rule("no_jobs"), tallies=QUIET, open_runs=[run()])
+
+
+def test_a_site_that_was_quiet_at_this_time_yesterday_or_a_week_ago_is_well():
+    by_day = tallies(s86400=Tally(SITE, JOB, 2400, 0, 0), s3600_86400=Tally(SITE, JOB, 4, 0, 0))
+    assert not found(rule("no_jobs"), tallies=by_day)
+    week = {"s86400_561600": Tally(SITE, JOB, 240, 0, 0)}
+    assert not found(rule("no_jobs"), tallies=tallies(**TEN_AN_HOUR, **week))
+    assert found(rule("no_jobs"), tallies=tallies(**TEN_AN_HOUR, **week, s3600_604800=Tally(SITE, JOB, 5, 0, 0)))
 
 
 def test_a_site_whose_feed_is_behind_is_not_said_to_have_no_jobs():

@@ -102,9 +102,12 @@ def usual(
 
 
 def tallies(**by_window: Tally | list[Tally]) -> Any:
-    """`s3600=Tally(…)`: what ended within 3600 s."""
-    known = {float(name[1:]): one if isinstance(one, list) else [one] for name, one in by_window.items()}
-    return lambda window_s: known.get(window_s, [])
+    """`s3600=Tally(…)`: what ended within 3600 s; `s3600_86400`: within those before 86400 s ago."""
+    known = {
+        tuple(float(part) for part in f"{name[1:]}_0".split("_")[:2]): one if isinstance(one, list) else [one]
+        for name, one in by_window.items()
+    }
+    return lambda window_s, ago_s=0.0: known.get((window_s, ago_s), [])
 
 
 def snapshot(now: int = NOW, **fields: Any) -> Snapshot:

@@ -209,7 +209,7 @@ class Evaluator:
             try:
                 return judge(rule, snapshot)
             except WindowWanted as wanted:
-                await self._tallies.read(wanted.window_s)
+                await self._tallies.read(wanted.window_s, wanted.ago_s)
         raise AlertingRejected(f"rule {rule.name} asks for more than {_MOST_WINDOWS} windows")
 
     async def _settle(

@@ -124,7 +124,7 @@ class _Stage:
         self._going: dict[tuple[str, str], Run] = {}
         self._ending = deque(sorted((run for run in runs if run.end_ns is not None), key=_end_of))
         self._past = _Past()
-        self._windows: dict[float, _Window] = {}
+        self._windows: dict[tuple[float, float], _Window] = {}
         self._seen_ended: list[Run] = []
         self._expectations = {one.name: one for one in expectations}
         self._lasting = lastings(expectations)
@@ -155,7 +155,7 @@ class _Stage:
             expected=self._expected(now_ns, before_ns),
             alerts={alert.fingerprint: alert for alert in alerts},
             profiles=_Profiles(self._past, before_ns),
-            tallies=lambda window_s: self._tallies(window_s, now_ns),
+            tallies=lambda window_s, ago_s=0.0: self._tallies(window_s, ago_s, now_ns),
             memo={LASTING: self._lasting},
         )
 
@@ -184,9 +184,9 @@ class _Stage:
             self._came.append(row._replace(state=ExpectedState.MET, start_ns=start_ns))
         return rows + self._came
 
-    def _tallies(self, window_s: float, now_ns: int) -> Sequence[Tally]:
-        window = self._windows.setdefault(window_s, _Window(window_s))
-        return window.at(self._seen_ended, now_ns)
+    def _tallies(self, window_s: float, ago_s: float, now_ns: int) -> Sequence[Tally]:
+        window = self._windows.setdefault((window_s, ago_s), _Window(window_s))
+        return window.at(self._seen_ended, now_ns - round(ago_s * SECOND_NS))
 
 
 class _Past:
@@ -250,8 +250,8 @@ class _Window:
         self._tallies: list[Tally] | None = []
 
     def at(self, ended: Sequence[Run], now_ns: int) -> Sequence[Tally]:
-        """The tallies; `ended` are all runs that ended up to `now_ns`, in that order."""
-        while self._next < len(ended):
+        """The tallies; `ended` are all runs that ended up to `now_ns` and perhaps later, in that order."""
+        while self._next < len(ended) and _end_of(ended[self._next]) <= now_ns:
             self._count(ended[self._next], 1)
             self._next += 1
         while self._first < self._next and _end_of(ended[self._first]) <= now_ns - self._length_ns:

@@ -110,7 +110,7 @@ def _rule() -> dict[str, Any]:
             "only subjects that match; `*` and `?` are patterns",
             _object({name: {"$ref": "#/$defs/texts"} for name in declared.WHERE}),
         ),
-        "hold": _duration("it must hold for this long"),
+        "hold": _duration("it must be found for this long before it is told"),
         "every": _duration("it is judged at most this often; each tick unless set"),
         "runbook": _about("address of what to do", TEXT),
         "enabled": _FLAG,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from wafermonitor.alerting.rules import Rule
 from wafermonitor.runs.alerts import Alert, Expectation, ExpectedRun, Finding
@@ -27,16 +27,22 @@ class Host(NamedTuple):
     certificates: tuple[tuple[str, int], ...] = ()
 
 
+class Counted(Protocol):
+    """Tallies of the runs that ended within `window_s`, up to `ago_s` ago."""
+
+    def __call__(self, window_s: float, ago_s: float = 0.0) -> Sequence[Tally]: ...  # noqa: D102 - said above
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """All times are ns by the store's clock.
 
-    `open_runs`: every run that has not ended, its process's beat joined. `ended`: runs whose end became known since the last
-    tick, each once. `expected`: expected runs as they stand after this tick's matching: the unsettled, and those settled by it.
-    `alerts`: open ones by fingerprint. `profiles`: what is usual for a job. `tallies(window_s)`: runs ended in the last
-    window_s. `advanced`: when an open run's progress was last seen to grow (`advancing` keeps it between ticks). `health` is
-    None when the store answers nothing about itself. `ticked_ns`: the tick before this one. `memo`: what judges worked out of
-    this snapshot and need more than once.
+    `open_runs`: every run that has not ended, its process's beat joined. `ended`: runs whose end became known since the
+    last tick, each once. `expected`: expected runs as they stand after this tick's matching: the unsettled, and those
+    settled by it. `alerts`: open ones by fingerprint. `profiles`: what is usual for a job. `tallies(window_s, ago_s)`: runs
+    that ended in the window_s before ago_s ago. `advanced`: when an open run's progress was last seen to grow (`advancing`
+    keeps it between ticks). `health` is None when the store answers nothing about itself. `ticked_ns`: the tick before this
+    one. `memo`: what judges worked out of this snapshot and need more than once.
     """
 
     now_ns: int
@@ -49,7 +55,7 @@ class Snapshot:
     expected: Sequence[ExpectedRun] = ()
     alerts: Mapping[str, Alert] = field(default_factory=dict)
     profiles: Mapping[JobKey, Profile] = field(default_factory=dict)
-    tallies: Callable[[float], Sequence[Tally]] = lambda _window_s: ()
+    tallies: Counted = lambda window_s, ago_s=0.0: ()  # noqa: ARG005 - their names are the protocol's
     advanced: Mapping[RunKey, int] = field(default_factory=dict)
     newest_received_ns: int | None = None
     health: StoreHealth | None = None

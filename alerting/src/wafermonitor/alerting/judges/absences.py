@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 
 from wafermonitor.alerting.expecting import loads
 from wafermonitor.alerting.judges.findings import (
@@ -31,7 +32,9 @@ from wafermonitor.runs.state import SECOND_NS
 LASTS = Limit("lasts_s", 86_400.0, "an alert is over after this long where neither the run nor the next one comes")
 OVER = Limit("over_s", 3_600.0, "no run of the site ended for this long")
 BASELINE = Limit("baseline_s", 86_400.0, "what is usual for the site is counted over this time")
-USUAL = Limit("usual_least", 10.0, "so many runs must usually end in the time `over_s`")
+USUAL = Limit("usual_least", 10.0, "so many runs must usually end in the time `over_s`, and half of them at this time of day")
+_DAY_S, _WEEK_S = 86_400.0, 604_800.0
+_HALF = 0.5
 
 
 def subject_of(expected: ExpectedRun) -> Subject:
@@ -76,7 +79,10 @@ def missed(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
 
 
 def no_jobs(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
-    """Sites with many runs a day of which none ended for an hour, while their feeds are well."""
+    """Sites with many runs a day of which none ended for an hour, while their feeds are well.
+
+    Not where it was quiet at this time yesterday, or a week ago: a site that works by day, or on weekdays, is not missed.
+    """
     over_s = OVER.of(rule)
     usual: Counter[str] = Counter()
     for tally in snapshot.tallies(BASELINE.of(rule)):
@@ -85,18 +91,42 @@ def no_jobs(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
     busy = lately | {run.site for run in snapshot.open_runs if not run.inferred}
     blind = blind_sites(snapshot)
     rates = {site: count * over_s / BASELINE.of(rule) for site, count in usual.items() if site not in busy}
+    told = {site for site, rate in rates.items() if rate >= USUAL.of(rule) and site not in blind}
+    known = {alert.subject.site for alert in open_alerts(rule, snapshot)}
+    usually = _busy_then(rule, snapshot, told - known)
     for site, rate in sorted(rates.items()):
-        if rate >= USUAL.of(rule) and site not in blind:
+        if site in told and (site in known or site in usually):
             subject = Subject(site=site)
             from_ns = since(rule, snapshot, subject, snapshot.now_ns - round(over_s * SECOND_NS))
             quiet = spoken(seconds(from_ns, snapshot.now_ns))
             summary = f"No job of site {site} ended for {quiet}; usual are {rate:.0f} in {spoken(over_s)}"
             yield finding(rule, subject, from_ns, summary, {"usual": round(rate, 1), "over_s": over_s})
-    told = {site for site, rate in rates.items() if rate >= USUAL.of(rule) and site not in blind}
     for alert in open_alerts(rule, snapshot):
         site = alert.subject.site or ""
         if site not in told and (site in blind or site not in busy):
             yield again(alert, sure=site not in blind)
+
+
+def _busy_then(rule: Rule, snapshot: Snapshot, sites: AbstractSet[str]) -> frozenset[str]:
+    """Those of `sites` of which many runs ended at this time yesterday, and a week ago, if they ran that day at all."""
+
+    def ended(window_s: float, ago_s: float) -> Counter[str]:
+        found: Counter[str] = Counter()
+        for tally in snapshot.tallies(window_s, ago_s):
+            found[tally.site] += tally.ended
+        return found
+
+    least, over_s = _HALF * USUAL.of(rule), OVER.of(rule)
+    for ago_s in (_DAY_S, _WEEK_S) if sites else ():
+        then = ended(over_s, ago_s)
+        quiet = {site for site in sites if then[site] < least}
+        if quiet and ago_s == _WEEK_S:
+            week = ended(_DAY_S, _WEEK_S - _DAY_S / 2)
+            quiet = {site for site in quiet if week[site]}
+        sites = sites - quiet
+        if not sites:
+            break
+    return frozenset(sites)
 
 
 def _absent(rule: Rule, snapshot: Snapshot, expected: ExpectedRun, since_ns: int, verb: str, *, sure: bool = True) -> Finding:
