@@ -67,6 +67,22 @@ async def test_history_is_read_again_after_ten_minutes(api, storage, clock):
     assert (await the_run(api))["eta"]["mid"] is not None
 
 
+async def test_a_list_waits_for_the_history_of_many_jobs_only_so_long(api, storage, monkeypatch):
+    """One that took longer than an answer may would never come, however often it is asked for."""
+    monkeypatch.setattr("wafermonitor.query.ends._AT_ONCE", 2)
+    monkeypatch.setattr("wafermonitor.query.ends._PATIENCE_S", 0.0)
+    jobs = [f"job {number}" for number in range(5)]
+    runs = [world.run(60 + number, 1, job=job) for number, job in enumerate(jobs)]
+    runs += [past(10 * number + run, 1000.0, job=job) for number, job in enumerate(jobs) for run in range(LEAST_RUNS)]
+    await storage.writer.write([Batch(runs=runs)])
+    for known in (2, 4, 5):
+        answer = await api.get("/v1/jobs", params={"state": "running", "job": jobs})
+        ends = [item["eta"] for item in answer.json()["items"]]
+        assert sum(end["mid"] is not None for end in ends) == known
+        assert {end["why_not"] for end in ends} <= {None, "the history of its job has not been read yet: ask again"}
+    assert (await the_run(api, 64))["eta"]["mid"] is not None
+
+
 async def test_uneven_progress_of_earlier_runs_tells_more_than_their_durations(api, storage):
     lasting = [200.0, 800.0] * 6
     logs = []

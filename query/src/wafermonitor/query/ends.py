@@ -5,10 +5,13 @@ route of that name.
 
 What is usual for a job is learned anew after ten minutes. How the last runs of a job went (their progress, or the ends of
 their subjobs) is read for runs that tell how far they are; in lists for a few jobs per answer, so that none waits for it long.
+A list of many jobs learns for a second what is usual for them, and the next one goes on.
 """
 
 from __future__ import annotations
 
+import math
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import NamedTuple
@@ -26,6 +29,10 @@ from wafermonitor.storage.protocol import MAX_PAGE, LogQuery, PastRun, Reader, R
 
 _AGAIN_NS = 600 * SECOND_NS
 _MOST_JOBS = 5_000
+_AT_ONCE = 20
+"""Jobs whose history is read by one statement: what it has read stays, if the answer takes too long."""
+_PATIENCE_S = 1.0
+"""A list begins no further statement after this."""
 _WAYS = 16
 """How many runs tell how runs of a job go."""
 _WAYS_OF_A_LIST = 2
@@ -62,11 +69,14 @@ class Ends:
     async def of_list(self, listed: Iterable[StoredRun], now_ns: int) -> dict[RunKey, EtaModel]:
         """Of the open runs among `listed`."""
         waiting = [stored for stored in listed if not stored.run.ended]
-        await self._learn({_job(stored.run) for stored in waiting}, now_ns)
+        await self._learn({_job(stored.run) for stored in waiting}, now_ns, _PATIENCE_S)
         may_read = _WAYS_OF_A_LIST
         found = {}
         for stored in waiting:
             run = stored.run
+            if _job(run) not in self._known:
+                found[run.key] = EtaModel(why_not="the history of its job has not been read yet: ask again")
+                continue
             mark = _progress_mark(run)
             ways: Sequence[Way] = ()
             if mark is not None:
@@ -98,14 +108,18 @@ class Ends:
         await self._learn({(site, job)}, now_ns)
         return self._known[site, job].usual
 
-    async def _learn(self, jobs: set[_JobKey], now_ns: int) -> None:
-        due = sorted(job for job in jobs if not _is_fresh(self._known.get(job), now_ns))
-        if not due:
-            return
-        for job, past in zip(due, await self._reader.history(due, HISTORY), strict=True):
-            good = tuple(run for run in past if run.result == "success" and run.duration_s)[:_WAYS]
-            self._known[job] = _Known(now_ns, profile(past, now_ns), good)
-            self._known.move_to_end(job)
+    async def _learn(self, jobs: set[_JobKey], now_ns: int, patience_s: float = math.inf) -> None:
+        """Those of which nothing is known first; with `patience_s` perhaps not all."""
+        due = sorted((job in self._known, job) for job in jobs if not _is_fresh(self._known.get(job), now_ns))
+        until_s = time.monotonic() + patience_s
+        for place in range(0, len(due), _AT_ONCE):
+            some = [job for _, job in due[place : place + _AT_ONCE]]
+            for job, past in zip(some, await self._reader.history(some, HISTORY), strict=True):
+                good = tuple(run for run in past if run.result == "success" and run.duration_s)[:_WAYS]
+                self._known[job] = _Known(now_ns, profile(past, now_ns), good)
+                self._known.move_to_end(job)
+            if time.monotonic() >= until_s:
+                break
         while len(self._known) > max(_MOST_JOBS, len(jobs)):
             self._known.popitem(last=False)
 
