@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr, field_validator
 
 from wafermonitor.instrumentation.settings import ServiceConfig
 
@@ -25,7 +25,18 @@ class Config(ServiceConfig, component="alerting"):
     disks: str = Field("", description="Folders whose disks are watched, separated by commas")
     certificates: str = Field("", description="PEM files whose certificates are watched, separated by commas")
     metrics_address: str | None = Field(None, description="Where /metrics and /healthz are served, host:port; none: nowhere")
+    ping: SecretStr = Field(
+        SecretStr(""),
+        description="http(s) address asked once a minute while somebody evaluates, for a dead man's switch outside",
+    )
     url: str = Field("", description="Address of the screens as people reach it, for links in messages; empty: no links")
+
+    @field_validator("ping")
+    @classmethod
+    def _is_http(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value() and not value.get_secret_value().startswith(("http://", "https://")):
+            raise ValueError("expected an address that starts with http:// or https://")
+        return value
 
     @staticmethod
     def paths(text: str) -> list[Path]:

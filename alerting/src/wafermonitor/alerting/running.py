@@ -28,6 +28,7 @@ from wafermonitor.alerting.errors import AlertingError, AlertingRejected
 from wafermonitor.alerting.evaluator import Evaluator, Ticked
 from wafermonitor.alerting.metrics import Meters, shown
 from wafermonitor.alerting.notify.notifier import Notifier
+from wafermonitor.alerting.notify.outside import Outage, Ping
 from wafermonitor.instrumentation.service import stop_event
 from wafermonitor.runs.alerts import Alert, Origin
 from wafermonitor.storage.answers import say
@@ -152,6 +153,8 @@ class Service:
             catch_up_s=config.catch_up_days * 86_400.0,
         )
         self.notifier = Notifier(watch, self.declared.routes, meters, url=config.url)
+        self.outage = Outage(url=config.url)
+        self._ping = Ping(config.ping.get_secret_value())
 
     async def declare(self) -> None:
         """Follow the files as they are now. One that cannot be read changes nothing, and is told of."""
@@ -175,11 +178,12 @@ class Service:
                 until = loop.time() + _RUN_S
                 while not stop.is_set() and loop.time() < until:
                     due = loop.time() + self._config.tick_s
-                    await self._try()
+                    await self.tick()
                     with suppress(TimeoutError):
                         await asyncio.wait_for(stop.wait(), max(0.0, due - loop.time()))
 
-    async def _try(self) -> None:
+    async def tick(self) -> None:
+        """One tick, or a look at who ticks; whatever fails, the next one may work."""
         began = time.perf_counter()
         ticked: Ticked | None = None
         try:
@@ -189,12 +193,16 @@ class Service:
         except (StorageError, AlertingError) as error:
             _log.warning("this tick is left out: %s", error)
             self._meters.ticks.labels("failed").inc()
+            self.outage.goes_on(str(error), self.declared.rules, self.declared.routes)
             return
-        except Exception:  # noqa: BLE001 - whatever it is, the next tick may work
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next tick may work
             _log.exception("this tick is left out")
             self._meters.ticks.labels("failed").inc()
+            self.outage.goes_on(type(error).__name__, self.declared.rules, self.declared.routes)
             return
         self._first = False
+        self.outage.ends()
+        self._ping.tick()
         self._meters.leads.set(ticked is not None)
         self._meters.ticks.labels("standby" if ticked is None else "stored").inc()
         if ticked is not None:
