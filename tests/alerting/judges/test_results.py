@@ -14,6 +14,7 @@ from tests.alerting.judges.world import (
     Ticks,
     ended,
     evidence,
+    expectation,
     feed,
     feeds,
     found,
@@ -22,6 +23,7 @@ from tests.alerting.judges.world import (
     tallies,
     usual,
 )  # fmt: skip
+from wafermonitor.alerting.rules import Where
 from wafermonitor.storage.protocol import Tally
 
 
@@ -44,6 +46,21 @@ def test_a_rate_is_told_with_its_numbers_since_it_was_found():
     assert alert.summary == "5 of 20 runs of lot_yield at fab1 failed within 1 h (25%)"
     assert (alert.since_ns, evidence(alert)) == (NOW, {"bad": 5, "ended": 20, "ratio": 0.25})
     assert not ticks.tick(NOW + HOUR, tallies=tallies(s3600=tally(20, 1)))
+
+
+def test_who_cares_for_a_job_is_told_of_its_failures_too():
+    (failed,) = found(rule("failed"), ended=[ended(result="failure")], expectations=expectation())
+    (rate,) = found(rule("failure_rate"), tallies=tallies(s3600=tally(10, 5)), expectations=expectation())
+    for one in (failed, rate):
+        assert (one.owner, one.runbook) == ("yield-team", "https://wiki/yield")
+    (own,) = found(rule("failed"), ended=[ended(result="failure", owner="etch")], expectations=expectation())
+    assert own.owner == "etch"
+    elsewhere = expectation(site="fab9")
+    (other,) = found(rule("failed"), ended=[ended(result="failure")], expectations=elsewhere)
+    assert (other.owner, other.runbook) == (None, None)
+    routed = rule("failed")._replace(where=Where(owner=("yield-*",)))
+    assert found(routed, ended=[ended(result="failure")], expectations=expectation())
+    assert not found(routed, ended=[ended(result="failure")], expectations=elsewhere)
 
 
 def test_while_a_feed_of_the_site_is_behind_a_rate_is_not_said_to_be_well_again():

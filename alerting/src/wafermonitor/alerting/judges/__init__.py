@@ -8,6 +8,7 @@ from __future__ import annotations
 __all__ = ["JUDGES", "KINDS", "judge"]
 
 from wafermonitor.alerting.judges import absences, durations, feeds, liveness, resources, results, system
+from wafermonitor.alerting.judges.findings import cared_for
 from wafermonitor.alerting.judges.kinds import Kind
 from wafermonitor.alerting.rules import Rule
 from wafermonitor.alerting.snapshot import Judge, Snapshot
@@ -22,5 +23,6 @@ JUDGES: dict[str, Judge] = {name: kind.judge for name, kind in KINDS.items()}
 
 
 def judge(rule: Rule, snapshot: Snapshot) -> list[Finding]:
-    """What holds now by `rule`, of those subjects that it is for."""
-    return [one for one in KINDS[rule.kind].judge(rule, snapshot) if rule.where.takes(one.subject, one.owner)]
+    """What holds now by `rule`, of those subjects that it is for; with who cares for the job, by its expectations."""
+    found = cared_for(rule, KINDS[rule.kind].judge(rule, snapshot), snapshot)
+    return [one for one in found if rule.where.takes(one.subject, one.owner)]

@@ -197,10 +197,19 @@ def lastings(expectations: Iterable[Expectation]) -> dict[tuple[str | None, str]
     return found | {key: _loosest(wishes) for key, wishes in several.items()}
 
 
-def lasting_of(run: Run, known: Mapping[tuple[str | None, str], Lasting]) -> Lasting:
-    """What is said of `run`'s durations: of its site, else of all."""
+def lasting_of(run: Run | Subject, known: Mapping[tuple[str | None, str], Lasting]) -> Lasting:
+    """What is said of the durations of `run`'s job: of its site, else of all."""
     job = run.job or ""
     return known.get((run.site, job)) or known.get((None, job)) or Lasting()
+
+
+def cared_for(rule: Rule, found: Iterable[Finding], snapshot: Snapshot) -> Iterator[Finding]:
+    """What was found, with the owner and the runbook that expectations name for its job, where the judge found none."""
+    known = lasting(snapshot) if snapshot.expectations else {}
+    for one in found:
+        wish = lasting_of(one.subject, known)
+        runbook = wish.runbook if one.runbook in {None, rule.runbook} else None
+        yield one._replace(owner=one.owner or wish.owner, runbook=runbook or one.runbook)
 
 
 @lru_cache(maxsize=65_536)
