@@ -285,3 +285,27 @@ def test_many_alerts_stay_readable_and_few_elements(own_watched_fab, viewer):
     expect(page.locator(".alert")).to_have_count(100)
     expect(page.locator(".note")).to_contain_text("205 more fire")
     assert page.locator("#screen .alert svg, #screen .alert time").count() <= 2_000
+
+
+def test_pressed_twice_is_done_once(own_watched_fab, viewer):
+    page = viewer.show(own_watched_fab, "/alerts?view=silences&act=silence")
+    form = page.locator("form[data-act=silence]")
+    for name, words in (("job", "twice_job"), ("why", "once is enough"), ("by", "Ana")):
+        form.locator(f"[name={name}]").fill(words)
+    form.evaluate("form => { form.requestSubmit(); form.requestSubmit(); }")
+    expect(page.locator("#said")).to_contain_text("Silenced")
+    expect(page.locator(".silences li", has_text="twice_job")).to_have_count(1)
+    page.reload()
+    drawn(page)
+    expect(page.locator(".silences li", has_text="twice_job")).to_have_count(1)
+
+
+def test_a_very_long_name_leaves_the_summary_its_room(own_watched_fab, viewer):
+    fab = own_watched_fab
+    story = type(fab.story)(fab.clock.now_ns, fab.ids)
+    more = {"acknowledged_ns": story.at(-100), "acknowledged_by": "X" * 200, "note": "n" * 1_000}
+    made = story.alert("long", Severity.CRITICAL, Subject(site="F12", job="j" * 200), (90, 1), "word " + "W" * 300, **more)
+    fab.store(alerts=[one for one in story.alerts if one.id == made])
+    page = viewer.show(fab, f"/alerts?alert={made}")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1_440
+    assert page.locator(".alert[data-open] .alert-what").bounding_box()["width"] > 500

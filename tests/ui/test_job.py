@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
+from tests.ui import seed
 from tests.ui.conftest import Viewer, here
 from tests.ui.screenshots import drawn
 from wafermonitor.query.models import EtaModel, ExpectationModel, ExpectedRunModel, RunModel
+from wafermonitor.runs.alerts import ExpectedRun
+from wafermonitor.runs.expectations import Expected, ExpectedState
 from wafermonitor.ui.pages import job
 from wafermonitor.ui.render import _environment
 
@@ -189,3 +192,23 @@ def test_when_a_run_came_is_said_against_its_time(late_s, words):
     times = dict.fromkeys(("nominal", "opens", "late_after", "missed_after", "changed"), at)
     given = ExpectedRunModel(expectation="e", job="j", settled=True, state="missed", late_s=late_s, **times)
     assert job.row(given).words.startswith(words)
+
+
+def test_what_is_not_there_is_counted_by_kind_and_none_is_hidden_without_a_word(own_watched_fab, viewer):
+    fab = own_watched_fab
+    page = viewer.show(fab, "/")
+    tile = page.locator(".tile[data-look=missed]")
+    expect(tile).to_contain_text("not started")
+    expect(tile).to_contain_text("1 late, 1 missed")
+    minute = 60 * seed.SECOND
+    runs = []
+    for number in range(25):
+        nominal = fab.clock.now_ns - (60 + number) * minute
+        due = Expected(nominal, nominal - minute, nominal + minute, nominal + 2 * minute)
+        runs.append(
+            ExpectedRun("often", "F12", f"job_{number}", "", due, ExpectedState.MISSED, changed_ns=nominal, settled=True)
+        )
+    fab.store(expected=runs)
+    page = viewer.show(fab, "/")
+    expect(page.locator(".not-there")).to_have_count(20)
+    expect(page.locator(".note", has_text="more are late or missed")).to_contain_text("7 more")

@@ -170,3 +170,22 @@ def test_the_page_carries_no_cookie_and_no_authorization(fab):
 
 def test_the_older_health_path_answers(fab):
     assert httpx.get(f"{fab.url}/_stcore/health").text == "ok"
+
+
+def test_the_tab_key_stops_once_in_each_list_at_the_row_last_walked_to(watched_fab, viewer):
+    page = viewer.show(watched_fab, "/")
+    stops = page.locator("#screen [data-row][tabindex='0']")
+    expect(stops).to_have_count(2)
+    page.locator(".now-columns header a").first.focus()
+    page.keyboard.press("Tab")
+    expect(page.locator(":focus")).to_contain_text("should have started")
+    page.keyboard.press("ArrowDown")
+    second = page.locator(":focus").get_attribute("data-key")
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Tab")
+    expect(page.locator(":focus")).to_have_attribute("data-key", second)
+    expect(stops).to_have_count(2)
+    page = viewer.show(watched_fab, "/alerts")
+    page.locator(".alert-row[tabindex='0']").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".alert[data-open] .alert-detail")).to_contain_text("Evidence")

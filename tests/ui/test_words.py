@@ -153,6 +153,9 @@ def test_what_programs_send_is_never_markup():
         day_url=str,
         runs=page.items,
         more=False,
+        missing_hidden=0,
+        missing_cut=False,
+        alerts_url="/alerts",
         failed=page.items,
         failed_url="/runs",
     )

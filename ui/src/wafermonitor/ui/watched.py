@@ -5,6 +5,7 @@ In: a `Source`. Out: models of the read API; UiUnavailable, NotKept where the AP
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -31,6 +32,7 @@ EXPECTED_PAGES = 5
 JOB_RUNS_MOST = 1_000
 _API_PAGE = 1_000
 _LOUDNESS = {"critical": 0, "warning": 1, "info": 2}
+_LOUDER = ("critical", "warning")
 
 
 class Watch(NamedTuple):
@@ -99,11 +101,31 @@ def urgency(alert: AlertModel) -> tuple[bool, int, float]:
 async def firing(source: Source) -> Watch:
     """What fires now; a Watch that is not `kept` where the API knows no alerts."""
     try:
-        page = await source.ask(("alerts", "open"), lambda: source.client.alerts(open=True, limit=FIRING_MOST))
+        page = await _open(source)
     except NotKept as error:
         return Watch(kept=False, trouble=str(error))
-    alerts = sorted(page.items, key=urgency)
+    found = {alert.id: alert for alert in page.items}
+    if page.cursor is not None:  # a flood of new ones must not hide an old one that is louder
+        for louder in await asyncio.gather(*(_open(source, severity=word) for word in _LOUDER)):
+            found |= {alert.id: alert for alert in louder.items}
+    alerts = sorted(found.values(), key=urgency)
     return Watch(alerts, page.cursor is not None, page.evaluated_at, page.evaluating, page.server_time)
+
+
+async def firing_of(source: Source, watch: Watch, site: str, job: str) -> Watch:
+    """The same of one site or job alone, asked for anew where `watch` is cut; alerts of a job that name no site are of each."""
+    alerts, more = watch.alerts, False
+    if watch.more:
+        page = await _open(source, job=job) if job else await _open(source, site=site)
+        alerts, more = sorted(page.items, key=urgency), page.cursor is not None
+    of_site = {site, None} if job else {site}
+    chosen = [alert for alert in alerts if (not site or alert.site in of_site) and (not job or alert.job == job)]
+    return watch._replace(alerts=chosen, more=more)
+
+
+async def _open(source: Source, **filters: str) -> AlertPage:
+    key = ("alerts", "open", *filters.items())
+    return await source.ask(key, lambda: source.client.alerts(open=True, limit=FIRING_MOST, **filters))
 
 
 async def glance(source: Source) -> Watch:

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from wafermonitor.query.models import AlertDetail, AlertModel, DeliveryModel, ExplainModel
+from wafermonitor.query.models import AlertDetail, DeliveryModel, ExplainModel
 from wafermonitor.ui import watched
 from wafermonitor.ui.address import Alerts, Job, Run, url
 from wafermonitor.ui.clock import epoch_ms
@@ -43,13 +43,13 @@ async def load(source: Source, address: Alerts) -> Page:
     watch, silences, opened = await asyncio.gather(
         watched.firing(source), watched.silences(source), _opened(source, address.alert)
     )
-    values: dict[str, Any] = {"rows": [], "more": None, "fields": [], "filtered": False, "hidden": 0}
+    values: dict[str, Any] = {"rows": [], "more": None, "fields": [], "filtered": False, "hidden": 0, "cut": False}
     if watch.kept and address.view == "history":
         values |= await _history(source, address)
     elif address.view == "firing":
-        chosen = [alert for alert in watch.alerts if _chosen(address, alert)]
         narrowed = bool(address.site or address.job)
-        values |= {"rows": chosen[:SHOWN_MOST], "hidden": len(chosen) - SHOWN_MOST, "filtered": narrowed}
+        of = await watched.firing_of(source, watch, address.site, address.job) if narrowed else watch
+        values |= {"rows": of.alerts[:SHOWN_MOST], "hidden": len(of.alerts) - SHOWN_MOST, "cut": of.more, "filtered": narrowed}
     shown = {alert.id for alert in values["rows"]}
     html = render(
         "alerts.html",
@@ -126,10 +126,6 @@ async def _history(source: Source, address: Alerts) -> Mapping[str, Any]:
         "fields": fields(address, [site.site for site in sites]),
         "filtered": address != plain,
     }
-
-
-def _chosen(address: Alerts, alert: AlertModel) -> bool:
-    return (not address.site or alert.site == address.site) and (not address.job or alert.job == address.job)
 
 
 def _times(address: Alerts) -> list[tuple[str, str, str]]:

@@ -48,7 +48,7 @@ async def load(source: Source, address: Job, zone: tzinfo) -> Page:
     )
     site = _one_site(found, address)
     judged = await watched.usual(source, site, address.job, f"-{address.span}") if site else None
-    alerts = [alert for alert in watch.alerts if alert.job == address.job and alert.site in {None, address.site or alert.site}]
+    alerts = (await watched.firing_of(source, watch, address.site, address.job)).alerts
     html = render(
         "job.html",
         address=address,
@@ -68,6 +68,7 @@ async def load(source: Source, address: Job, zone: tzinfo) -> Page:
         tally=calendar.tally([run for run in expected.runs if calendar.day_of(run, zone).month == month.month]),
         rows=[row(run) for run in expected.runs if calendar.day_of(run, zone).isoformat() == address.day][:_ROWS_MOST],
         shift=judged.shift if judged else None,
+        limits=judged.bands[-1] if judged and judged.bands else None,
         **_over_time(found, now, address, zone, judged.bands if judged else []),
     )
     busy = any(run.state != "ended" for run in found.runs)

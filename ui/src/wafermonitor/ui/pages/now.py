@@ -69,6 +69,9 @@ async def load(source: Source, address: Now, zone: tzinfo = UTC) -> Page:
         watch=watch,
         badges=badges(watch, opened.items),
         missing=missing.runs[:MISSING_SHOWN],
+        missing_hidden=max(len(missing.runs) - MISSING_SHOWN, 0),
+        missing_cut=missing.more,
+        alerts_url=url(Alerts(site=address.site)),
         waiting=missing.unknown,
         waiting_words=f"{missing.unknown}{'+' if missing.more_unknown else ''}",
         day_url=lambda one: day_url(one, zone),
@@ -109,9 +112,9 @@ def tiles(
     states = Counter(one.state for one in missing.runs)
     if not_there := states["late"] + states["missed"]:
         key = "missed" if states["missed"] else "late"
-        note = f"{states['missed']} missed" if states["late"] and states["missed"] else "last 24 hours"
+        note = f"{states['late']} late, {states['missed']} missed" if states["late"] and states["missed"] else "last 24 hours"
         href = f"{url(address)}#missing"
-        word = "late" if states["late"] else "missed"
+        word = "not started" if states["late"] and states["missed"] else key
         found.append(
             Tile(
                 key,

@@ -30,6 +30,7 @@ export function focusForm() {
 }
 
 export function act(form, button, send) {
+  if (form.hasAttribute("aria-busy")) return; // pressed twice is meant once
   const given = Object.fromEntries([...new FormData(form)].filter(([, value]) => typeof value === "string"));
   if (given.by) store(given.by.trim());
   number += 1;

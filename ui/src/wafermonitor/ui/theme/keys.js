@@ -19,6 +19,19 @@ function step(by, wanted = () => true) {
   }
 }
 
+// The Tab key stops once in each list: at the row last walked to, else at the first. From there j, k and the arrows go on.
+let last = null;
+
+export function reach() {
+  const stops = new Map();
+  for (const row of rows()) {
+    const list = row.closest("[role=list], ul, tbody, section");
+    if (row === last || !stops.has(list)) stops.set(list, row);
+  }
+  const found = new Set(stops.values());
+  for (const row of rows()) { const wanted = found.has(row) ? 0 : -1; if (row.tabIndex !== wanted) row.tabIndex = wanted; }
+}
+
 const one = (actions) => ({
   "?": actions.help, "/": actions.find, t: actions.theme, c: actions.copy,
   j: () => step(1), k: () => step(-1), ArrowDown: () => step(1), ArrowUp: () => step(-1),
@@ -33,6 +46,10 @@ const one = (actions) => ({
 });
 
 export function listen(actions) {
+  document.addEventListener("focusin", (event) => {
+    const row = event.target.closest?.("#screen [data-row]");
+    if (row && row !== last) { last = row; reach(); }
+  });
   const single = one(actions);
   const after = {gn: () => actions.go("/"), gr: () => actions.go("/runs"), ga: () => actions.go("/alerts")};
   document.addEventListener("keydown", (event) => {

@@ -4,7 +4,7 @@
 import {morph} from "./morph.js";
 import {setServerNow, show as showTimes} from "./clock.js";
 import {brush, place, window_, zoomed} from "./waterfall.js";
-import {listen} from "./keys.js";
+import {listen, reach} from "./keys.js";
 import {act, focusForm, nameForms, told} from "./forms.js";
 
 const screen = document.getElementById("screen");
@@ -36,6 +36,7 @@ function draw() {
   });
   showTimes(document);
   place();
+  reach();
   nameForms();
   focusForm();
   document.documentElement.dataset.drawn = String(Number(document.documentElement.dataset.drawn ?? 0) + 1);
