@@ -10,13 +10,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
 
 import asyncpg
+import psutil
 import pytest
 
+from tests.servers import http_sink
 from wafermonitor.instrumentation.cli import main
 from wafermonitor.runs.alerts import Alert, ExpectedRun
 from wafermonitor.runs.expectations import ExpectedState
@@ -145,6 +147,49 @@ def test_it_ends_in_order_and_says_how_it_stands(dsn, capsys):
         assert running.returncode == 0
     last = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (last["evaluates"], last["expectations"], last["open_alerts"]) == (True, 0, {})
+
+
+@pytest.mark.postgres
+def test_it_ends_in_seconds_while_a_channel_says_nothing(dsn, tmp_path):
+    with http_sink.start() as sink:
+        sink.silent.set()
+        rules = tmp_path / "rules.yaml"
+        rules.write_text(
+            f'{EACH_SECOND}\nchannels: {{sink: {{url: "{sink.url}/in", engine: webhook, timeout: 60s}}}}\n'
+            "routes: [{name: all, channels: [sink], wait: 0s}]\n"
+        )
+        with evaluating(rules) as running:
+            end = time.monotonic() + 30
+            while not sink.requests:
+                assert time.monotonic() < end, "nobody is told"
+                time.sleep(0.05)
+            running.send_signal(signal.SIGTERM)
+            running.communicate(timeout=20)
+            assert running.returncode == 0
+
+
+@pytest.mark.postgres
+def test_it_ends_in_seconds_while_the_database_says_nothing(dsn, tmp_path):
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(EACH_SECOND)
+    database = dsn.rsplit("/", 1)[-1].partition("?")[0]
+    with evaluating(rules) as running:
+        until_missed(1)
+        asked = [
+            one
+            for one in psutil.process_iter(["name", "cmdline"])
+            if one.info["name"] == "postgres" and database in " ".join(one.info["cmdline"] or ())
+        ]
+        assert asked
+        for one in asked:
+            one.suspend()
+        try:
+            running.send_signal(signal.SIGTERM)
+            running.communicate(timeout=30)
+        finally:
+            for one in asked:
+                with suppress(psutil.NoSuchProcess):
+                    one.resume()
 
 
 @pytest.mark.postgres

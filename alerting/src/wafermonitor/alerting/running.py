@@ -14,7 +14,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,6 +46,8 @@ _RUN_S = 1800.0
 _PATIENCE = 1.5
 """Another process leads no more when it has not ticked for so many ticks."""
 _GARBAGE = 100_000
+_ORDER_S = 3.0
+"""How long an end in order may take, before what hangs is left behind."""
 _log = logging.getLogger(__name__)
 
 
@@ -66,12 +68,27 @@ async def run(config: Config, *, as_json: bool) -> None:
             await service.declare()
             ready = {"ready": "alerting", "pid": os.getpid(), "metrics_port": port}
             say(ready, f"ready: {len(service.declared.rules)} rules are watched", as_json=as_json)
-            sending = asyncio.create_task(service.notifier.run(stop), name="notifier")
-            try:
-                await service.keep(stop)
-            finally:
-                stop.set()
-                await asyncio.gather(sending, return_exceptions=True)
+            await _until_stopped(stop, service.keep(stop), service.notifier.run(stop))
+
+
+async def _until_stopped(stop: asyncio.Event, *works: Coroutine[Any, Any, None]) -> None:
+    """Until `stop`, or until one of `works` ends; then each may end in order, and what still waits for an answer is left.
+
+    A tick stores all or nothing, and a message that was not settled is another's after its lease: neither is lost.
+    """
+    tasks = [asyncio.create_task(work) for work in works]
+    asked = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([*tasks, asked], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stop.set()
+        _, left = await asyncio.wait([*tasks, asked], timeout=_ORDER_S)
+        for task in left:
+            task.cancel()
+        await asyncio.wait([*tasks, asked], timeout=_ORDER_S)
+    for task in tasks:
+        if task.done() and not task.cancelled():
+            task.result()
 
 
 async def once(config: Config, *, as_json: bool) -> int:
