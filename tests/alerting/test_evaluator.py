@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
 from tests.alerting.fabs import HOUR, MINUTE, SECOND, STANDARD, T0, Fab, when
+from wafermonitor.alerting import matching
 from wafermonitor.alerting.evaluator import FAULT
 from wafermonitor.alerting.expecting import After, Wish
 from wafermonitor.alerting.notify import Channel, Route, Routes
@@ -129,6 +131,24 @@ async def test_after_an_absence_of_the_evaluator_everything_is_made_up_for():
     missed = await fab.alerts("missed")
     assert sorted(one.subject.detail for one in missed) == ["etch 2026-10-24T20:00:00Z", "etch 2026-10-24T22:00:00Z"]
     assert len(await fab.alerts("evaluator")) == 1
+
+
+async def test_what_is_too_much_for_one_tick_is_made_up_for_by_the_next_ones(monkeypatch):
+    monkeypatch.setattr(matching, "MOST_MADE", 4)
+    fab = Fab()
+    for job in ("clean", "etch", "measure"):
+        await fab.expect(HOURLY, job)
+    await fab.go(fab.evaluator(), 10 * MINUTE)
+    fab.at = 5 * HOUR
+    await fab.beat()
+    evaluator = fab.evaluator()
+    first = await evaluator.tick()
+    assert first is not None
+    # Each had made its first one before.
+    assert Counter(one.subject.job for one in first.opened if one.rule == "missed") == {"clean": 4, "etch": 1, "measure": 1}
+    await fab.go(evaluator, 5 * HOUR + 40 * SECOND)
+    missed = Counter(one.subject.job for one in await fab.alerts("missed"))
+    assert missed == {"clean": 4, "etch": 4, "measure": 4}
 
 
 async def test_a_job_that_announces_nothing_is_given_the_time_that_its_runs_take():

@@ -43,6 +43,9 @@ _QUIET_FACTOR = 1.5
 _LONGEST_LAG_NS = 3600 * SECOND_NS
 _MOST_LOOKED = 2500
 """Groups that one tick looks at although nothing must be said of them now."""
+MOST_MADE = 50_000
+"""Expected runs that one tick makes of all expectations; what is left is made by the next ones. A tick that took too long to
+store would be made anew for ever."""
 _RETRY_NS = DAY_NS
 _SAID = (ExpectedState.LATE, ExpectedState.MISSED, ExpectedState.UNKNOWN)
 LONGEST_CALL_NS = 2 * DAY_NS
@@ -340,7 +343,7 @@ class _Book:
 
     def _follow_schedule(self, expectation: Expectation, wish: Wish, catch_up_ns: int) -> None:
         now_ns = self.sight.now_ns
-        if isinstance(wish.schedule, After) or expectation.watched_ns > now_ns + DAY_NS:
+        if isinstance(wish.schedule, After) or expectation.watched_ns > now_ns + DAY_NS or len(self._stored) >= MOST_MADE:
             return
         group = self._groups.get((expectation.name, ""))
         if group is not None and group.rows[-1].due.opens_ns > now_ns:
