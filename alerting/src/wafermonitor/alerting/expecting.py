@@ -151,9 +151,13 @@ def _check(wish: Wish) -> None:
     if wish.min_duration_s is not None and wish.max_duration_s is not None and wish.min_duration_s > wish.max_duration_s:
         raise ScheduleRejected(f"min_duration_s = {wish.min_duration_s:g}: expected less than max_duration_s")
     for name in _TEXTS:
-        value = getattr(wish, name)
-        if value is not None and any("\ud800" <= letter <= "\udfff" for letter in value):
-            raise ScheduleRejected(f"{name}: expected text that is Unicode")
+        _check_text(name, getattr(wish, name) or "")
+
+
+def _check_text(name: str, text: str) -> None:
+    """What a store cannot keep would stop the tick of every other expectation."""
+    if any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in text):
+        raise ScheduleRejected(f"{name}: expected text that is Unicode, without NUL")
 
 
 def _check_schedule(schedule: Cron | Every | After) -> None:
@@ -171,6 +175,8 @@ def _check_schedule(schedule: Cron | Every | After) -> None:
         raise ScheduleRejected(f"within_s = {schedule.within_s:g}: expected more than 0 s, and a year at most")
     elif schedule.on not in {"start", "end"}:
         raise ScheduleRejected(f"on = {schedule.on!r}: expected start or end")
+    else:
+        _check_text("after", schedule.job)
 
 
 def _check_calendar(calendar: Calendar) -> None:
@@ -178,6 +184,7 @@ def _check_calendar(calendar: Calendar) -> None:
     if not calendar.weekdays <= _WEEKDAYS:
         raise ScheduleRejected(f"weekdays = {sorted(calendar.weekdays)}: expected 0 (Monday) to 6")
     for one in calendar.closed:
+        _check_text("closed", one.why)
         if one.start.tzinfo is not None or one.end.tzinfo is not None:
             raise ScheduleRejected(f"closed from {one.start.isoformat()}: expected local times with no offset")
         if one.end <= one.start:
