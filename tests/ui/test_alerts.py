@@ -207,6 +207,8 @@ def test_when_nobody_evaluates_every_page_about_it_says_so(own_watched_fab, view
     expect(strip).to_contain_text("wafer alerting run")
     viewer.show(own_watched_fab, "/")
     expect(page.locator(".deadman")).to_contain_text("Nobody evaluates since")
+    viewer.show(own_watched_fab, "/job?site=F12&job=recipe_audit")
+    expect(page.locator(".deadman")).to_contain_text("Nobody evaluates since")
     own_watched_fab.store()
     expect(page.locator(".deadman")).to_have_count(0)
 
@@ -234,6 +236,7 @@ def test_a_store_that_keeps_no_alerts_shows_everything_else(own_fab, viewer):
     expect(page.locator(".deadman")).to_have_count(0)
     viewer.show(own_fab, "/job?job=lot_yield")
     expect(page.locator(".dot").first).to_be_attached()
+    expect(page.locator(".nothing", has_text="Expected runs are not kept here")).to_contain_text("WAFER_ALERTING_DSN")
 
 
 def test_an_api_that_is_gone_leaves_the_alerts_with_their_age(own_watched_fab, viewer):
@@ -309,3 +312,5 @@ def test_a_very_long_name_leaves_the_summary_its_room(own_watched_fab, viewer):
     page = viewer.show(fab, f"/alerts?alert={made}")
     assert page.evaluate("document.documentElement.scrollWidth") <= 1_440
     assert page.locator(".alert[data-open] .alert-what").bounding_box()["width"] > 500
+    assert 150 < page.locator(".alert[data-open] .alert-badges .badge").bounding_box()["width"] < 250
+    assert page.locator(".badge", has_text="Ana Ruiz").bounding_box()["width"] > 60

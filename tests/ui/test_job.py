@@ -158,8 +158,13 @@ def test_an_end_to_come_is_an_interval_or_why_it_is_not_known():
     html = ends(
         eta=EtaModel(low="2026-05-29T14:20:00Z", mid="2026-05-29T14:25:00Z", high="2026-05-29T14:32:00Z", basis="20 runs")
     )
-    assert 'title="20 runs">ends <time data-as="hour"' in html
+    assert 'title="20 runs">ends <time data-as="minute"' in html, "an end on another day is said with its day"
     assert html.count("<time") == 2
+    html = ends(eta=EtaModel(low="2026-05-29T14:20:01Z", mid="2026-05-29T14:20:20Z", high="2026-05-29T14:20:59Z"))
+    assert "ends about <time" in html
+    assert html.count("<time") == 1
+    html = ends(eta=EtaModel(low="2026-05-29T14:20:00Z", mid="2026-05-30T14:20:00Z", high="2026-05-31T14:20:00Z"))
+    assert html.count('data-as="minute"') == 2
     assert 'title="too few runs"' in ends(eta=EtaModel(why_not="too few runs"))
     assert "end not known" in ends(eta=EtaModel(why_not="too few runs"))
     assert "of 10m 00s" in ends(eta=EtaModel(why_not="too few runs"), expected_duration_s=600)

@@ -53,6 +53,7 @@ async def load(source: Source, address: Job, zone: tzinfo) -> Page:
         "job.html",
         address=address,
         sites=sorted({run.site for run in found.runs}),
+        watch=watch,
         alerts=alerts,
         alerts_url=url(Alerts(site=address.site, job=address.job)),
         runs_url=url(Runs(job=address.job, site=address.site, level="all")),
