@@ -72,6 +72,52 @@ def test_one_run_that_hung_does_not_hide_the_next():
     assert band(runs(durations)).high_s < 150
 
 
+@pytest.mark.parametrize("count", [72, 120, 240, 500])
+def test_the_slow_and_hung_runs_of_the_past_do_not_hide_the_next_slow_one(count):
+    durations = spread(count)
+    for place in range(30, count, 100):
+        durations[place] *= 2.0 + place % 7 / 7
+    for place in range(60, count, 200):
+        durations[place] += 1800.0
+    assert band(runs(durations)).high_s < 180
+
+
+@pytest.mark.parametrize("count", [120, 240, 500])
+def test_what_one_of_twenty_runs_does_is_a_way_of_work(count):
+    durations = [duration * (4 if place % 20 == 7 else 1) for place, duration in enumerate(spread(count))]
+    found = band(runs(durations))
+    assert found.low_s < 95
+    assert 430 < found.high_s < 900
+
+
+def test_stalls_beyond_a_way_of_work_do_not_reach_the_band():
+    durations = [duration * (4 if place % 10 == 7 else 1) for place, duration in enumerate(spread(300))]
+    durations[100] = durations[200] = 20_000.0
+    assert 430 < band(runs(durations)).high_s < 900
+
+
+def test_many_runs_that_take_long_each_in_its_own_way_are_usual():
+    durations = spread(200)
+    for number, place in enumerate(range(9, 200, 14)):
+        durations[place] *= 2.0 * 1.6**number
+    assert band(runs(durations)).high_s > 5000
+
+
+def test_a_tail_that_falls_slowly_reaches_further_than_one_that_ends():
+    """Equal but for the outer tenth, which exceeds the rest by as much in the mean."""
+    body = [0.2 * place / 450 - 0.1 for place in range(450)]
+    ranks = [(place + 0.5) / 50 for place in range(50)]
+    slowly = [0.1 + 0.045 * ((1 - rank) ** -0.4 - 1) / 0.4 for rank in ranks]
+    mean = sum(slowly) / 50 - 0.1
+    ends = [0.1 + 2 * mean * rank for rank in ranks]
+    reaches = []
+    for tail in (slowly, ends):
+        logs = body + tail
+        random.Random(1).shuffle(logs)
+        reaches.append(band(runs([100 * math.exp(log) for log in logs], HOUR_NS // 12)).high_s)
+    assert reaches[0] > 1.2 * reaches[1]
+
+
 def test_a_job_with_two_ways_has_one_band_over_both():
     chance = random.Random(1)
     found = band(runs([duration * (4 if chance.random() < 0.2 else 1) for duration in spread(300)]))

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from statistics import median
 from typing import NamedTuple, Protocol, Self
 
@@ -170,25 +171,30 @@ def _most_memory(logs: Sequence[float]) -> int:
 def _reach(errors: Sequence[float], chance: float) -> float:
     """What an error exceeds with this chance, or less.
 
-    Where a gap divides the errors, what lies beyond is another way of the job to do its work, if more than one of a hundred
-    runs go it; else it is what is to be found.
+    Where a gap divides the errors, what lies beyond is another way of the job to do its work, if it comes often enough; else it
+    is what is to be found, and must not hide the next.
     """
     ordered = sorted(errors)
     count = len(ordered)
     middle = median(ordered)
     wide = _GAP * max(1.4826 * median(abs(error - middle) for error in ordered), NARROWEST / 4)
-    end = next((place for place in range(count // 2, count - 1) if ordered[place + 1] - ordered[place] > wide), count - 1) + 1
-    core, beyond = ordered[:end], ordered[end:]
+    gaps = [place + 1 for place in range(count // 2, count - 1) if ordered[place + 1] - ordered[place] > wide]
+    core, *others = (ordered[begin:end] for begin, end in pairwise([0, *gaps, count]))
     reach = _tail(core, chance)
-    if len(beyond) > max(count // 100, 1):
-        reach += max(median(beyond), ordered[-1 - count // 100]) - middle
+    often = max(_OFTEN * count, min(_OFTEN * count + 2, 5))
+    scattered = count - len(core) > _SCATTERED * count + 1
+    ways = [group for group in others if scattered or len(group) >= often]
+    if ways:
+        beyond = [error for group in others[: others.index(ways[-1]) + 1] for error in group]
+        reach += max(median(beyond), beyond[-1 - count // 100]) - middle
     return max(reach, NARROWEST)
 
 
 def _tail(ordered: Sequence[float], chance: float) -> float:
-    """The mean excess over a high quantile, drawn out as an exponential tail, which falls slower than a normal one.
+    """What is exceeded with this chance, by how fast the tail beyond a high quantile falls (generalised Pareto).
 
-    A little more where few runs speak for it. Of the largest errors each counts only so much.
+    How heavy the tail is, is drawn towards an exponential one, which falls slower than a normal one, where few runs speak for
+    it. A little more where few runs speak at all. Of the largest errors each counts only so much.
     """
     share = 0.1 if len(ordered) >= _MANY else 0.25
     above = max(round(len(ordered) * share), 2)
@@ -196,12 +202,30 @@ def _tail(ordered: Sequence[float], chance: float) -> float:
     excesses = [error - threshold for error in ordered[-above:]]
     most = _EXCESS * median(excesses)
     excess = sum(min(one, most) for one in excesses) / above
-    return threshold + excess * (1.0 + _UNSURE / math.sqrt(above)) * math.log(share / min(chance, share))
+    heavy = _heaviness(excesses) * above / (above + _TAIL_DRAWN)
+    rarer = math.log(share / min(chance, share))
+    times = math.expm1(heavy * rarer) * (1.0 - heavy) / heavy if abs(heavy) > _EXPONENTIAL else rarer
+    return threshold + excess * (1.0 + _UNSURE / math.sqrt(above)) * times
+
+
+def _heaviness(excesses: Sequence[float]) -> float:
+    """The shape of a generalised Pareto tail from these excesses in order, by their weighted moments: 0 is exponential."""
+    count = len(excesses)
+    mean = sum(excesses) / count
+    weighted = sum(one * (count - 0.65 - place) for place, one in enumerate(excesses)) / count**2
+    if mean <= 2 * weighted:
+        return 0.0
+    return min(max(2.0 - mean / (mean - 2.0 * weighted), -_HEAVIEST), _HEAVIEST)
 
 
 _MANY = 60
 _GAP = 3.5
-_UNSURE = 1.5
+_OFTEN, _SCATTERED = 0.02, 0.05
+"""What stands apart is usual from these shares on: as a group of its own, or all of it together, however scattered."""
+_HEAVIEST = 0.4
+_TAIL_DRAWN = 10.0
+_EXPONENTIAL = 1e-3
+_UNSURE = 2.0
 _EXCESS = 4.0
 _STEP = math.log(2.0)
 _LATE = 15
