@@ -87,6 +87,25 @@ def test_what_was_made_is_not_made_again_whenever_the_next_tick_is():
     assert len([one for one in nominals if one < T0 + 3 * DAY]) == 12
 
 
+def test_a_run_opens_not_before_the_middle_between_it_and_the_one_before():
+    minutely = Wish(Cron("* * * * *"), early_s=60)
+    made, watched = scheduled(expectation(), minutely, T0 + 5 * MINUTE)
+    made += scheduled(expectation(watched=watched), minutely, T0 + 8 * MINUTE)[0]
+    assert {row.due.nominal_ns - row.due.opens_ns for row in made} == {30 * SECOND}
+    (first, *_), _ = scheduled(expectation(), Wish(Cron("0 * * * *"), early_s=60), T0)
+    assert first.due.nominal_ns - first.due.opens_ns == MINUTE
+    assert scheduled(expectation(), Wish(Cron("* * * * *"), early_s=366 * 86_400), T0)[0]
+
+
+def test_a_job_of_every_minute_is_settled_as_time_goes_on():
+    made, _ = scheduled(expectation(), Wish(Cron("* * * * *"), start_margin_s=10, grace_s=20), T0 + 9 * MINUTE)
+    starts = [start(minute + 0.02, minute + 1) for minute in range(10) if minute != 4]
+    told = Told(T0 + 9 * MINUTE + 45 * SECOND)
+    after = assess(made, starts, told, T0 + 10 * MINUTE, LIMITS)
+    assert [row.state.value for row in after[:6]] == ["met"] * 4 + ["missed", "met"]
+    assert all(row.settled for row in after[:9])
+
+
 def test_a_long_absence_is_made_up_for_in_portions_and_up_to_a_limit():
     wish, now = Wish(Every(60, T0)), T0 + 10 * DAY
     made, watched = scheduled(expectation(), wish, now, catch_up_ns=DAY)

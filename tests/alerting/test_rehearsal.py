@@ -79,6 +79,15 @@ def test_a_run_that_came_late_was_late_until_it_came():
     assert told(played(runs.values(), NIGHTLY)) == [("late", "11 02:10:15", "11 02:20:00")]
 
 
+def test_a_run_that_did_not_come_is_missed_although_the_next_is_due_before_that_is_known():
+    minutely = "expectations: {check: {job: check, cron: '* * * * *', start_margin: 10s, grace: 20s}}"
+    runs = [run(BEGIN + minute * MINUTE + SECOND, 4.0, job="check") for minute in range(1440) if minute != 100]
+    fired = told(played(runs, minutely, to_day=1, step_s=10.0))
+    assert [(rule, opened) for rule, opened, _ in fired] == [("late", "01 01:40:25"), ("missed", "01 01:40:45")]
+    (alert,) = [alert for alert in played(runs, minutely, to_day=1, step_s=10.0).fired if alert.rule == "missed"]
+    assert alert.resolved_ns is not None
+
+
 def test_what_is_declared_in_a_file_may_change_the_rules():
     runs = nights(30)
     del runs[10]

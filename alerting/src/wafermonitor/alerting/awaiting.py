@@ -62,6 +62,25 @@ def waits(expectation: Expectation, wish: Wish, nominal_ns: int, now_ns: int, su
     )
 
 
+def wait(expectation: Expectation, wish: Wish, nominals: Sequence[int], now_ns: int) -> list[ExpectedRun]:
+    """New expected runs of a schedule, in order of time.
+
+    None opens before the middle between it and the one before: a job of every minute would else begin each run within the
+    time of the next, and nothing would ever be sure.
+    """
+    schedule, early_ns = wish.schedule, _ns(wish.early_s)
+    rows = [waits(expectation, wish, nominal_ns, now_ns) for nominal_ns in nominals]
+    if isinstance(schedule, After) or not rows:
+        return rows
+    back_ns = min(2 * early_ns, DAY_NS)
+    before = ticks(schedule, nominals[0] - back_ns, nominals[0], wish.calendar)[-1:] or [nominals[0] - 2 * early_ns]
+    for index, previous_ns in enumerate([*before, *nominals[:-1]]):
+        opens_ns = nominals[index] - min(early_ns, (nominals[index] - previous_ns) // 2)
+        if opens_ns != rows[index].due.opens_ns:
+            rows[index] = rows[index]._replace(due=rows[index].due._replace(opens_ns=opens_ns))
+    return rows
+
+
 def scheduled(
     expectation: Expectation, wish: Wish, now_ns: int, catch_up_ns: int = 7 * DAY_NS
 ) -> tuple[list[ExpectedRun], int]:
@@ -81,14 +100,14 @@ def scheduled(
         at_ns = until_ns
         if len(nominals) > MOST_MADE:
             del nominals[MOST_MADE:]
-            return _made(expectation, wish, nominals, now_ns), nominals[-1] + 1
+            return wait(expectation, wish, nominals, now_ns), nominals[-1] + 1
     for ahead_ns in _AHEAD_NS:
         until_ns = opens_ns + ahead_ns
         coming = ticks(schedule, at_ns, until_ns, wish.calendar) if at_ns < until_ns else []
         if coming:
-            return _made(expectation, wish, [*nominals, coming[0]], now_ns), coming[0] + 1
+            return wait(expectation, wish, [*nominals, coming[0]], now_ns), coming[0] + 1
         at_ns = max(at_ns, until_ns)
-    return _made(expectation, wish, nominals, now_ns), at_ns
+    return wait(expectation, wish, nominals, now_ns), at_ns
 
 
 def called(expectation: Expectation, wish: Wish, caller: Run, feeds: Feeds, now_ns: int) -> list[ExpectedRun]:
@@ -172,10 +191,6 @@ def assess(rows: Sequence[ExpectedRun], starts: Sequence[Start], told: Told, now
 
 
 _ABSENT_RANK = {ExpectedState.LATE: 1, ExpectedState.MISSED: 2}
-
-
-def _made(expectation: Expectation, wish: Wish, nominals: Sequence[int], now_ns: int) -> list[ExpectedRun]:
-    return [waits(expectation, wish, nominal_ns, now_ns) for nominal_ns in nominals]
 
 
 def _least_known(rows: Sequence[ExpectedRun], starts: Sequence[Start]) -> list[Start]:

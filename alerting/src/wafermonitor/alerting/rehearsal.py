@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from wafermonitor.alerting.awaiting import called, starts_of, waits
+from wafermonitor.alerting.awaiting import called, starts_of, wait
 from wafermonitor.alerting.errors import AlertingRejected
 from wafermonitor.alerting.expecting import After, Wish, loads
 from wafermonitor.alerting.judges import judge
@@ -176,7 +176,8 @@ class _Stage:
         known_ns = now_ns - round(self._limits.margin_s * SECOND_NS)
         while self._awaited and self._awaited[0].row.due.late_ns < known_ns:
             self._absent.append(self._awaited.popleft())
-        self._absent = [one for one in self._absent if not _is_over(one, now_ns, before_ns)]
+        margin_ns = now_ns - known_ns
+        self._absent = [one for one in self._absent if not _is_over(one, now_ns, before_ns - margin_ns)]
         rows = [_as_of(one, known_ns) for one in self._absent]
         self._came = [row for row in self._came if before_ns <= max(row.due.late_ns, row.start_ns or 0)]
         while self._met and self._met[0][0] <= now_ns:
@@ -296,7 +297,7 @@ def _rows(
     if not isinstance(schedule, After):
         for begin_ns in range(from_ns, to_ns, _DAY_NS):
             nominals = ticks(schedule, begin_ns, min(to_ns, begin_ns + _DAY_NS), wish.calendar)
-            rows[""] += [waits(expectation, wish, nominal_ns, nominal_ns) for nominal_ns in nominals]
+            rows[""] += wait(expectation, wish, nominals, begin_ns)
         return rows
     for caller in by_job.get(schedule.job, ()):
         for row in called(expectation, wish, caller, {}, to_ns):
@@ -326,12 +327,12 @@ def _troubled(awaited: Sequence[_Awaited]) -> list[_Awaited]:
     return sorted(late, key=lambda one: one.row.due.late_ns)
 
 
-def _is_over(one: _Awaited, now_ns: int, before_ns: int) -> bool:
-    """Whether its run came, or its successor's time has come since it was told of as missed."""
+def _is_over(one: _Awaited, now_ns: int, told_ns: int) -> bool:
+    """Whether its run came, or its successor's time has come since it was told of as missed; `told_ns`: up to when was told."""
     if one.start_ns is not None and one.start_ns <= now_ns:
         return True
     following_ns = one.row.due.missed_ns + _DAY_NS if one.next_ns is None else one.next_ns
-    return before_ns > max(one.row.due.missed_ns, following_ns)
+    return told_ns > max(one.row.due.missed_ns, following_ns)
 
 
 def _as_of(one: _Awaited, known_ns: int) -> ExpectedRun:
