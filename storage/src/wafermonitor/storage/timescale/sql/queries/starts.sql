@@ -1,29 +1,13 @@
--- Of each want (site or null $1, job $2, time $3) the newest $4 runs of that job that start then or later, by its place. A job's runs are
--- read once for all who want them, and no more than are wanted where only one does. The twin of `pasts.starts`.
+-- Of each want (site or null $1, job $2, time $3) the newest $4 runs of that job that start then or later, by its place. Each want reads no
+-- more than it is given, however many sites share the job: the index tells them apart. The twin of `pasts.starts`.
 WITH wanted AS MATERIALIZED (
-  SELECT w.place, w.job, w.from_ns, s.site_id, w.site IS NULL AS anywhere
+  SELECT w.place, w.job, w.from_ns, wafer.time_of(w.from_ns) AS from_time, s.site_id, w.site IS NULL AS anywhere
   FROM unnest($1::text[], $2::text[], $3::bigint[]) WITH ORDINALITY w (site, job, from_ns, place)
   LEFT JOIN wafer_data.site s ON s.name = w.site
   WHERE w.site IS NULL OR s.site_id IS NOT NULL
 ), asked AS MATERIALIZED (
-  SELECT
-    job, min(from_ns) AS from_ns, wafer.time_of(min(from_ns)) AS from_time,
-    CASE WHEN count(*) = 1 THEN min(site_id) END AS only_site, CASE WHEN count(*) = 1 THEN $4::bigint END AS most
-  FROM wanted
-  GROUP BY job
-), found AS MATERIALIZED (
-  SELECT e.*
-  FROM asked a
-  CROSS JOIN LATERAL (
-    SELECT
-      -- include start_answer
-    FROM wafer_data.run r
-    WHERE r.job = a.job AND r.start_time >= a.from_time AND r.start_unix_ns >= a.from_ns
-      AND (a.only_site IS NULL OR r.site_id = a.only_site)
-    ORDER BY r.start_time DESC, r.start_unix_ns DESC
-    LIMIT a.most
-  ) e
-  UNION ALL
+  SELECT job, min(from_ns) AS from_ns FROM wanted GROUP BY job
+), odd AS MATERIALIZED (
   SELECT
     -- include start_answer
   FROM asked a
@@ -40,9 +24,35 @@ WITH wanted AS MATERIALIZED (
 )
 SELECT n.*, s.name AS site
 FROM (
-  SELECT w.place, f.*, row_number() OVER (PARTITION BY w.place ORDER BY f.began_ns DESC, f.trace_id DESC) AS number
-  FROM wanted w
-  JOIN found f ON f.job = w.job AND f.began_ns >= w.from_ns AND (w.anywhere OR f.site_id = w.site_id)
+  SELECT f.*, row_number() OVER (PARTITION BY f.place ORDER BY f.began_ns DESC, f.trace_id DESC) AS number
+  FROM (
+    SELECT w.place, e.*
+    FROM wanted w
+    CROSS JOIN LATERAL (
+      SELECT
+        -- include start_answer
+      FROM wafer_data.run r
+      WHERE r.job = w.job AND r.start_time >= w.from_time AND r.start_unix_ns >= w.from_ns AND r.site_id = w.site_id
+      ORDER BY r.start_time DESC, r.start_unix_ns DESC
+      LIMIT $4
+    ) e
+    UNION ALL
+    SELECT w.place, e.*
+    FROM wanted w
+    CROSS JOIN LATERAL (
+      SELECT
+        -- include start_answer
+      FROM wafer_data.run r
+      WHERE r.job = w.job AND r.start_time >= w.from_time AND r.start_unix_ns >= w.from_ns
+      ORDER BY r.start_time DESC, r.start_unix_ns DESC
+      LIMIT $4
+    ) e
+    WHERE w.anywhere
+    UNION ALL
+    SELECT w.place, o.*
+    FROM wanted w
+    JOIN odd o ON o.job = w.job AND o.began_ns >= w.from_ns AND (w.anywhere OR o.site_id = w.site_id)
+  ) f
 ) n
 JOIN wafer_data.site s ON s.site_id = n.site_id
 WHERE n.number <= $4
