@@ -37,6 +37,8 @@ from wafermonitor.storage.protocol import Reader, StartsWanted, StoredStart
 Job = tuple[str | None, str]
 """(site, job); a site of None is every site."""
 _PAST_RUNS = 50
+_LEARNED_AT_ONCE = 1000
+"""Jobs whose past one question asks for: what is answered stays known if the next one is not."""
 _PAST_NS = 30 * DAY_NS
 _JUDGED_QUIET = 10
 _QUIET_FACTOR = 1.5
@@ -146,12 +148,12 @@ class Matcher:
 
     async def _learn(self, jobs: Iterable[Job], book: _Book) -> None:
         lacking = [job for job in jobs if job not in self._facts]
-        if not lacking:
-            return
         since_ns = book.sight.now_ns - _PAST_NS
-        found = await self._reader.starts([StartsWanted(*job, since_ns) for job in lacking], _PAST_RUNS)
-        for job, runs in zip(lacking, found, strict=True):
-            self._facts[job] = facts_of(runs, book.sight.feeds, book.told)
+        for first in range(0, len(lacking), _LEARNED_AT_ONCE):
+            some = lacking[first : first + _LEARNED_AT_ONCE]
+            found = await self._reader.starts([StartsWanted(*job, since_ns) for job in some], _PAST_RUNS)
+            for job, runs in zip(some, found, strict=True):
+                self._facts[job] = facts_of(runs, book.sight.feeds, book.told)
 
     async def _starts(self, groups: Sequence[Group], book: _Book) -> dict[Job, list[StoredStart]]:
         """The runs that may meet the groups' rows, by job; of a retry also the attempt before it."""
