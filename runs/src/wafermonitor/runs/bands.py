@@ -209,21 +209,24 @@ def _tail(ordered: Sequence[float], chance: float) -> float:
 
 
 def _heaviness(excesses: Sequence[float]) -> float:
-    """The shape of a generalised Pareto tail from these excesses in order, by their weighted moments: 0 is exponential."""
+    """The shape of a generalised Pareto tail from these excesses in order, by their weighted moments: 0 is exponential.
+
+    Never less: what seems to end there (hours of the day, before they are known) may go on.
+    """
     count = len(excesses)
     mean = sum(excesses) / count
     weighted = sum(one * (count - 0.65 - place) for place, one in enumerate(excesses)) / count**2
     if mean <= 2 * weighted:
         return 0.0
-    return min(max(2.0 - mean / (mean - 2.0 * weighted), -_HEAVIEST), _HEAVIEST)
+    return min(max(2.0 - mean / (mean - 2.0 * weighted), 0.0), _HEAVIEST)
 
 
 _MANY = 60
 _GAP = 3.5
 _OFTEN, _SCATTERED = 0.02, 0.05
 """What stands apart is usual from these shares on: as a group of its own, or all of it together, however scattered."""
-_HEAVIEST = 0.4
-_TAIL_DRAWN = 10.0
+_HEAVIEST = 0.3
+_TAIL_DRAWN = 15.0
 _EXPONENTIAL = 1e-3
 _UNSURE = 2.0
 _EXCESS = 4.0
