@@ -10,7 +10,9 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
+from tests.ui import seed
 from tests.ui.conftest import here
+from wafermonitor.ui.source import OPEN_MOST
 
 pytestmark = pytest.mark.browser
 
@@ -34,6 +36,18 @@ def test_now_shows_counts_failing_jobs_first_and_what_is_behind(fab, viewer):
     expect(unknown).to_contain_text("end not known")
     assert unknown.locator("[title]").last.get_attribute("title")
     assert main.locator("[role=progressbar]").get_attribute("aria-valuenow") == "56"
+
+
+def test_a_flood_of_lost_runs_hides_none_of_the_others_from_the_counts(own_fab, viewer):
+    flood = seed.Fab(own_fab.clock.now_ns, start=90_000)
+    program = seed.Program(flood, "flood")
+    for number in range(OPEN_MOST + 20):
+        seed.Job(program, "flooding", flood.at(-7_200 - number))
+    own_fab.write(flood.batch)
+    page = viewer.show(own_fab, "/")
+    counts = {tile.get_attribute("data-look"): tile.locator(".tile-count").inner_text() for tile in page.locator(".tile").all()}
+    assert counts == {"running": "6", "overdue": "1", "silent": "1", "lost": "200+", "unknown": "2", "failed": "5"}
+    expect(page.locator(".behind")).to_contain_text("2 runs of it cannot be")
 
 
 def test_a_tile_opens_exactly_the_runs_it_counts(fab, viewer):

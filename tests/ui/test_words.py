@@ -71,13 +71,17 @@ def test_the_end_is_foretold_from_the_pace_else_from_what_was_expected():
 def test_a_link_that_is_behind_names_how_many_jobs_wait_for_it():
     sites = [SiteModel(site="F12", feeds=[FeedModel(feed="a"), FeedModel(feed="b", behind=True, watermark=T0)])]
     waiting = [a_run(state="unknown", feed="b"), a_run(state="unknown", feed="b"), a_run(feed="b")]
-    assert now.behind(sites, waiting) == [now.Behind("F12", "b", T0, 2)]
+    page = PageModel[RunModel](items=waiting, server_time=T0)
+    assert now.behind(sites, page) == [now.Behind("F12", "b", T0, 2)]
+    assert now.behind(sites, page.model_copy(update={"cursor": "more"})) == [now.Behind("F12", "b", T0, 2, more=True)]
 
 
 def test_a_count_of_a_list_that_was_cut_is_a_lower_bound():
-    page = PageModel[RunModel](items=[a_run()], cursor="more", server_time=T0)
+    cut = PageModel[RunModel](items=[a_run(state="lost")], cursor="more", server_time=T0)
     none = PageModel[RunModel](items=[], server_time=T0)
-    assert [tile.words for tile in now.tiles(Now(), page, none)] == ["1+", "0+", "0+", "0+", "0+", "0"]
+    apart = {"running": none.model_copy(update={"items": [a_run()]}), "lost": cut}
+    words = [tile.words for tile in now.tiles(Now(), now.totals(cut, apart), none)]
+    assert words == ["1", "0", "0", "1+", "0", "0"]
 
 
 def test_filters_become_the_apis_parameters():
@@ -143,7 +147,7 @@ def test_what_programs_send_is_never_markup():
         address=Now(),
         server_time=T0,
         sites=[],
-        tiles=now.tiles(Now(), page, page),
+        tiles=now.tiles(Now(), now.totals(page, {}), page),
         behind=[],
         watch=Watch(),
         badges={},

@@ -94,6 +94,17 @@ class Source:
         """Jobs that have not ended and are not given up, failing first."""
         return await self._jobs(site=site, state=OPEN_STATES, inferred="false", order="failing", limit=OPEN_MOST)
 
+    async def open_by_look(self, site: str) -> dict[str, PageModel[RunModel]]:
+        """The same jobs apart by how they look, at most 200 of each; for when they are too many for one list."""
+        asked: dict[str, dict[str, Any]] = {key: {"state": (key,)} for key in OPEN_STATES} | {
+            "running": {"state": ("running",), "overdue": "false"},
+            "overdue": {"state": ("running",), "overdue": "true"},
+        }
+        pages = await asyncio.gather(
+            *(self._jobs(site=site, **filters, inferred="false", limit=OPEN_MOST) for filters in asked.values())
+        )
+        return dict(zip(asked, pages, strict=True))
+
     async def failed_jobs(self, site: str) -> PageModel[RunModel]:
         """Jobs of the last 24 hours that failed, newest first."""
         return await self._jobs(site=site, result=BAD_RESULTS, from_="-24h", limit=FAILED_MOST)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, tzinfo
 from typing import NamedTuple
 
@@ -41,13 +41,26 @@ class Tile(NamedTuple):
     alarm: bool
 
 
+class Total(NamedTuple):
+    """How many there are; `more`: at least so many."""
+
+    number: int
+    more: bool = False
+
+    @property
+    def words(self) -> str:
+        """`1,200`, or `200+`."""
+        return f"{self.number:,}{'+' if self.more else ''}"
+
+
 class Behind(NamedTuple):
-    """A feed that is behind, and how many open jobs wait for it."""
+    """A feed that is behind, and how many open jobs wait for it; `more`: at least so many."""
 
     site: str
     feed: str
     watermark: str | None
     unknown: int
+    more: bool = False
 
 
 async def load(source: Source, address: Now, zone: tzinfo = UTC) -> Page:
@@ -59,13 +72,14 @@ async def load(source: Source, address: Now, zone: tzinfo = UTC) -> Page:
         watched.glance(source),
         watched.not_there(source, address.site),
     )
+    apart = await source.open_by_look(address.site) if opened.cursor else {}
     chosen = [site for site in sites if not address.site or site.site == address.site]
     html = render(
         "now.html",
         address=address,
         server_time=opened.server_time,
         sites=sites,
-        tiles=tiles(address, opened, failed, missing),
+        tiles=tiles(address, totals(opened, apart), failed, missing),
         watch=watch,
         badges=badges(watch, opened.items),
         missing=missing.runs[:MISSING_SHOWN],
@@ -75,7 +89,7 @@ async def load(source: Source, address: Now, zone: tzinfo = UTC) -> Page:
         waiting=missing.unknown,
         waiting_words=f"{missing.unknown}{'+' if missing.more_unknown else ''}",
         day_url=lambda one: day_url(one, zone),
-        behind=behind(chosen, opened.items),
+        behind=behind(chosen, apart.get("unknown", opened)),
         runs=opened.items,
         more=opened.cursor is not None,
         failed=failed.items[:FAILED_SHOWN],
@@ -84,12 +98,17 @@ async def load(source: Source, address: Now, zone: tzinfo = UTC) -> Page:
     return Page(html, "Now · WaferMonitor", "/", epoch_ms(opened.server_time) or 0.0, busy=bool(opened.items))
 
 
+def totals(opened: PageModel[RunModel], apart: Mapping[str, PageModel[RunModel]]) -> dict[str, Total]:
+    """How many jobs look how: as listed, or where that list was cut as each of those `apart` says."""
+    if not apart:
+        return {key: Total(number) for key, number in Counter(look(run).key for run in opened.items).items()}
+    return {key: Total(len(page.items), page.cursor is not None) for key, page in apart.items()}
+
+
 def tiles(
-    address: Now, opened: PageModel[RunModel], failed: PageModel[RunModel], missing: NotThere = NOTHING_MISSING
+    address: Now, totals: Mapping[str, Total], failed: PageModel[RunModel], missing: NotThere = NOTHING_MISSING
 ) -> list[Tile]:
     """The six counts of jobs, and of those that should be there. Where a list was cut the number is a lower bound: `+`."""
-    counts = Counter(look(run).key for run in opened.items)
-    more = "+" if opened.cursor else ""
     found = []
     notes = {
         "running": "in time",
@@ -101,9 +120,9 @@ def tiles(
     for key, note in notes.items():
         href = url(Runs(site=address.site, state=key, sort="failing"))
         meaning = LOOKS[key]
-        count = counts[key]
+        count = totals.get(key, Total(0))
         alarm = meaning.failing or key == "unknown"
-        found.append(Tile(key, key, meaning.word, count, f"{count:,}{more}", note, href, meaning.help, alarm))
+        found.append(Tile(key, key, meaning.word, count.number, count.words, note, href, meaning.help, alarm))
     words = f"{len(failed.items):,}{'+' if failed.cursor else ''}"
     about = "Jobs that ended with failure, error or timeout."
     found.append(
@@ -156,11 +175,11 @@ def day_url(expected: ExpectedRunModel, zone: tzinfo) -> str:
     return url(Job(site=expected.site or "", job=expected.job, day=day_of(expected, zone).isoformat()))
 
 
-def behind(sites: Sequence[SiteModel], opened: Sequence[RunModel]) -> list[Behind]:
+def behind(sites: Sequence[SiteModel], unknown: PageModel[RunModel]) -> list[Behind]:
     """Feeds that are behind, those with the most unknown jobs first."""
-    waiting = Counter((run.site, run.feed) for run in opened if run.state == "unknown")
+    waiting = Counter((run.site, run.feed) for run in unknown.items if run.state == "unknown")
     found = [
-        Behind(site.site, feed.feed, feed.watermark, waiting[site.site, feed.feed])
+        Behind(site.site, feed.feed, feed.watermark, waiting[site.site, feed.feed], unknown.cursor is not None)
         for site in sites
         for feed in site.feeds
         if feed.behind
