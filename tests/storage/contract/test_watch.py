@@ -11,7 +11,7 @@ from tests.storage.contract.alerts import alert, delivery, expectation, expected
 from tests.storage.contract.builders import DAY, HOUR, NOW, SECOND, SITE, span_id, trace_id
 from tests.storage.engines import Engine, in_memory, on_postgres
 from wafermonitor.runs.alerts import DeliveryState, ExpectedRun, Origin, Severity, Subject
-from wafermonitor.runs.expectations import ExpectedState
+from wafermonitor.runs.expectations import Expected, ExpectedState
 from wafermonitor.runs.records import RunKey
 from wafermonitor.storage.errors import CursorRejected, StorageRejected, StorageUnavailable
 from wafermonitor.storage.watch import AlertQuery, ExpectedQuery, Outcome
@@ -98,12 +98,75 @@ async def test_who_failed_in_the_middle_of_a_tick_leads_no_more_and_has_stored_n
     assert await alerts(engine) == []
 
 
-async def test_a_tick_is_stored_whole_or_not_at_all(engine):
+async def test_a_second_alert_of_a_fingerprint_is_left_out_by_name_and_the_rest_is_stored(engine, caplog):
     await tick(engine, alerts=[alert(1)])
-    with pytest.raises(StorageRejected):
-        await tick(engine, expected=[expected()], notes={"a": "b"}, alerts=[alert(2), alert(1, id="f" * 32)])
+    await tick(engine, expected=[expected()], notes={"a": "b"}, alerts=[alert(2), alert(1, id="f" * 32), alert(3)])
     async with engine.watch.lead() as lead:
-        assert [await lead.unsettled(), await lead.notes(), await lead.open_alerts()] == [[], {}, [alert(1)]]
+        assert [await lead.unsettled(), await lead.notes()] == [[expected()], {"a": "b"}]
+        assert await lead.open_alerts() == [alert(1), alert(2), alert(3)]
+    assert [one.getMessage() for one in caplog.records if one.levelname == "ERROR"] == [
+        f"left out of a tick, because it cannot be stored: the alert {'f' * 32!r} of the rule 'missed': 'it did not come'"
+    ]
+
+
+BAD = "a\0b\ud800c"
+
+
+async def test_text_that_no_column_holds_is_cleaned(engine):
+    strange = alert(
+        1, rule=BAD, subject=Subject(BAD, BAD, RUN._replace(site=BAD), BAD, BAD), summary=BAD, cause=BAD, runbook=BAD, owner=BAD
+    )
+    await tick(
+        engine,
+        expected=[expected(1, subject=BAD), expected(1, subject="abc", settled=True), expected(2, site=BAD, job=BAD)],
+        alerts=[strange, alert(2)],
+        deliveries=[delivery(1, group=BAD, channel=BAD, answer=BAD, alerts=(BAD,))],
+        watched={BAD: NOW},
+        notes={BAD: BAD, f"{BAD}2": None},
+    )
+    clean = strange._replace(
+        rule="abc",
+        subject=Subject("abc", "abc", RUN._replace(site="abc"), "abc", "abc"),
+        **dict.fromkeys(("summary", "cause", "runbook", "owner"), "abc"),
+    )
+    async with engine.watch.lead() as lead:
+        assert await lead.open_alerts() == [clean, alert(2)]
+        assert await lead.unsettled() == [expected(2, site="abc", job="abc")]
+        assert await lead.deliveries(0) == [delivery(1, group="abc", channel="abc", answer="abc", alerts=("abc",))]
+        assert await lead.notes() == {"abc": "abc"}
+    assert (await engine.watch.expected_runs(ExpectedQuery(expectation=("nightly",)))).items[1].settled
+
+
+@pytest.mark.parametrize(
+    ("evidence", "kept"),
+    [
+        ('{"n": 1.50, "s": "\\ud83d\\ude00"}', '{"n": 1.50, "s": "\\ud83d\\ude00"}'),
+        ('{"z": NaN, "least": [-Infinity, 1e999, 2]}', '{"z": null, "least": [null, null, 2]}'),
+        ('{"a\\u0000b": "\\ud800\\u0000ü"}', '{"ab": "ü"}'),
+        ('{"a": "\0\udfff"}', '{"a": ""}'),
+        ("it broke\0", '{"text": "it broke"}'),
+        ("[" * 200_000, '{"text": "' + "[" * 200_000 + '"}'),
+    ],
+)
+async def test_evidence_is_kept_as_json(engine, evidence, kept):
+    await tick(engine, alerts=[alert(1, evidence=evidence), alert(2)])
+    assert [one.evidence for one in (await engine.watch.alerts(AlertQuery())).items] == ["{}", kept]
+
+
+async def test_times_are_bound_to_what_a_column_holds(engine):
+    far = Expected(2**70, -(2**70), 2**63, NOW)
+    await tick(
+        engine,
+        expected=[expected(due=far, start_ns=2**64, changed_ns=2**64)],
+        alerts=[alert(1, opened_ns=2**80, since_ns=-(2**80))],
+        deliveries=[delivery(1, due_ns=2**90, attempts=2**40)],
+    )
+    most, least = 2**63 - 1, -(2**63)
+    async with engine.watch.lead() as lead:
+        due = Expected(most, least, most, NOW)
+        assert await lead.unsettled() == [expected(due=due, start_ns=most, changed_ns=most)]
+        assert await lead.open_alerts() == [alert(1, opened_ns=most, since_ns=least)]
+        assert await lead.deliveries(0) == [delivery(1, due_ns=most, attempts=2**31 - 1)]
 
 
 async def test_the_same_tick_again_changes_nothing(engine):
@@ -348,7 +411,7 @@ async def test_what_became_of_a_message_is_kept(engine):
     await tick(engine, deliveries=[delivery(1), delivery(2), delivery(3)])
     await watch.claim_deliveries()
     await watch.settle_delivery("d1", DeliveryState.SENT, "250 ok")
-    await watch.settle_delivery("d2", DeliveryState.WAITING, "451 later", retry_s=30)
+    await watch.settle_delivery("d2", DeliveryState.WAITING, "451 \0later", retry_s=30)
     await watch.settle_delivery("d3", DeliveryState.DROPPED, "550 no such user")
     await watch.settle_delivery("none", DeliveryState.SENT, "")
     async with watch.lead() as lead:

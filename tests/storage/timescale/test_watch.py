@@ -11,8 +11,9 @@ from tests.runs.strategies import T0, feeds, limits, times
 from tests.storage.contract.alerts import alert, delivery, expectation, expected, silence
 from tests.storage.contract.builders import NOW, SECOND
 from tests.storage.engines import on_postgres
+from wafermonitor.runs.alerts import Subject
 from wafermonitor.runs.expectations import Expected, known_until, state_known
-from wafermonitor.runs.records import Feed
+from wafermonitor.runs.records import Feed, RunKey
 from wafermonitor.runs.state import Limits
 from wafermonitor.storage.errors import StorageRejected, StorageUnavailable
 from wafermonitor.storage.timescale import codecs
@@ -171,6 +172,23 @@ async def test_an_alert_of_a_fingerprint_is_open_once_whoever_writes(store):
     """
     with pytest.raises(asyncpg.UniqueViolationError, match="alert_open"):
         await store.pool.execute(copied, "another")
+
+
+async def test_rows_that_do_not_fit_are_found_by_halving_and_named(store, caplog):
+    """A run whose id has the wrong length comes from nowhere; a thousand others must not wait for it."""
+    broken = RunKey("f1", b"short", b"12345678")
+    runs = [expected(number, run=broken if number in {3, 700} else None) for number in range(1000)]
+    async with store.watch.lead() as lead:
+        strange = alert(2)._replace(subject=Subject(run=broken))
+        await lead.store(Outcome(expected=runs, alerts=[alert(1), strange], deliveries=[delivery(1)], notes={"a": "b"}))
+        assert await lead.unsettled() == [one for one in runs if one.run is None]
+        assert await lead.open_alerts() == [alert(1)]
+        assert await lead.deliveries(0) == [delivery(1)]
+        assert await lead.notes() == {"a": "b"}
+    left_out = [one.getMessage() for one in caplog.records if one.levelname == "ERROR"]
+    assert [f"{runs[number].due.nominal_ns} ns" in said for number, said in zip((3, 700), left_out, strict=False)] == [True] * 2
+    assert strange.id in left_out[2]
+    assert len(left_out) == 3
 
 
 async def test_a_message_that_another_sender_claims_at_this_moment_is_passed_by(store):

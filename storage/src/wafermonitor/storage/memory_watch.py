@@ -5,6 +5,7 @@ In: expectations, outcomes, questions. Out: the same answers as PostgreSQL gives
 
 from __future__ import annotations
 
+import logging
 import re
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -13,10 +14,13 @@ from typing import Any
 
 from wafermonitor.runs.alerts import Alert, Delivery, DeliveryState, Expectation, ExpectedRun, Origin, Silence
 from wafermonitor.storage.cursors import ALERT, EXPECTED_RUN, page_of
-from wafermonitor.storage.declaring import declared, indexed, same_wish, storable
+from wafermonitor.storage.declaring import declared, same_wish, storable
 from wafermonitor.storage.errors import CursorRejected, StorageRejected, StorageUnavailable
+from wafermonitor.storage.keepable import called, keepable, text
 from wafermonitor.storage.protocol import Page
 from wafermonitor.storage.watch import AlertChanges, AlertQuery, ExpectedQuery, Outcome
+
+log = logging.getLogger(__name__)
 
 SECOND_NS = 1_000_000_000
 _TOKEN = re.compile(r"([0-9a-f]{32})\.([0-9]{1,18})\Z")
@@ -54,6 +58,18 @@ class _Tables:
         if known is None or known._replace(seen_ns=alert.seen_ns) != alert:
             self.change += 1
             self.changed[alert.id] = self.change
+
+    def put_told(self, alert: Alert) -> None:
+        """What a tick says of an alert, unless another of its fingerprint is open."""
+        known = self.alerts.get(alert.id)
+        if alert.resolved_ns is None and self.open.get(alert.fingerprint, alert.id) != alert.id:
+            log.error("left out of a tick, because it cannot be stored: %s", called(alert))
+            return
+        if known is not None and self.open.get(known.fingerprint) == alert.id:
+            del self.open[known.fingerprint]
+        if alert.resolved_ns is None:
+            self.open[alert.fingerprint] = alert.id
+        self.put(_still_acknowledged(alert, known))
 
     def put_delivery(self, delivery: Delivery) -> None:
         """Store it, unless it is done; attempts made meanwhile count."""
@@ -127,21 +143,20 @@ class Lead:
         tables = self._tables
         if tables.leader is not self:
             raise StorageUnavailable("another evaluator leads by now: what this one found out is dropped")
-        alerts = {alert.id: alert for alert in outcome.alerts}
-        open_alerts = _opened(tables.open, alerts)
-        for run in map(indexed, outcome.expected):
+        outcome = keepable(outcome)
+        for run in outcome.expected:
             if run.settled or self._still(run.expectation):
                 tables.expected[run.expectation, run.subject, run.due.nominal_ns] = run
-        for alert in alerts.values():
-            tables.put(_still_acknowledged(alert, tables.alerts.get(alert.id)))
-        tables.open = open_alerts
+        # What is resolved makes room for what is opened.
+        for alert in sorted({alert.id: alert for alert in outcome.alerts}.values(), key=lambda one: one.resolved_ns is None):
+            tables.put_told(alert)
         for delivery in outcome.deliveries:
             tables.put_delivery(delivery)
         for name, watched_ns in outcome.watched.items():
             if name in tables.expectations and self._still(name):
                 tables.expectations[name] = tables.expectations[name]._replace(watched_ns=watched_ns)
-        for name, text in outcome.notes.items():
-            tables.put_note(name, text)
+        for name, note in outcome.notes.items():
+            tables.put_note(name, note)
         tables.ticked_ns = self.now_ns
 
     def _still(self, name: str) -> bool:
@@ -291,7 +306,7 @@ class Watch:
         waits = state is DeliveryState.WAITING
         tables.deliveries[delivery_id] = known._replace(
             state=state,
-            answer=answer,
+            answer=text(answer),
             due_ns=now_ns + round((retry_s or 0.0) * SECOND_NS) if waits else known.due_ns,
             settled_ns=None if waits else now_ns,
         )
@@ -323,15 +338,6 @@ class Watch:
         known = self._tables.expectations.get(name)
         if known is not None and known.origin is Origin.DECLARED:
             raise StorageRejected(f"the expectation {name!r} is declared in a file: change it there")
-
-
-def _opened(known: dict[str, str], alerts: dict[str, Alert]) -> dict[str, str]:
-    """Fingerprint → open alert after `alerts`; StorageRejected when two would be open with one fingerprint."""
-    after = {fingerprint: alert_id for fingerprint, alert_id in known.items() if alert_id not in alerts}
-    for alert in alerts.values():
-        if alert.resolved_ns is None and after.setdefault(alert.fingerprint, alert.id) != alert.id:
-            raise StorageRejected("cannot store this tick: an alert of this fingerprint is open")
-    return after
 
 
 def _still_acknowledged(alert: Alert, known: Alert | None) -> Alert:

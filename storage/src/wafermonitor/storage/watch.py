@@ -56,10 +56,13 @@ class ExpectedQuery:
 
 
 class Outcome(NamedTuple):
-    """All that one tick changes; it is stored whole or not at all.
+    """All that one tick changes; it is stored whole or not at all, but for rows that no column holds.
+
+    Those are left out and named in the log, so that one strange value does not stop every tick (`keepable` mends most).
 
     `expected` and `alerts` replace what has their key (`Alert.id`), except that an acknowledgement stored meanwhile stays.
     Unsettled runs of an expectation that was forgotten since the tick read it are left out; a subject is cut to 1000 bytes.
+    Of alerts with one fingerprint one is open: a second is left out, too.
     `watched`: expectation → its new `watched_ns`. `notes` are the evaluator's own memory (JSON by name; None forgets one).
     """
 

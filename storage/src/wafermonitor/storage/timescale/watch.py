@@ -8,16 +8,18 @@ then is refused, because the next leader has begun another epoch.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Container, Iterable, Sequence
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, TypeAlias
 
 import asyncpg
 
 from wafermonitor.runs.alerts import Alert, Delivery, DeliveryState, Expectation, ExpectedRun, Origin, Silence
 from wafermonitor.storage.cursors import ALERT, EXPECTED_RUN, read_cursor, write_cursor
-from wafermonitor.storage.declaring import declared, indexed, same_wish, storable
+from wafermonitor.storage.declaring import declared, same_wish, storable
 from wafermonitor.storage.errors import StorageRejected, StorageUnavailable
+from wafermonitor.storage.keepable import called, keepable, text
 from wafermonitor.storage.protocol import Page, page_limit
 from wafermonitor.storage.timescale import watch_rows
 from wafermonitor.storage.timescale.codecs import Connection
@@ -27,6 +29,8 @@ from wafermonitor.storage.timescale.statements import statement
 from wafermonitor.storage.timescale.tokens import Token, read_token
 from wafermonitor.storage.watch import AlertChanges, AlertQuery, ExpectedQuery, Outcome
 
+log = logging.getLogger(__name__)
+
 LEADER = 0x77616665_72000009
 """The advisory lock of the one who evaluates: "wafer", 9. Held by a session."""
 WISHES = 0x77616665_7200000A
@@ -34,6 +38,8 @@ WISHES = 0x77616665_7200000A
 PRUNED_AT_ONCE = 10_000
 """Of each kind in one transaction."""
 _SECOND_NS = 1_000_000_000
+_Write: TypeAlias = Callable[[Sequence[Any]], Awaitable[None]]
+_Put: TypeAlias = Callable[[_Write, Sequence[Any]], Awaitable[None]]
 
 
 class Lead:
@@ -74,20 +80,32 @@ class Lead:
 
     async def store(self, outcome: Outcome) -> None:
         """One transaction on the connection of the lock: when that is lost, nothing of it is stored."""
+        outcome = keepable(outcome)
+        try:
+            await self._store(outcome, self._whole)
+        except StorageRejected as error:
+            log.warning("%s: what does not fit is looked for and left out", error)
+            await self._store(outcome, self._halved)
+
+    async def _store(self, outcome: Outcome, put: _Put) -> None:
         with border("store this tick"):
             async with _changing(self._connection):
                 if not await self._connection.fetch(statement("watch_end_tick"), self._epoch, self.now_ns):
                     raise StorageUnavailable("another evaluator leads by now: what this one found out is dropped")
                 forgotten = await self._forgotten()
-                await self._put_expected(outcome.expected, forgotten)
-                await self._put_alerts(outcome.alerts)
-                if outcome.deliveries:
-                    rows = [watch_rows.delivery_row(one) for one in outcome.deliveries]
-                    await self._connection.executemany(statement("watch_put_delivery"), rows)
+                last = {(one.expectation, one.due.nominal_ns, one.subject): one for one in outcome.expected}.values()
+                wanted = [one for one in last if one.settled or one.expectation not in forgotten]
+                await put(self._write("watch_put_expected_runs", watch_rows.expected_run_row), wanted)
+                alerts = {one.id: one for one in outcome.alerts}.values()
+                for is_open in (False, True):  # what is resolved makes room for what is opened
+                    told = [one for one in alerts if (one.resolved_ns is None) == is_open]
+                    await put(self._write("watch_put_alerts", watch_rows.alert_row), told)
+                await put(self._write_deliveries, outcome.deliveries)
                 if watched := {name: at_ns for name, at_ns in outcome.watched.items() if name not in forgotten}:
                     await self._connection.execute(statement("watch_set_watched"), list(watched), list(watched.values()))
-                await self._put_notes({name: text for name, text in outcome.notes.items() if text is not None})
-                if gone := [name for name, text in outcome.notes.items() if text is None]:
+                notes = [(name, note) for name, note in outcome.notes.items() if note is not None]
+                await put(self._write("watch_put_notes", tuple), notes)
+                if gone := [name for name, note in outcome.notes.items() if note is None]:
                     await self._connection.execute(statement("watch_drop_notes"), gone)
 
     async def _forgotten(self) -> set[str]:
@@ -95,26 +113,38 @@ class Lead:
         given = (list(self._known), list(self._known.values()))
         return {row["name"] for row in await self._connection.fetch(statement("watch_forgotten"), *given)}
 
-    async def _put_expected(self, expected: Sequence[ExpectedRun], forgotten: Container[str]) -> None:
-        if not expected:
-            return
-        last = {(one.expectation, one.due.nominal_ns, one.subject): one for one in map(indexed, expected)}
-        wanted = [one for one in last.values() if one.settled or one.expectation not in forgotten]
-        await self._put("watch_put_expected_runs", map(watch_rows.expected_run_row, wanted))
+    def _write(self, name: str, row: Callable[[Any], Row]) -> _Write:
+        """How records become rows of one statement."""
 
-    async def _put_alerts(self, alerts: Sequence[Alert]) -> None:
-        """What is resolved makes room for what is opened."""
-        last = {one.id: one for one in alerts}.values()
-        for is_open in (False, True):
-            rows = [watch_rows.alert_row(one) for one in last if (one.resolved_ns is None) == is_open]
-            await self._put("watch_put_alerts", rows)
+        async def write(records: Sequence[Any]) -> None:
+            await self._connection.execute(statement(name), *columns(map(row, records)))
 
-    async def _put_notes(self, notes: dict[str, str]) -> None:
-        await self._put("watch_put_notes", notes.items())
+        return write
 
-    async def _put(self, name: str, rows: Iterable[Row]) -> None:
-        if given := columns(rows):
-            await self._connection.execute(statement(name), *given)
+    async def _write_deliveries(self, deliveries: Sequence[Delivery]) -> None:
+        await self._connection.executemany(statement("watch_put_delivery"), map(watch_rows.delivery_row, deliveries))
+
+    async def _whole(self, write: _Write, records: Sequence[Any]) -> None:
+        if records:
+            await write(records)
+
+    async def _halved(self, write: _Write, records: Sequence[Any]) -> None:
+        """In their order, and in parts that are halved until what cannot be stored stands alone."""
+        parts = [records] if records else []
+        while parts:
+            part = parts.pop()
+            try:
+                with border("store a part of this tick"):
+                    async with self._connection.transaction():
+                        await write(part)
+            except StorageRejected:
+                if len(part) == 1:
+                    log.error(  # noqa: TRY400 - the name says it all, and every tick says it again
+                        "left out of a tick, because it cannot be stored: %s", called(part[0])
+                    )
+                else:
+                    middle = len(part) // 2
+                    parts += [part[middle:], part[:middle]]
 
     async def _fetch(self, doing: str, name: str, *arguments: Any) -> list[asyncpg.Record]:
         with border(doing):
@@ -282,7 +312,7 @@ class Watch:
     async def settle_delivery(self, delivery_id: str, state: DeliveryState, answer: str, retry_s: float | None = None) -> None:
         """What was sent is sent, even where it was dropped meanwhile; nothing else comes after an end."""
         again_ns = round((retry_s or 0.0) * _SECOND_NS)
-        await self._fetch("settle a delivery", "watch_settle", delivery_id, state.value, answer, again_ns, self._now())
+        await self._fetch("settle a delivery", "watch_settle", delivery_id, state.value, text(answer), again_ns, self._now())
 
     async def prune(self, before_ns: int) -> int:
         """A few thousand rows in a transaction, until none is left."""
