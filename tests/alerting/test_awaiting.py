@@ -21,7 +21,7 @@ from wafermonitor.alerting.expecting import After, Wish
 from wafermonitor.alerting.schedule import Calendar, Cron, Every
 from wafermonitor.runs.alerts import Expectation, ExpectedRun, Origin
 from wafermonitor.runs.expectations import ExpectedState
-from wafermonitor.runs.pairing import Start
+from wafermonitor.runs.pairing import Start, pair
 from wafermonitor.runs.records import Feed, Run, RunKey
 from wafermonitor.runs.state import Limits
 from wafermonitor.storage.protocol import StoredStart
@@ -190,6 +190,31 @@ def test_what_is_missed_is_settled_when_the_next_one_opens():
     assert [(row.state.value, row.settled) for row in waiting] == [("missed", False), ("expected", False)]
     later = assess(waiting, [], Told(T0 + 60 * MINUTE), T0 + 60 * MINUTE, LIMITS)
     assert [row.settled for row in later] == [True, False]
+
+
+def test_of_however_many_that_wait_none_is_settled_before_anybody_knows():
+    wish = Wish(Every(60, T0), early_s=30, start_margin_s=20, grace_s=20)
+    made, _ = scheduled(expectation(), wish, T0 + 6 * HOUR)
+    cut = assess(made, [], Told(T0 - MINUTE), T0 + 6 * HOUR, LIMITS)
+    assert {row.state.value for row in cut[:-2]} == {"unknown"}
+    assert not any(row.settled for row in cut)
+    after = assess(cut, [], Told(T0 + 6 * HOUR), T0 + 6 * HOUR, LIMITS)
+    assert {(row.state.value, row.settled) for row in after[:359]} == {("missed", True)}
+
+
+@pytest.mark.parametrize("nominal", [False, True], ids=["by time", "by nominal time"])
+def test_many_that_wait_are_met_as_if_they_were_paired_at_once(nominal):
+    """Some never came, some came late, some twice, so that pairs reach over the ends of slices."""
+    wish = Wish(Every(60, T0), early_s=30, start_margin_s=100, grace_s=200)
+    made, _ = scheduled(expectation(), wish, T0 + 490 * MINUTE)
+    starts = [start(at + (at % 9) * 0.4, at + 1) for at in range(480) if at % 7 and at not in {198, 199, 200, 201, 449}]
+    if nominal:
+        starts = [one._replace(nominal_ns=T0 + at // 2 * MINUTE) for at, one in enumerate(starts)]
+    starts += [one._replace(start_ns=one.start_ns + 5 * SECOND, occasion="twice") for one in starts[::50]]
+    now = T0 + 495 * MINUTE
+    sliced = assess(made, starts, Told(now), now, LIMITS)
+    whole = pair([row.due for row in made], starts, now)
+    assert [row.start_ns for row in sliced] == [None if one is None else one.start_ns for one in whole]
 
 
 def test_the_start_that_was_seen_first_counts_when_an_applications_clock_is_ahead():

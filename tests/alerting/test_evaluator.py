@@ -96,6 +96,22 @@ async def test_a_cut_link_is_one_alert_and_no_missing_job():
     assert [state for minute, state, _ in await states(fab) if minute < 300] == ["met", "met", "missed", "met"]
 
 
+async def test_every_run_that_was_missed_in_a_long_outage_is_told_after_it():
+    fab = Fab()
+    fab.at = HOUR
+    await fab.beat()
+    await fab.expect(Wish(Every(60, T0), early_s=30, start_margin_s=10, grace_s=20))
+    fab.linked.clear()
+    evaluator = fab.evaluator()
+    await fab.go(evaluator, 7 * HOUR, step=2 * HOUR)
+    assert not await fab.alerts("missed")
+    fab.linked.add("h1")
+    await fab.go(evaluator, 7 * HOUR + 2 * MINUTE, step=MINUTE)
+    told = {alert.subject.detail for alert in await fab.alerts("missed")}
+    assert [state for minute, state, _ in await states(fab) if minute < 420] == ["missed"] * 359
+    assert len(told) >= 359
+
+
 async def test_a_job_is_judged_by_the_feeds_it_runs_on():
     fab = Fab()
     fab.linked = {"h1", "h2"}

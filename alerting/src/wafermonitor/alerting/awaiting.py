@@ -17,7 +17,7 @@ from wafermonitor.alerting.expecting import After, Wish
 from wafermonitor.alerting.schedule import SECOND_NS, ticks
 from wafermonitor.runs.alerts import Expectation, ExpectedRun
 from wafermonitor.runs.expectations import Expected, ExpectedState, Started, state_known, true_start
-from wafermonitor.runs.pairing import Start, pair
+from wafermonitor.runs.pairing import Start, first_attempts, pair
 from wafermonitor.runs.records import Feed, Run
 from wafermonitor.runs.state import Limits, clock_skew
 from wafermonitor.storage.protocol import StoredStart
@@ -28,9 +28,12 @@ LOOK_AHEAD_NS = 2 * DAY_NS
 MOST_MADE = 500
 """Expected runs of one expectation that one tick makes; what is left is made by the next tick."""
 MOST_WAITING = 200
-"""Unsettled runs of one expectation; of more, the oldest are settled as they stand."""
+"""Unsettled runs of one expectation; of more, the oldest are settled by the verdict that they have, if they have one."""
+_SLICE, _AHEAD = 200, 50
+"""So many expected runs are paired at once, with a look at so many that follow: the cost of pairing grows by the square."""
 _AHEAD_NS = (120 * SECOND_NS, 3600 * SECOND_NS, DAY_NS, LOOK_AHEAD_NS)
 _ABSENT = (ExpectedState.LATE, ExpectedState.MISSED)
+_VERDICTS = (ExpectedState.MET, ExpectedState.MISSED)
 
 Feeds = Mapping[tuple[str, str], Feed]
 
@@ -175,7 +178,7 @@ def assess(rows: Sequence[ExpectedRun], starts: Sequence[Start], told: Told, now
     """`rows` as they stand now: the unsettled ones of one expectation and subject, in order of nominal time."""
     starts = _least_known(rows, starts)
     dues = [row.due for row in rows]
-    met = pair(dues, starts, now_ns)
+    met = _paired(dues, starts, now_ns)
     may = _hoped_for(dues, met, told.heard_ns)
     judged = []
     for row, start, hoped in zip(rows, met, may, strict=True):
@@ -188,6 +191,27 @@ def assess(rows: Sequence[ExpectedRun], starts: Sequence[Start], told: Told, now
         fresh = row._replace(state=state, start_ns=start_ns, run=None if start is None else start.run)
         judged.append(row if fresh == row else fresh._replace(changed_ns=now_ns))
     return _settled(judged, met, may, told.heard_ns, now_ns)
+
+
+def _paired(dues: Sequence[Expected], starts: Sequence[Start], now_ns: int) -> list[Start | None]:
+    """`pair`, slice by slice: after a long outage more runs wait than may be paired at once."""
+    if len(dues) <= _SLICE + _AHEAD:
+        return pair(dues, starts, now_ns)
+    left = first_attempts(starts)
+    met: list[Start | None] = []
+    while len(met) < len(dues):
+        end = len(met) + _SLICE
+        if end + _AHEAD >= len(dues):
+            return met + pair(dues[len(met) :], left, now_ns)
+        until_ns = dues[end + _AHEAD].opens_ns - 1
+        last_ns = max(until_ns, dues[end + _AHEAD - 1].missed_ns)
+        near = [one for one in left if one.nominal_ns is not None or one.start_ns <= last_ns]
+        met += pair(dues[len(met) : end + _AHEAD], near, until_ns)[:_SLICE]
+        taken = {id(one) for one in met if one is not None}
+        left = [
+            one for one in left if id(one) not in taken and (one.nominal_ns is not None or one.start_ns >= dues[end].opens_ns)
+        ]
+    return met
 
 
 _ABSENT_RANK = {ExpectedState.LATE: 1, ExpectedState.MISSED: 2}
@@ -226,7 +250,8 @@ def _settled(
     surplus = len(rows) - MOST_WAITING
     for index, row in enumerate(rows):
         following = rows[index + 1].due if index + 1 < len(rows) else None
-        if index >= surplus and not final(row, following, heard_ns, sure=met[index] == may[index]):
+        surplus_ends = index < surplus and row.state in _VERDICTS
+        if not surplus_ends and not final(row, following, heard_ns, sure=met[index] == may[index]):
             break
         settled[index] = row._replace(settled=True, changed_ns=now_ns)
     return settled
