@@ -130,13 +130,13 @@ def test_the_job_is_reached_from_now_runs_and_run(watched_fab, viewer):
 def test_now_shows_what_should_be_there_beside_what_is(watched_fab, viewer):
     page = viewer.show(watched_fab, "/")
     words = page.locator(".live-row .live-state .pill").all_inner_texts()
-    assert words[:3] == ["late", "missed", "lost"]
-    late = page.locator(".live-row.not-there").first
+    assert words[:3] == ["missed", "late", "lost"]
+    late = page.locator(".live-row.not-there").nth(1)
     expect(late).to_contain_text("spc_update")
     expect(late).to_contain_text("should have started 07:45, missed after 08:05")
     expect(page.locator(".tile[data-look=missed] .tile-count")).to_have_text("2")
     page.locator(".tile[data-look=missed]").click()
-    expect(page.locator(":focus")).to_contain_text("spc_update")
+    expect(page.locator(":focus")).to_contain_text("recipe_audit")
     badge = page.locator(".live-row", has_text="cdsem_import").locator(".alert-badge")
     expect(badge).to_have_text("1 alert")
     badge.click()
@@ -144,6 +144,23 @@ def test_now_shows_what_should_be_there_beside_what_is(watched_fab, viewer):
     page = viewer.show(watched_fab, "/")
     page.locator(".live-row.not-there", has_text="recipe_audit").click()
     expect(page.locator(".day-list")).to_contain_text("missed")
+
+
+def test_a_missed_run_that_somebody_looks_after_stands_below_what_nobody_does(own_watched_fab, viewer):
+    fab = own_watched_fab
+    missed = next(alert for alert in fab.story.alerts if alert.rule == "missed")
+    fab.store(alerts=[missed._replace(acknowledged_ns=fab.clock.now_ns, acknowledged_by="Ana Ruiz", note="tool is down")])
+    page = viewer.show(fab, "/")
+    rows = page.locator(".live-row")
+    assert rows.locator(".live-state .pill").all_inner_texts()[:7] == [
+        "late", "lost", "silent", "unknown", "unknown", "overdue", "missed",
+    ]  # fmt: skip
+    row = rows.nth(6)
+    expect(row).not_to_have_attribute("data-failing", "")
+    expect(row.locator(".alert-badge")).to_have_text("Ana Ruiz")
+    expect(page.locator(".tile[data-look=missed][data-alarm]")).to_have_count(1)
+    row.locator(".alert-badge").click()
+    expect(page.locator(".alert[data-open]")).to_contain_text("recipe_audit did not run")
 
 
 def ends(**fields):

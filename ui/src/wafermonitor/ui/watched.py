@@ -63,6 +63,14 @@ class Watch(NamedTuple):
             or (alert.run is None and run.job is not None and alert.job == run.job and alert.site in {None, run.site})
         ]
 
+    def of_expected(self, expected: ExpectedRunModel) -> list[AlertModel]:
+        """Those about this expected run: their detail is its expectation, its nominal time, and its subject if any."""
+        return [
+            alert
+            for alert in self.alerts
+            if (alert.job, alert.site) == (expected.job, expected.site) and _is_about(alert.detail, expected)
+        ]
+
 
 class JobRuns(NamedTuple):
     """Runs of a job, the newest first; `more`: there are older ones in the time asked for."""
@@ -91,6 +99,15 @@ class ExpectedRuns(NamedTuple):
 def attended(alert: AlertModel) -> bool:
     """Somebody looks after it, or has silenced it."""
     return alert.acknowledged is not None or alert.silenced_until is not None
+
+
+def _is_about(detail: str, expected: ExpectedRunModel) -> bool:
+    name, _, rest = detail.partition(f"{expected.expectation} ")
+    nominal, _, subject = rest.partition(" ")
+    try:
+        return not name and subject == expected.subject and epoch_ms(nominal) == epoch_ms(expected.nominal)
+    except ValueError:  # another rule's detail
+        return False
 
 
 def urgency(alert: AlertModel) -> tuple[bool, int, float]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, tzinfo
 from typing import NamedTuple
 
-from wafermonitor.query.models import ExpectedRunModel, PageModel, RunModel, SiteModel
+from wafermonitor.query.models import AlertModel, ExpectedRunModel, PageModel, RunModel, SiteModel
 from wafermonitor.ui import watched
 from wafermonitor.ui.address import Alerts, Job, Now, Runs, url
 from wafermonitor.ui.calendar import day_of
@@ -20,7 +20,7 @@ from wafermonitor.ui.pages.page import Page
 from wafermonitor.ui.render import render
 from wafermonitor.ui.source import Source
 from wafermonitor.ui.states import LOOKS, look
-from wafermonitor.ui.watched import NotThere, Watch
+from wafermonitor.ui.watched import NotThere, Watch, attended
 
 FAILED_SHOWN = 9
 MISSING_SHOWN = 20
@@ -74,20 +74,26 @@ async def load(source: Source, address: Now, zone: tzinfo = UTC) -> Page:
     )
     apart = await source.open_by_look(address.site) if opened.cursor else {}
     chosen = [site for site in sites if not address.site or site.site == address.site]
+    waiting = not_there(watch, missing.runs)
+    shown = waiting[:MISSING_SHOWN]
+    in_trouble = sum(look(run).failing or run.state == "unknown" for run in opened.items)
     html = render(
         "now.html",
         address=address,
         server_time=opened.server_time,
         sites=sites,
-        tiles=tiles(address, totals(opened, apart), failed, missing),
+        tiles=tiles(address, totals(opened, apart), failed, missing, attended=all(one.attended for one in waiting)),
         watch=watch,
         badges=badges(watch, opened.items),
-        missing=missing.runs[:MISSING_SHOWN],
+        missing=[one for one in shown if not one.attended],
+        attended=[one for one in shown if one.attended],
+        in_trouble=in_trouble,
         missing_hidden=max(len(missing.runs) - MISSING_SHOWN, 0),
         missing_cut=missing.more,
         alerts_url=url(Alerts(site=address.site)),
         waiting=missing.unknown,
         waiting_words=f"{missing.unknown}{'+' if missing.more_unknown else ''}",
+        alert_url=lambda alert: url(Alerts(alert=alert.id)),
         day_url=lambda one: day_url(one, zone),
         behind=behind(chosen, apart.get("unknown", opened)),
         runs=opened.items,
@@ -106,9 +112,17 @@ def totals(opened: PageModel[RunModel], apart: Mapping[str, PageModel[RunModel]]
 
 
 def tiles(
-    address: Now, totals: Mapping[str, Total], failed: PageModel[RunModel], missing: NotThere = NOTHING_MISSING
+    address: Now,
+    totals: Mapping[str, Total],
+    failed: PageModel[RunModel],
+    missing: NotThere = NOTHING_MISSING,
+    *,
+    attended: bool = False,
 ) -> list[Tile]:
-    """The six counts of jobs, and of those that should be there. Where a list was cut the number is a lower bound: `+`."""
+    """The six counts of jobs, and of those that should be there. Where a list was cut the number is a lower bound: `+`.
+
+    `attended`: somebody looks after each of those that should be there.
+    """
     found = []
     notes = {
         "running": "in time",
@@ -144,10 +158,28 @@ def tiles(
                 note,
                 href,
                 LOOKS[key].help,
-                alarm=True,
+                alarm=not attended,
             )
         )
     return found
+
+
+class Missing(NamedTuple):
+    """An expected run that is not there, and the alert about it, if any."""
+
+    expected: ExpectedRunModel
+    alert: AlertModel | None
+
+    @property
+    def attended(self) -> bool:
+        """Somebody looks after it."""
+        return self.alert is not None and attended(self.alert)
+
+
+def not_there(watch: Watch, runs: Sequence[ExpectedRunModel]) -> list[Missing]:
+    """Those that nobody looks after first, of those the missed ones, else as they come."""
+    found = [Missing(run, next(iter(watch.of_expected(run)), None)) for run in runs]
+    return sorted(found, key=lambda one: (one.attended, one.expected.state != "missed"))
 
 
 class Badge(NamedTuple):
