@@ -163,6 +163,20 @@ def test_a_missed_run_that_somebody_looks_after_stands_below_what_nobody_does(ow
     expect(page.locator(".alert[data-open]")).to_contain_text("recipe_audit did not run")
 
 
+def test_the_alerts_of_a_row_are_reached_without_a_mouse(watched_fab, viewer):
+    page = viewer.show(watched_fab, "/")
+    row = page.locator(".live-row", has_text="cdsem_import")
+    row.focus()
+    page.keyboard.press("Tab")
+    expect(page.locator(":focus")).to_have_text("1 alert")
+    page.keyboard.press("Enter")
+    expect(page.locator(".alert-detail")).to_contain_text("the process died or hangs")
+    page = viewer.show(watched_fab, "/")
+    row.focus()
+    page.keyboard.press("a")
+    expect(page.locator(".alert-detail")).to_contain_text("the process died or hangs")
+
+
 def ends(**fields):
     run = RunModel(
         run="r", site="F12", trace_id="a", span_id="b", start="2026-05-29T08:00:00Z", **({"state": "running"} | fields)

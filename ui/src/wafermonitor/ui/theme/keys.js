@@ -19,7 +19,7 @@ function step(by, wanted = () => true) {
   }
 }
 
-// The Tab key stops once in each list: at the row last walked to, else at the first. From there j, k and the arrows go on.
+// The Tab key stops once in each list: at the row last walked to, else at the first, and at that row's alerts. From there j, k and the arrows go on.
 let last = null;
 
 export function reach() {
@@ -29,7 +29,7 @@ export function reach() {
     if (row === last || !stops.has(list)) stops.set(list, row);
   }
   const found = new Set(stops.values());
-  for (const row of rows()) { const wanted = found.has(row) ? 0 : -1; if (row.tabIndex !== wanted) row.tabIndex = wanted; }
+  for (const row of rows()) { const wanted = found.has(row) ? 0 : -1; for (const stop of [row, ...row.querySelectorAll(".alert-badge")]) if (stop.tabIndex !== wanted) stop.tabIndex = wanted; }
 }
 
 const one = (actions) => ({
