@@ -30,7 +30,9 @@ def chromium():
     """Debian's Chromium, driven by Playwright; for one module, because no other loop can run in this thread meanwhile."""
     if not CHROMIUM.exists():
         pytest.skip(f"{CHROMIUM} is absent: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
+
+    expect.set_options(timeout=WAIT_MS)
 
     # The driver's own process looks for no proxy and no download.
     os.environ.setdefault("PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD", "1")
