@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
-from wafermonitor.alerting import advancing, reconciling, remembering
+from wafermonitor.alerting import advancing, hearing, reconciling, remembering
 from wafermonitor.alerting.declared import Declared
 from wafermonitor.alerting.errors import AlertingRejected
 from wafermonitor.alerting.judges import judge
@@ -158,6 +158,7 @@ class Evaluator:
         now_ns, sight = seen.sight.now_ns, seen.sight
         advanced = advancing.advance(advancing.loads(known.notes.get(advancing.NOTE)), seen.open_runs, sight.feeds, now_ns)
         notes[advancing.NOTE] = advancing.dumps(advanced)
+        notes[hearing.NOTE], gap = hearing.hear(known.notes.get(hearing.NOTE), known.ticked_ns, now_ns)
         self._tallies.begin(now_ns)
         readable = {one.name: one for one in sight.expectations if one.name not in matched.faults}
         return Snapshot(
@@ -176,6 +177,7 @@ class Evaluator:
             newest_received_ns=seen.health.newest_received_ns,
             health=seen.health,
             host=self._host(),
+            gap=gap,
         )
 
     async def _judge(

@@ -33,6 +33,13 @@ class Counted(Protocol):
     def __call__(self, window_s: float, ago_s: float = 0.0) -> Sequence[Tally]: ...  # noqa: D102 - said above
 
 
+class Gap(NamedTuple):
+    """Nothing was read of the store between these two times, ns by its clock: the last tick before, the first one after."""
+
+    began_ns: int
+    back_ns: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """All times are ns by the store's clock.
@@ -42,7 +49,8 @@ class Snapshot:
     settled by it. `alerts`: open ones by fingerprint. `profiles`: what is usual for a job. `tallies(window_s, ago_s)`: runs
     that ended in the window_s before ago_s ago. `advanced`: when an open run's progress was last seen to grow (`advancing`
     keeps it between ticks). `health` is None when the store answers nothing about itself. `ticked_ns`: the tick before this
-    one. `memo`: what judges worked out of this snapshot and need more than once.
+    one. `gap`: the last time in which nothing could be heard (`hearing`). `memo`: what judges worked out of this snapshot and
+    need more than once.
     """
 
     now_ns: int
@@ -60,6 +68,7 @@ class Snapshot:
     newest_received_ns: int | None = None
     health: StoreHealth | None = None
     host: Host = field(default_factory=Host)
+    gap: Gap | None = None
     memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def feed(self, run: Run) -> Feed | None:

@@ -3,13 +3,15 @@
 In: a rule and a snapshot. Out: findings. Called by: `judges.judge`.
 
 Runs are judged by their own feed's watermark (`runs.state`): while a feed is behind they are unknown, which opens nothing. A
-process that dies takes its subjobs with it: one alert is about the outermost run.
+process that dies takes its subjobs with it: one alert is about the outermost run. A run without a feed has no watermark: while
+nothing was read of the store, its silence does not count.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Container, Iterator, Mapping
+from dataclasses import replace
 
 from wafermonitor.alerting.judges.findings import (
     Lasting,
@@ -33,6 +35,7 @@ FACTOR = Limit("factor", 5.0, "and for so many times what one item took on avera
 QUIET = Limit("over_s", 600.0, "a subjob of a run that ended gives no sign for this long")
 
 _STATES = "states"
+_WORSE = (State.RUNNING, State.UNKNOWN, State.SILENT, State.LOST)
 
 
 def silent(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
@@ -51,7 +54,7 @@ def progress_stalled(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
         moved_ns = snapshot.advanced.get(run.key)
         if moved_ns is None or run.progress is None or run.inferred:
             continue
-        stuck_s = seconds(moved_ns, told_until(run, snapshot))
+        stuck_s = seconds(max(moved_ns, _back(run, snapshot)), told_until(run, snapshot))
         limit_s = max(OVER.of(rule), FACTOR.of(rule) * _per_item(run, moved_ns))
         sure = run_state(run, snapshot.feed(run), snapshot.now_ns, snapshot.limits) is State.RUNNING
         if stuck_s <= limit_s:
@@ -73,7 +76,7 @@ def subjobs_left(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
         if not _orphan(run, open_keys) or run.inferred:
             continue
         signed_ns, told_ns = _sign(run, snapshot), told_until(run, snapshot)
-        sure = seconds(signed_ns, told_ns) > QUIET.of(rule)
+        sure = seconds(max(signed_ns, _back(run, snapshot)), told_ns) > QUIET.of(rule)
         if sure or seconds(signed_ns, snapshot.now_ns) > QUIET.of(rule):
             parent = RunKey(run.site, run.trace_id, run.parent_span_id or b"")
             left[parent, run.job or ""].append((run, sure))
@@ -115,7 +118,22 @@ def _states(snapshot: Snapshot) -> Mapping[RunKey, State]:
 
 
 def _state(run: Run, snapshot: Snapshot, wish: Lasting) -> State:
-    """The run's state; one that is quiet for longer than its expectation allows is silent, whatever interval it announced."""
+    """The run's state. Where nothing could be heard since its last sign: that before, and that by what was not heard since."""
+    gap, sign_ns = snapshot.gap, last_sign(run)
+    if gap is None or sign_ns is None or sign_ns >= _back(run, snapshot):
+        return _state_of(run, snapshot, wish)
+    before = _state_of(run, replace(snapshot, now_ns=gap.began_ns), wish)
+    return max(before, _state_of(replace(run, last_sign_ns=gap.back_ns), snapshot, wish), key=_WORSE.index)
+
+
+def _back(run: Run, snapshot: Snapshot) -> int:
+    """Since when a run without a feed can be heard without a break, ns; 0 for others, whose watermark says it."""
+    feed = snapshot.feed(run)
+    return 0 if snapshot.gap is None or (feed is not None and feed.watermark_ns is not None) else snapshot.gap.back_ns
+
+
+def _state_of(run: Run, snapshot: Snapshot, wish: Lasting) -> State:
+    """The state by its last sign; one that is quiet for longer than its expectation allows is silent, whatever it announced."""
     state = run_state(run, snapshot.feed(run), snapshot.now_ns, snapshot.limits)
     if state is State.RUNNING and wish.silence_s is not None:
         if seconds(_sign(run, snapshot), told_until(run, snapshot)) > wish.silence_s:
