@@ -6,6 +6,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+import yaml
 
 from wafermonitor.alerting.calendars import stretch
 from wafermonitor.alerting.declared import STANDARD, declare, file_name, load
@@ -204,6 +205,16 @@ MISTAKES = [
     ("rules:\n  m: {kind: lost, enabled: yes}", "2: rules.m.enabled: 'yes', expected true or false"),
     ("rules:\n  m: {kind: lost, where: {tool: x}}", "2: rules.m.where: unknown field 'tool', expected one of job, owner, site"),
     ("rules:\n  m: {kind: lost, where: {job: [3]}}", "2: rules.m.where.job.0: 3, expected a text"),
+    (
+        'expectations:\n  a:\n    job: j\n    every: 1h\n    owner: "an\\0n"',
+        "5: expectations.a.owner: 'an\\x00n', expected text that is Unicode, without NUL",
+    ),
+    (
+        'rules:\n  m:\n    kind: lost\n    runbook: "a\\0"',
+        "4: rules.m.runbook: 'a\\x00', expected text that is Unicode, without NUL",
+    ),
+    ('rules:\n  m: {kind: lost, where: {job: [ok, "\\0"]}}', "2: rules.m.where.job.1: '\\x00', expected text that is Unicode"),
+    ('rules:\n  m: {kind: lost, where: {job: "\\0"}}', "2: rules.m.where.job: '\\x00', expected text that is Unicode"),
     ("rules: [lost]", "1: rules: ['lost'], expected names with values"),
     ("rules:\n  m: {kind: lost}\n  m: {kind: late}", "3: a second 'm', expected one: the first is on line 2"),
     ("expectations:\n  a: {cron: '0 2 * * *'}", "2: expectations.a: has no job, expected `job`"),
@@ -292,3 +303,12 @@ def test_toml_tells_its_lines_too():
 
 def test_the_same_text_declares_the_same_expectations():
     assert read(FAB).expectations == read(FAB).expectations
+
+
+def test_half_a_character_is_refused_with_its_line(monkeypatch):
+    """libyaml refuses the escape itself; without it the value is what is refused."""
+    text = 'expectations:\n  a:\n    job: j\n    every: 1h\n    runbook: "a\\ud800"\n'
+    for loader in (yaml.SafeLoader, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        monkeypatch.setattr("wafermonitor.alerting.documents._LOADER", loader)
+        with pytest.raises(AlertingRejected, match=r"^fab\.yaml:5: .*Unicode"):
+            declare([parse(text, "fab.yaml")], 2026)

@@ -16,6 +16,8 @@ from wafermonitor.alerting.quantities import duration_s
 
 T = TypeVar("T")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
+NO_TEXT = re.compile("[\0\ud800-\udfff]")
+"""What a store cannot keep, and what would stop the tick of every other expectation."""
 
 
 class Fields:
@@ -66,20 +68,16 @@ class Fields:
     def text(self, name: str) -> str | None:
         """A text that is not empty."""
         value = self.values.get(name)
-        if value is None or (isinstance(value, str) and value):
+        if value is None or self._is_text(value, name):
             return value
-        self.wrong(f"{value!r:.60}", "a text", name)
         return None
 
     def texts(self, name: str) -> tuple[str, ...]:
         """A list of texts, or one alone."""
         value = self.values.get(name)
         if isinstance(value, str):
-            return (value,)
-        for index, one in enumerate(self._list(name)):
-            if not isinstance(one, str) or not one:
-                self.wrong(f"{one!r:.60}", "a text", name, index)
-        return tuple(one for one in self._list(name, quietly=True) if isinstance(one, str) and one)
+            return (value,) if not value or self._is_text(value, name) else ()
+        return tuple(one for index, one in enumerate(self._list(name)) if self._is_text(one, name, index))
 
     def each(self, name: str, read: Callable[[str], T]) -> list[T]:
         """What `read` makes of each text of the list `name`, or of one alone."""
@@ -125,11 +123,21 @@ class Fields:
             self.refused(error, name)
             return default
 
-    def _list(self, name: str, *, quietly: bool = False) -> list[Any]:
+    def _is_text(self, value: Any, *parts: str | int) -> bool:
+        """Whether it is one that is not empty and that a store keeps; else a mistake."""
+        if not isinstance(value, str) or not value:
+            self.wrong(f"{value!r:.60}", "a text", *parts)
+        elif NO_TEXT.search(value):
+            self.wrong(f"{value!r:.60}", "text that is Unicode, without NUL", *parts)
+        else:
+            return True
+        return False
+
+    def _list(self, name: str) -> list[Any]:
         value = self.values.get(name)
         if isinstance(value, list):
             return value
-        if value is not None and not quietly:
+        if value is not None:
             self.wrong(f"{value!r:.60}", "a list", name)
         return []
 
