@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tests.alerting.fabs import HOUR, MINUTE, SECOND, STANDARD, T0, Fab, when
-from wafermonitor.alerting import matching
+from wafermonitor.alerting import looking, matching
 from wafermonitor.alerting.evaluator import FAULT
 from wafermonitor.alerting.expecting import After, Wish
 from wafermonitor.alerting.notify import Channel, Route, Routes
@@ -296,6 +296,28 @@ async def test_while_the_runs_store_is_down_only_that_is_told():
     assert when(await fab.alerts()) == [("late", 65, None), ("database", 66, None)]
     await fab.go(evaluator, 81 * MINUTE)
     assert when(await fab.alerts()) == [("late", 65, 80), ("database", 66, 80), ("missed", 80, None)]
+
+
+async def test_where_not_all_open_runs_can_be_read_that_is_told_and_no_alert_is_over_by_it(monkeypatch):
+    fab = Fab()
+    for job in ("old", "older"):
+        await fab.runs(job)
+    evaluator = fab.evaluator()
+    await fab.go(evaluator, 10 * MINUTE, step=MINUTE)
+    lost = await fab.alerts("lost")
+    assert sorted(one.subject.job or "" for one in lost) == ["old", "older"]
+    monkeypatch.setattr(looking, "MOST_OPEN_PAGES", 1)
+    monkeypatch.setattr(looking, "_PAGE", 2)
+    for job in ("new", "newer"):
+        await fab.runs(job)
+    (cut,) = await fab.go(evaluator, 11 * MINUTE, step=MINUTE)
+    assert cut.faults == {"open runs": "more than 2 are open; the others are not judged, and their alerts stay"}
+    assert not cut.resolved
+    assert [one.subject.detail for one in cut.opened if one.rule == FAULT.name] == ["open runs"]
+    monkeypatch.undo()
+    (whole,) = await fab.go(evaluator, 12 * MINUTE, step=MINUTE)
+    assert not whole.faults
+    assert [one.rule for one in whole.resolved] == [FAULT.name]
 
 
 async def test_a_store_that_was_put_back_is_looked_at_anew():

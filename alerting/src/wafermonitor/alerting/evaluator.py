@@ -115,6 +115,10 @@ class Evaluator:
         notes = dict(seen.notes) if seen is not None else {}
         snapshot = _blind(lead, known) if seen is None else await self._snapshot(seen, matched, known, notes)
         faults = self._faults | {f"expectation {name}": text for name, text in matched.faults.items()}
+        if snapshot.cut:
+            faults["open runs"] = (
+                f"more than {len(snapshot.open_runs)} are open; the others are not judged, and their alerts stay"
+            )
         found = await self._judge(snapshot, known, notes, faults, blind=seen is None)
         settled, deliveries = await self._settle(lead, known, found, faults)
         settled = await self._explained(settled)
@@ -167,6 +171,7 @@ class Evaluator:
             limits=sight.limits,
             feeds=sight.feeds,
             open_runs=seen.open_runs,
+            cut=seen.cut,
             ended=seen.ended,
             expectations=readable,
             expected=matched.expected,

@@ -21,26 +21,32 @@ from wafermonitor.storage.watch import Lead
 
 _PAGE = 1000
 _MOST_PAGES = 50
+MOST_OPEN_PAGES = 50
+"""Pages of open runs that a tick reads; were there more, the look is cut."""
 _SHORT_PAGES = 3
 """A page that is not full need not be the last; but while changes go on, there is no end of short ones."""
 _OPEN = (State.RUNNING, State.SILENT, State.LOST, State.UNKNOWN)
 
 
 class Seen(NamedTuple):
-    """What was read. `ended`: runs whose end became known. `notes`: what the next tick has to know."""
+    """What was read. `ended`: runs whose end became known. `notes`: what the next tick has to know.
+
+    `cut`: more runs are open than were read.
+    """
 
     sight: Sight
     open_runs: list[Run]
     ended: list[Run]
     health: StoreHealth
     notes: dict[str, str]
+    cut: bool = False
 
 
 async def look(lead: Lead, reader: Reader, notes: Mapping[str, str], ticked_ns: int | None) -> Seen:
     """Read it. Raises StorageUnavailable."""
     limits = await reader.limits()
     feeds = {(feed.site, feed.feed): feed for site in await reader.sites() for feed in site.feeds}
-    found = await _open_runs(reader)
+    found, cut = await _open_runs(reader)
     changed, complete, token = await _changes(reader, notes.get(remembering.TOKEN))
     over = {run.key for run in changed if run.ended}
     open_runs = [run for run in found if run.key not in over]
@@ -63,7 +69,7 @@ async def look(lead: Lead, reader: Reader, notes: Mapping[str, str], ticked_ns: 
         remembering.TOKEN: token,
         remembering.OUTAGES: remembering.outages_text(behind),
     }
-    return Seen(sight, open_runs, ended, await reader.health(), kept)
+    return Seen(sight, open_runs, ended, await reader.health(), kept, cut)
 
 
 async def _changes(reader: Reader, token: str | None) -> tuple[list[Run], bool, str]:
@@ -86,13 +92,14 @@ async def _changes(reader: Reader, token: str | None) -> tuple[list[Run], bool, 
     return runs, False, token or ""
 
 
-async def _open_runs(reader: Reader) -> list[Run]:
+async def _open_runs(reader: Reader) -> tuple[list[Run], bool]:
+    """Runs that are open, and whether there are more."""
     runs: list[Run] = []
     cursor: str | None = None
-    for _ in range(_MOST_PAGES):
+    for _ in range(MOST_OPEN_PAGES):
         page = await reader.runs(RunQuery(state=_OPEN, inferred=False, cursor=cursor, limit=_PAGE))
         runs += [stored.run for stored in page.items]
         cursor = page.cursor
         if cursor is None:
-            break
-    return runs
+            return runs, False
+    return runs, True
