@@ -44,13 +44,13 @@ class Gap(NamedTuple):
 class Snapshot:
     """All times are ns by the store's clock.
 
-    `open_runs`: every run that has not ended, its process's beat joined. `ended`: runs whose end became known since the
-    last tick, each once. `expected`: expected runs as they stand after this tick's matching: the unsettled, and those
-    settled by it. `alerts`: open ones by fingerprint. `profiles`: what is usual for a job. `tallies(window_s, ago_s)`: runs
-    that ended in the window_s before ago_s ago. `advanced`: when an open run's progress was last seen to grow (`advancing`
-    keeps it between ticks). `health` is None when the store answers nothing about itself. `ticked_ns`: the tick before this
-    one. `gap`: the last time in which nothing could be heard (`hearing`). `memo`: what judges worked out of this snapshot and
-    need more than once.
+    `open_runs`: every run that has not ended, its process's beat joined; `cut`: there are more than these. `ended`: runs
+    whose end became known since the last tick, each once. `expected`: expected runs as they stand after this tick's
+    matching: the unsettled, and those settled by it. `alerts`: open ones by fingerprint. `profiles`: what is usual for a
+    job. `tallies(window_s, ago_s)`: runs that ended in the window_s before ago_s ago. `advanced`: when an open run's
+    progress was last seen to grow (`advancing` keeps it between ticks). `health` is None when the store answers nothing
+    about itself. `ticked_ns`: the tick before this one. `gap`: the last time in which nothing could be heard (`hearing`).
+    `memo`: what judges worked out of this snapshot and need more than once.
     """
 
     now_ns: int
@@ -58,6 +58,7 @@ class Snapshot:
     limits: Limits
     feeds: Mapping[tuple[str, str], Feed] = field(default_factory=dict)
     open_runs: Sequence[Run] = ()
+    cut: bool = False
     ended: Sequence[Run] = ()
     expectations: Mapping[str, Expectation] = field(default_factory=dict)
     expected: Sequence[ExpectedRun] = ()
