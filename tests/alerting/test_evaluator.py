@@ -15,6 +15,7 @@ from wafermonitor.alerting.expecting import After, Wish
 from wafermonitor.alerting.notify import Channel, Route, Routes
 from wafermonitor.alerting.rules import Rule
 from wafermonitor.alerting.schedule import Every
+from wafermonitor.alerting.snapshot import Host
 from wafermonitor.runs.alerts import Alert, Expectation, Origin, Severity
 from wafermonitor.runs.expectations import ExpectedState
 from wafermonitor.storage.errors import StorageUnavailable
@@ -296,6 +297,14 @@ async def test_while_the_runs_store_is_down_only_that_is_told():
     assert when(await fab.alerts()) == [("late", 65, None), ("database", 66, None)]
     await fab.go(evaluator, 81 * MINUTE)
     assert when(await fab.alerts()) == [("late", 65, 80), ("database", 66, 80), ("missed", 80, None)]
+
+
+async def test_a_disk_that_cannot_be_looked_at_is_told_of():
+    fab = Fab()
+    evaluator = fab.evaluator(host=lambda: Host(unread=(("/data", "its disk cannot be looked at: gone"),)))
+    await fab.go(evaluator, MINUTE, step=MINUTE)
+    (fault,) = await fab.alerts(FAULT.name)
+    assert fault.summary == "The evaluator cannot follow /data: its disk cannot be looked at: gone"
 
 
 async def test_where_not_all_open_runs_can_be_read_that_is_told_and_no_alert_is_over_by_it(monkeypatch):

@@ -59,3 +59,11 @@ def test_what_is_there_is_told(tmp_path: Path):
     found = look([tmp_path, tmp_path / "nowhere"], [path, tmp_path / "none.pem"])
     assert [(disk, 0 <= free <= 1) for disk, free in found.disks] == [(str(tmp_path), True)]
     assert [name for name, _ in found.certificates] == [str(path)]
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path):
+    gone, empty = tmp_path / "nowhere", tmp_path / "none.pem"
+    assert look([tmp_path, gone], [empty]).unread == (
+        (str(gone), "its disk cannot be looked at: No such file or directory"),
+        (str(empty), "no certificate can be read from it (PEM is expected)"),
+    )

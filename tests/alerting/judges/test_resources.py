@@ -60,6 +60,15 @@ def test_a_disk_that_is_nearly_full(free, severity):
     assert [(one.severity, one.subject.detail) for one in told] == ([(severity, "/var/lib/wafermonitor")] if severity else [])
 
 
+@pytest.mark.parametrize("kind", ["disk", "certificate"])
+def test_what_cannot_be_read_any_more_keeps_its_alert_and_opens_none(kind):
+    ticks, bad = Ticks(rule(kind)), Host(disks=(("/data", 0.01),), certificates=(("/data", NOW),))
+    assert not ticks.tick(host=Host(unread=(("/data", "gone"),)))
+    assert len(ticks.tick(host=bad)) == 1
+    assert len(ticks.tick(host=Host(unread=(("/data", "gone"),)))) == 1
+    assert not ticks.tick(host=Host())
+
+
 @pytest.mark.parametrize(
     ("left_s", "severity"),
     [

@@ -115,6 +115,7 @@ class Evaluator:
         notes = dict(seen.notes) if seen is not None else {}
         snapshot = _blind(lead, known) if seen is None else await self._snapshot(seen, matched, known, notes)
         faults = self._faults | {f"expectation {name}": text for name, text in matched.faults.items()}
+        faults |= dict(snapshot.host.unread)
         if snapshot.cut:
             faults["open runs"] = (
                 f"more than {len(snapshot.open_runs)} are open; the others are not judged, and their alerts stay"

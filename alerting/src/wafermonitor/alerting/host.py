@@ -22,16 +22,26 @@ _VALIDITY = 3
 
 
 def look(disks: Sequence[Path], certificates: Sequence[Path]) -> Host:
-    """What can be read; a path that cannot is left out (its disk is full for sure, or it is not there)."""
-    free = []
+    """What can be read; and what cannot, with why."""
+    free, ends, unread = [], [], []
     for path in disks:
         try:
             usage = shutil.disk_usage(path)
-        except OSError:
+        except OSError as error:
+            unread.append((str(path), f"its disk cannot be looked at: {_reason(error)}"))
             continue
         free.append((str(path), usage.free / usage.total if usage.total else 0.0))
-    ends = [(str(path), end_ns) for path in certificates if (end_ns := ends_ns(path)) is not None]
-    return Host(tuple(free), tuple(ends))
+    for path in certificates:
+        end_ns = ends_ns(path)
+        if end_ns is None:
+            unread.append((str(path), "no certificate can be read from it (PEM is expected)"))
+        else:
+            ends.append((str(path), end_ns))
+    return Host(tuple(free), tuple(ends), tuple(unread))
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or type(error).__name__
 
 
 def ends_ns(path: Path) -> int | None:

@@ -21,10 +21,14 @@ JobKey = tuple[str, str]
 
 
 class Host(NamedTuple):
-    """What this machine says of itself: (path, free ratio 0…1) of disks, (file, end of validity ns) of certificates."""
+    """What this machine says of itself: (path, free ratio 0…1) of disks, (file, end of validity ns) of certificates.
+
+    `unread`: (path, why) of those that could not be read.
+    """
 
     disks: tuple[tuple[str, float], ...] = ()
     certificates: tuple[tuple[str, int], ...] = ()
+    unread: tuple[tuple[str, str], ...] = ()
 
 
 class Counted(Protocol):

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from wafermonitor.alerting.judges.findings import (
+    again,
     end_of,
     finding,
     momentary,
     of_run,
+    open_alerts,
     rfc3339,
     running_alert,
     seconds,
@@ -61,6 +63,7 @@ def disk(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
             from_ns = since(rule, snapshot, subject, snapshot.now_ns)
             summary = f"{free:.1%} of the disk at {path} is free"
             yield finding(rule, subject, from_ns, summary, {"free_ratio": round(free, 4)}, severity=severity)
+    yield from _unread(rule, snapshot)
 
 
 def certificate(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
@@ -74,6 +77,13 @@ def certificate(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
             summary = f"The certificate {file} {'ends' if left_s > 0 else 'ended'} {when} ({rfc3339(end_ns)})"
             from_ns = since(rule, snapshot, subject, snapshot.now_ns)
             yield finding(rule, subject, from_ns, summary, {"left_s": round(left_s)}, severity=severity)
+    yield from _unread(rule, snapshot)
+
+
+def _unread(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
+    """Alerts about what cannot be read any more stay; the evaluator's own fault says why."""
+    unread = {path for path, _ in snapshot.host.unread}
+    return (again(alert, sure=False) for alert in open_alerts(rule, snapshot) if alert.subject.detail in unread)
 
 
 def _over(rule: Rule, snapshot: Snapshot, run: Run) -> bool:
