@@ -84,6 +84,15 @@ def test_an_alert_is_acknowledged_without_a_mouse_and_the_name_is_remembered(own
     page.locator(".alert", has_text="cdsem_import").get_by_role("link", name="Acknowledge").click()
     expect(page.get_by_label("Your name")).to_have_value("Ana Ruiz")
     expect(page.locator(":focus")).to_have_attribute("name", "note")
+    form = page.locator("form[data-act=acknowledge]")
+    expect(form.locator(".as-you")).to_have_text("as Ana Ruiz – not you?")
+    expect(form.locator("[name=by]")).to_be_hidden()
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Enter")
+    expect(form.locator("[name=by]")).to_be_focused()
+    page.keyboard.type("J. Weiss")
+    page.keyboard.press("Enter")
+    expect(page.locator("#said")).to_contain_text("J. Weiss looks after it")
 
 
 def test_a_silence_is_made_from_an_alert_shown_and_ended(own_watched_fab, viewer):

@@ -2,6 +2,7 @@
 // form, focus. Called by: page.js.
 //
 // data-name    a field for the viewer's name, remembered in this browser
+// .as-you      after its label: says the remembered name in its place, and data-not-you asks for another
 // data-focus   the field that is focused once, when its form opens
 // data-after   the address to go to when the act was done
 
@@ -15,8 +16,26 @@ const store = (name) => { try { localStorage.setItem("wafer-name", name); } catc
 
 export function nameForms() {
   for (const field of document.querySelectorAll("input[data-name]")) {
-    if (field.dataset.named === undefined) { field.dataset.named = ""; field.value ||= stored(); }
+    if (field.dataset.named !== undefined) continue;
+    field.dataset.named = "";
+    field.value ||= stored();
+    if (field.value) foldName(field);
   }
+}
+
+// A remembered name is said in words, so that nobody acts under another's by oversight.
+function foldName(field) {
+  const label = field.closest("label"), words = label.nextElementSibling;
+  if (!words?.matches(".as-you")) return;
+  words.querySelector("b").textContent = field.value;
+  label.hidden = true;
+  words.hidden = false;
+  words.querySelector("[data-not-you]").onclick = () => {
+    label.hidden = false;
+    words.hidden = true;
+    field.value = "";
+    field.focus();
+  };
 }
 
 export function focusForm() {
