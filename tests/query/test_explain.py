@@ -137,7 +137,7 @@ async def test_a_lost_run_says_who_else_is_silent_and_that_the_link_is_up(api, s
         "Its last sign is of 2026-05-28 19:53:20 UTC, though it should come every 10 s.",
         "Feed feed-1 of site fab1 tells of times up to 0 s ago: the link is up.",
         "Its process is silent as a whole: 1 other run of it, too, while 1 run of other processes of the feed is going on.",
-        "It had come to 50%, 2 of 4 wafer by 33 min 20 s ago.",
+        "It had come to 50%, 2 of 4 wafers by 33 min 20 s ago.",
     ]
 
 

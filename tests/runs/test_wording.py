@@ -34,6 +34,22 @@ def test_any_duration_has_words(seconds):
     assert wording.spell_duration(seconds)[0].isdigit()
 
 
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ((402, 1_300, "image"), "402 of 1,300 images"),
+        ((0, 1, "wafer"), "0 of 1 wafer"),
+        ((1, 2, "pass"), "1 of 2 pass"),
+        ((0.5, 2, "GB"), "0.5 of 2 GB"),
+        ((3, 2_000_000, "die"), "3 of 2,000,000 dies"),
+        ((3, 60, "s"), "3 of 60 s"),
+        ((3, 60, None), "3 of 60"),
+    ],
+)
+def test_a_part_has_the_unit_of_the_whole(part, words):
+    assert wording.spell_part(*part) == words
+
+
 def test_other_numbers():
     assert wording.spell_time(1_780_000_000_999_999_999) == "2026-05-28 20:26:40 UTC"
     assert [wording.spell_bytes(size) for size in (12, 7_912_000_000, 5e15)] == ["12 B", "7.91 GB", "5000 TB"]

@@ -20,7 +20,7 @@ from wafermonitor.runs.differences import Place, Suspect
 from wafermonitor.runs.paths import Path, Stretch, Tree, critical_path, elapsed_s, first_failure, is_bad, stretches, walk
 from wafermonitor.runs.records import Feed, Run, RunKey
 from wafermonitor.runs.state import SECOND_NS, Limits, State, clock_skew, clocks, last_sign
-from wafermonitor.runs.wording import spell_bytes, spell_count, spell_duration, spell_list, spell_time, spell_times
+from wafermonitor.runs.wording import spell_bytes, spell_count, spell_duration, spell_list, spell_part, spell_time, spell_times
 
 LEAST_PEERS = 3
 """Fewer good runs than these say nothing about how long is usual."""
@@ -257,7 +257,7 @@ def _progress(case: Case) -> Iterator[Reason]:
     if progress is not None:
         parts = [] if progress.ratio is None else [f"{progress.ratio:.0%}"]
         if progress.completed is not None and progress.total:
-            parts.append(f"{progress.completed:g} of {progress.total:g} {progress.unit or ''}".rstrip())
+            parts.append(spell_part(progress.completed, progress.total, progress.unit))
         parts += [f"stage {progress.stage}"] if progress.stage else []
         ago_s = max(0.0, (case.now_ns - progress.at_ns) / SECOND_NS)
         numbers = {"ago_s": ago_s} | ({} if progress.ratio is None else {"ratio": progress.ratio})

@@ -5,6 +5,7 @@ In: seconds, ns, bytes. Out: text, the same for the same number.  Called by: exp
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -15,6 +16,8 @@ _MANY_S = 10
 _UNITS = ("B", "KB", "MB", "GB", "TB")
 _STEP = 1000
 _MANY_BYTES = 100
+_WORD = re.compile("[a-z]{3,}")
+"""A thing that is counted; what is shorter or has capitals is the sign of a unit, which has no plural."""
 
 
 def spell_duration(seconds: float) -> str:
@@ -55,11 +58,23 @@ def spell_count(count: int, thing: str) -> str:
     return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
+def spell_part(done: float, total: float, unit: str | None) -> str:
+    """`402 of 1,300 images`, `0.5 of 2 GB`: a unit that is a word is in the plural unless `total` is one."""
+    word = unit or ""
+    if total != 1 and _WORD.fullmatch(word) and not word.endswith("s"):
+        word += "s"
+    return f"{_spell_number(done)} of {_spell_number(total)} {word}".rstrip()
+
+
 def spell_list(words: Sequence[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     if len(words) < 2:  # noqa: PLR2004 - with one word there is nothing to join
         return "".join(words)
     return f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _spell_number(value: float) -> str:
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"
 
 
 def _two(whole: int, large: int, large_unit: str, small: int, small_unit: str) -> str:
