@@ -417,7 +417,7 @@ async def test_an_end_waits_for_its_beginning(sink):
     await desk.tick(resolved=(one,))
     await desk.notifier.once()
     assert sink.requests == []
-    await desk.watch.settle_delivery(held.id, DeliveryState.SENT, "HTTP 200")
+    await desk.watch.settle_delivery(held.id, held.attempts, DeliveryState.SENT, "HTTP 200")
     desk.later(5)
     await desk.notifier.once()
     assert [request.json["status"] for request in sink.requests] == ["resolved"]

@@ -410,10 +410,10 @@ async def test_what_became_of_a_message_is_kept(engine):
     watch = engine.watch
     await tick(engine, deliveries=[delivery(1), delivery(2), delivery(3)])
     await watch.claim_deliveries()
-    await watch.settle_delivery("d1", DeliveryState.SENT, "250 ok")
-    await watch.settle_delivery("d2", DeliveryState.WAITING, "451 \0later", retry_s=30)
-    await watch.settle_delivery("d3", DeliveryState.DROPPED, "550 no such user")
-    await watch.settle_delivery("none", DeliveryState.SENT, "")
+    await watch.settle_delivery("d1", 1, DeliveryState.SENT, "250 ok")
+    await watch.settle_delivery("d2", 1, DeliveryState.WAITING, "451 \0later", retry_s=30)
+    await watch.settle_delivery("d3", 1, DeliveryState.DROPPED, "550 no such user")
+    await watch.settle_delivery("none", 1, DeliveryState.SENT, "")
     async with watch.lead() as lead:
         assert await lead.deliveries(NOW) == [
             delivery(1, state=DeliveryState.SENT, attempts=1, answer="250 ok", settled_ns=NOW),
@@ -425,18 +425,39 @@ async def test_what_became_of_a_message_is_kept(engine):
     assert [one.id for one in await watch.alert_deliveries(alert(2).id)] == ["d2"]
 
 
+async def test_who_outlived_his_lease_settles_nothing_that_another_sends(engine):
+    watch = engine.watch
+    await tick(engine, deliveries=[delivery(1), delivery(2)])
+    await watch.claim_deliveries()
+    engine.clock.now_ns += 61 * SECOND
+    assert [one.attempts for one in await watch.claim_deliveries()] == [2, 2]
+    await watch.settle_delivery("d1", 1, DeliveryState.WAITING, "no answer", retry_s=0)
+    await watch.settle_delivery("d2", 1, DeliveryState.DROPPED, "gave up")
+    assert await watch.claim_deliveries() == []
+    async with watch.lead() as lead:
+        assert await lead.deliveries(NOW) == [delivery(1, attempts=2), delivery(2, attempts=2)]
+    await watch.settle_delivery("d1", 1, DeliveryState.SENT, "late: 250 ok")
+    await watch.settle_delivery("d1", 2, DeliveryState.WAITING, "no answer", retry_s=0)
+    await watch.settle_delivery("d2", 2, DeliveryState.WAITING, "later", retry_s=0)
+    async with watch.lead() as lead:
+        assert [(one.state, one.answer) for one in await lead.deliveries(NOW)] == [
+            ("sent", "late: 250 ok"),
+            ("waiting", "later"),
+        ]
+
+
 async def test_what_was_sent_stays_sent(engine):
     watch = engine.watch
     await tick(engine, deliveries=[delivery(1), delivery(2)])
     await watch.claim_deliveries()
-    await watch.settle_delivery("d1", DeliveryState.SENT, "ok")
+    await watch.settle_delivery("d1", 1, DeliveryState.SENT, "ok")
     await tick(engine, deliveries=[delivery(1), delivery(2, state=DeliveryState.DROPPED, settled_ns=NOW)])
-    await watch.settle_delivery("d1", DeliveryState.WAITING, "late", retry_s=0)
-    await watch.settle_delivery("d2", DeliveryState.WAITING, "late", retry_s=0)
+    await watch.settle_delivery("d1", 1, DeliveryState.WAITING, "late", retry_s=0)
+    await watch.settle_delivery("d2", 1, DeliveryState.WAITING, "late", retry_s=0)
     async with watch.lead() as lead:
         states = {one.id: (one.state, one.attempts) for one in await lead.deliveries(NOW)}
         assert states == {"d1": ("sent", 1), "d2": ("dropped", 1)}
-        await watch.settle_delivery("d2", DeliveryState.SENT, "it was already on its way")
+        await watch.settle_delivery("d2", 1, DeliveryState.SENT, "it was already on its way")
         assert {one.state for one in await lead.deliveries(NOW)} == {"sent"}
 
 

@@ -82,7 +82,14 @@ acts = st.one_of(
     calls("silence", st.builds(lambda until: silence(until_ns=NOW + until * SECOND), st.integers(0, 200))),
     calls("unsilence", st.sampled_from(["s1", "s2"])),
     calls("claim_deliveries", few),
-    calls("settle_delivery", st.sampled_from(["d1", "d2"]), st.sampled_from(DeliveryState), st.just("said"), st.just(30.0)),
+    calls(
+        "settle_delivery",
+        st.sampled_from(["d1", "d2"]),
+        st.integers(0, 2),
+        st.sampled_from(DeliveryState),
+        st.just("said"),
+        st.just(30.0),
+    ),
     calls("prune", st.sampled_from([NOW - 2 * DAY, NOW + HOUR])),
     calls("wait", st.sampled_from([SECOND, 61 * SECOND])),
 )

@@ -296,12 +296,15 @@ class Watch:
             tables.leased_until_ns[one.id] = now_ns + round(lease_s * SECOND_NS)
         return claimed
 
-    async def settle_delivery(self, delivery_id: str, state: DeliveryState, answer: str, retry_s: float | None = None) -> None:
-        """What was sent is sent, even where it was dropped meanwhile; nothing else comes after an end."""
+    async def settle_delivery(
+        self, delivery_id: str, attempt: int, state: DeliveryState, answer: str, retry_s: float | None = None
+    ) -> None:
+        """What was sent is sent; nothing else comes after an end, or of an attempt that is not the last."""
         tables, now_ns = self._tables, self._clock()
         known = tables.deliveries.get(delivery_id)
-        overrides = (DeliveryState.WAITING, DeliveryState.DROPPED) if state is DeliveryState.SENT else (DeliveryState.WAITING,)
-        if known is None or known.state not in overrides:
+        if known is None or known.state is DeliveryState.SENT:
+            return
+        if state is not DeliveryState.SENT and (known.state is not DeliveryState.WAITING or known.attempts != attempt):
             return
         waits = state is DeliveryState.WAITING
         tables.deliveries[delivery_id] = known._replace(

@@ -172,10 +172,14 @@ class Watch(Protocol):
         Each claim is an attempt: `attempts` counts it.
         """
 
-    async def settle_delivery(self, delivery_id: str, state: DeliveryState, answer: str, retry_s: float | None = None) -> None:
+    async def settle_delivery(
+        self, delivery_id: str, attempt: int, state: DeliveryState, answer: str, retry_s: float | None = None
+    ) -> None:
         """What came of an attempt: sent or dropped, or still waiting and due again in `retry_s`.
 
-        What was sent is sent, even if it was dropped meanwhile; nothing else comes after an end.
+        `attempt` is the `attempts` of the claim: what failed, or was dropped, by one who outlived his lease changes nothing
+        once another has claimed it. What was sent is sent, whichever attempt it was and even if it was dropped meanwhile;
+        nothing else comes after an end.
         """
 
     async def prune(self, before_ns: int) -> int:

@@ -263,7 +263,7 @@ class Notifier:
     async def _settle(self, deliveries: Iterable[Delivery], fate: _Fate, end: str | None = None) -> None:
         ends = {DeliveryState.SENT: "sent", DeliveryState.WAITING: "retry", DeliveryState.DROPPED: "dropped"}
         for one in deliveries:
-            await self._watch.settle_delivery(one.id, fate.state, fate.answer, fate.retry_s)
+            await self._watch.settle_delivery(one.id, one.attempts, fate.state, fate.answer, fate.retry_s)
             self._meters.deliveries.labels(one.channel, one.kind.value, end or ends[fate.state]).inc()
 
     async def _resend(self, alerts: Sequence[Alert], silences: Sequence[Silence]) -> None:

@@ -309,10 +309,14 @@ class Watch:
         rows = await self._fetch("claim deliveries", "watch_claim", limit, round(lease_s * _SECOND_NS), self._now())
         return [watch_rows.delivery_of(row) for row in rows]
 
-    async def settle_delivery(self, delivery_id: str, state: DeliveryState, answer: str, retry_s: float | None = None) -> None:
-        """What was sent is sent, even where it was dropped meanwhile; nothing else comes after an end."""
+    async def settle_delivery(
+        self, delivery_id: str, attempt: int, state: DeliveryState, answer: str, retry_s: float | None = None
+    ) -> None:
+        """What was sent is sent; nothing else comes after an end, or of an attempt that is not the last."""
         again_ns = round((retry_s or 0.0) * _SECOND_NS)
-        await self._fetch("settle a delivery", "watch_settle", delivery_id, state.value, text(answer), again_ns, self._now())
+        await self._fetch(
+            "settle a delivery", "watch_settle", delivery_id, state.value, text(answer), again_ns, self._now(), attempt
+        )
 
     async def prune(self, before_ns: int) -> int:
         """A few thousand rows in a transaction, until none is left."""
