@@ -14,9 +14,10 @@ import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
-from wafermonitor.alerting import advancing, hearing, reconciling, remembering
+from wafermonitor.alerting import advancing, hearing, mending, reconciling, remembering
 from wafermonitor.alerting.declared import Declared
 from wafermonitor.alerting.errors import AlertingRejected
 from wafermonitor.alerting.judges import judge
@@ -40,6 +41,8 @@ FAULT = Rule("evaluator-fault", "evaluator_fault", Severity.WARNING)
 """The rule of alerts about what could not be judged."""
 BLIND_KIND = "database"
 """The only kind of rule that can be judged while the store does not answer."""
+LOST_KIND = "lost"
+"""The kind of rule whose alerts end with the job's next good run, though what they tell of goes on."""
 MOST_CAUSES = 20
 """Alerts of one tick whose cause is looked for; the others open without one."""
 CAUSES_S = 5.0
@@ -166,7 +169,7 @@ class Evaluator:
         notes[hearing.NOTE], gap = hearing.hear(known.notes.get(hearing.NOTE), known.ticked_ns, now_ns)
         self._tallies.begin(now_ns)
         readable = {one.name: one for one in sight.expectations if one.name not in matched.faults}
-        return Snapshot(
+        snapshot = Snapshot(
             now_ns=now_ns,
             ticked_ns=known.ticked_ns,
             limits=sight.limits,
@@ -185,6 +188,11 @@ class Evaluator:
             host=self._host(),
             gap=gap,
         )
+        lost = {rule.name for rule in self._declared.rules if rule.kind == LOST_KIND}
+        told = {alert.subject.run for alert in known.alerts if alert.rule in lost}
+        mended = mending.mend(mending.loads(known.notes.get(mending.NOTE)), told, snapshot)
+        notes[mending.NOTE] = mending.dumps(mended)
+        return replace(snapshot, mended=mended)
 
     async def _judge(
         self, snapshot: Snapshot, known: _Known, notes: dict[str, str], faults: dict[str, str], *, blind: bool

@@ -54,7 +54,8 @@ class Snapshot:
     job. `tallies(window_s, ago_s)`: runs that ended in the window_s before ago_s ago. `advanced`: when an open run's
     progress was last seen to grow (`advancing` keeps it between ticks). `health` is None when the store answers nothing
     about itself. `ticked_ns`: the tick before this one. `gap`: the last time in which nothing could be heard (`hearing`).
-    `memo`: what judges worked out of this snapshot and need more than once.
+    `mended`: by lost run when a good run of its job began since (`mending`). `memo`: what judges worked out of this
+    snapshot and need more than once.
     """
 
     now_ns: int
@@ -74,6 +75,7 @@ class Snapshot:
     health: StoreHealth | None = None
     host: Host = field(default_factory=Host)
     gap: Gap | None = None
+    mended: Mapping[RunKey, int] = field(default_factory=dict)
     memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def feed(self, run: Run) -> Feed | None:

@@ -44,7 +44,7 @@ def silent(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
 
 
 def lost(rule: Rule, snapshot: Snapshot) -> Iterator[Finding]:
-    """Runs that gave no sign for so long that they are gone."""
+    """Runs that gave no sign for so long that they are gone; over with the next good run of the job, which began after it."""
     return _quiet(rule, snapshot, State.LOST, "is lost: no sign")
 
 
@@ -98,6 +98,8 @@ def _quiet(rule: Rule, snapshot: Snapshot, wanted: State, verb: str) -> Iterator
         if run.parent_span_id is not None and _gone_with(run, states):
             continue
         sign_ns = _sign(run, snapshot)
+        if wanted is State.LOST and snapshot.mended.get(run.key, 0) > sign_ns:
+            continue
         quiet_s = seconds(sign_ns, snapshot.now_ns)
         wish = lasting_of(run, known)
         summary = f"{run.job} of {run.site} {verb} for {spoken(max(0.0, quiet_s))}"
