@@ -191,6 +191,23 @@ async def test_what_is_refused_for_good_is_tried_five_times(sink):
     ]
 
 
+async def test_a_refusal_after_a_long_outage_is_the_first_of_five(sink):
+    desk = Desk(hook(sink))
+    one = alert()
+    sink.status = 503
+    await desk.tick(one)
+    for _ in range(10):
+        await desk.notifier.once()
+        desk.later(600)
+    sink.status = 400
+    for _ in range(4):
+        await desk.notifier.once()
+        desk.later(600)
+    sink.status = 200
+    await desk.notifier.once()
+    assert [entry[2] for entry in await desk.log(one)] == [DeliveryState.SENT]
+
+
 async def test_a_redirect_is_not_followed(sink):
     with http_sink.start() as elsewhere:
         sink.status, sink.headers = 307, {"location": elsewhere.url + "/stolen"}

@@ -34,6 +34,7 @@ LEASE_S = 120.0
 """Longer than a batch may take; a dead notifier's messages are sent by another after it."""
 GIVE_UP_S = 86_400.0
 MOST_REFUSALS = 5
+_MOST_COUNTED = 10_000
 RESEND_S = FIRES_S / 5
 REFRESH_S = 10.0
 _BATCH = 20
@@ -79,6 +80,8 @@ class Notifier:
         self._late: set[asyncio.Future[None]] = set()
         self._down: dict[str, tuple[int, int]] = {}
         """Channel → failures in a row, and until when it is left alone (ns)."""
+        self._refused: dict[str, int] = {}
+        """How often each delivery was refused for good: of its attempts, most may be of a time without an answer."""
         self._resent_ns = 0
         self._refreshed_ns = 0
 
@@ -251,7 +254,7 @@ class Notifier:
     async def _retry(self, deliveries: Sequence[Delivery], answer: str, now_ns: int, *, refused: bool) -> None:
         for one in deliveries:
             age_s = (now_ns - one.created_ns) / SECOND_NS
-            if age_s >= self._give_up_s or (refused and one.attempts >= MOST_REFUSALS):
+            if age_s >= self._give_up_s or (refused and self._refusals(one) >= MOST_REFUSALS):
                 text = f"gave up after {one.attempts} attempts: {answer}"
                 log.error("channel %s: %s", one.channel, text, extra={"delivery": one.id})
                 await self._settle([one], _Fate(DeliveryState.DROPPED, text), end="gave_up")
@@ -260,9 +263,19 @@ class Notifier:
                 log.warning("channel %s: %s; again in %g s", one.channel, answer, wait_s, extra={"delivery": one.id})
                 await self._settle([one], _Fate(DeliveryState.WAITING, answer, retry_s=wait_s))
 
+    def _refusals(self, delivery: Delivery) -> int:
+        """With this one. Another process counts its own: it may try as often."""
+        count = self._refused.pop(delivery.id, 0) + 1
+        self._refused[delivery.id] = count
+        if len(self._refused) > _MOST_COUNTED:
+            self._refused.pop(next(iter(self._refused)))
+        return count
+
     async def _settle(self, deliveries: Iterable[Delivery], fate: _Fate, end: str | None = None) -> None:
         ends = {DeliveryState.SENT: "sent", DeliveryState.WAITING: "retry", DeliveryState.DROPPED: "dropped"}
         for one in deliveries:
+            if fate.state is not DeliveryState.WAITING:
+                self._refused.pop(one.id, None)
             await self._watch.settle_delivery(one.id, one.attempts, fate.state, fate.answer, fate.retry_s)
             self._meters.deliveries.labels(one.channel, one.kind.value, end or ends[fate.state]).inc()
 
