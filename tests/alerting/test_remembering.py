@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from wafermonitor.alerting import remembering
 from wafermonitor.alerting.remembering import (
     ended,
     holds,
@@ -89,3 +90,12 @@ def test_what_was_told_long_ago_is_forgotten():
     known = ended({}, [run(2, "failure")], set(), T0)
     assert ended(known, [], set(), T0 + 47 * HOUR) == known
     assert ended(known, [], set(), T0 + 48 * HOUR) == {}
+
+
+def test_calls_are_remembered_for_three_days_and_of_too_many_the_newest(monkeypatch):
+    monkeypatch.setattr(remembering, "MOST_CALLED", 3)
+    first = remembering.called({}, ["a", "b"], T0)
+    more = remembering.called(first, ["c", "a"], T0 + HOUR)
+    assert more == {"b": T0, "c": T0 + HOUR, "a": T0 + HOUR}
+    assert remembering.called(more, ["d"], T0 + 2 * HOUR).keys() == {"c", "a", "d"}
+    assert remembering.called(more, [], T0 + 72 * HOUR) == {"c": T0 + HOUR, "a": T0 + HOUR}

@@ -26,6 +26,7 @@ ENDED_NS = 2 * 86_400 * SECOND_NS
 MOST_ENDED = 20_000
 CALLED_NS = 3 * 86_400 * SECOND_NS
 """Longer than a run may call for others after it ended."""
+MOST_CALLED = 50_000
 _GAP_NS = 120 * SECOND_NS
 
 Outages = dict[tuple[str, str], tuple[int, int | None]]
@@ -88,9 +89,10 @@ def ended(known: Mapping[str, int], runs: Sequence[Run], told: Container[RunKey 
 
 
 def called(known: Mapping[str, int], calls: Iterable[str], now_ns: int) -> dict[str, int]:
-    """`known` with the calls of this tick, without what is too old."""
+    """`known` with the calls of this tick, without what is too old; of too many the newest."""
     kept = {call: at_ns for call, at_ns in known.items() if now_ns - at_ns < CALLED_NS}
-    return kept | dict.fromkeys(calls, now_ns)
+    kept |= dict.fromkeys(calls, now_ns)
+    return dict(sorted(kept.items(), key=lambda one: one[1])[-MOST_CALLED:])
 
 
 def read_numbers(text: str | None) -> dict[str, int]:
