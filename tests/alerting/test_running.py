@@ -18,12 +18,17 @@ import asyncpg
 import psutil
 import pytest
 
+from tests.alerting.fabs import Fab
 from tests.servers import http_sink
+from wafermonitor.alerting.config import Config
+from wafermonitor.alerting.metrics import Meters
+from wafermonitor.alerting.running import Service
 from wafermonitor.instrumentation.cli import main
 from wafermonitor.runs.alerts import Alert, ExpectedRun
 from wafermonitor.runs.expectations import ExpectedState
 from wafermonitor.storage.config import Config as StorageConfig
 from wafermonitor.storage.connect import connect
+from wafermonitor.storage.errors import StorageUnavailable
 from wafermonitor.storage.watch import AlertQuery, ExpectedQuery, Watch
 
 SECOND = 1_000_000_000
@@ -224,3 +229,21 @@ def test_once_evaluates_and_says_what_it_came_to(monkeypatch, capsys):
     monkeypatch.setenv("WAFER_STORAGE_DSN", "memory://")
     assert main(["alerting", "once", "--rules", "/nowhere/rules.yaml"]) == 0
     assert "cannot follow the rules: /nowhere/rules.yaml" in capsys.readouterr().out
+
+
+async def test_who_cannot_tick_does_not_lead_until_it_can(monkeypatch):
+    monkeypatch.delenv("WAFER_ALERTING_RULES", raising=False)
+    fab, meters = Fab(), Meters()
+    service = Service(Config(), fab.storage, fab.storage.watch, meters)
+    tick = service.evaluator.tick
+
+    async def leads_after(failure: Exception | None) -> float | None:
+        async def failing() -> None:
+            raise failure
+
+        service.evaluator.tick = tick if failure is None else failing
+        await service.tick()
+        return meters.registry.get_sample_value("wafer_alerting_leader")
+
+    failures = (None, StorageUnavailable("down"), None, ValueError("odd"), None)
+    assert [await leads_after(failure) for failure in failures] == [1, 0, 1, 0, 1]

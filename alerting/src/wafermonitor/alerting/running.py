@@ -209,13 +209,11 @@ class Service:
                 ticked = await self.evaluator.tick()
         except (StorageError, AlertingError) as error:
             _log.warning("this tick is left out: %s", error)
-            self._meters.ticks.labels("failed").inc()
-            self.outage.goes_on(str(error), self.declared.rules, self.declared.routes)
+            self._failed(str(error))
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, the next tick may work
             _log.exception("this tick is left out")
-            self._meters.ticks.labels("failed").inc()
-            self.outage.goes_on(type(error).__name__, self.declared.rules, self.declared.routes)
+            self._failed(type(error).__name__)
             return
         self._first = False
         self.outage.ends()
@@ -226,6 +224,11 @@ class Service:
             self._own_ns = ticked.now_ns
             self._meters.tick_s.observe(time.perf_counter() - began)
             self.notifier.poke()
+
+    def _failed(self, why: str) -> None:
+        self._meters.ticks.labels("failed").inc()
+        self._meters.leads.set(0)
+        self.outage.goes_on(why, self.declared.rules, self.declared.routes)
 
     async def _stands_by(self) -> bool:
         """Whether another process ticks: the time of the last tick changes, and not by us. The first look is ours at once."""
