@@ -177,6 +177,16 @@ def test_the_alerts_of_a_row_are_reached_without_a_mouse(watched_fab, viewer):
     expect(page.locator(".alert-detail")).to_contain_text("the process died or hangs")
 
 
+def test_a_month_without_an_expected_run_says_since_when_they_are_watched(watched_fab, viewer):
+    page = viewer.show(watched_fab, "/job?site=F12&job=recipe_audit&month=2026-03")
+    expect(page.locator(".note", has_text="watched since")).to_contain_text("No run is expected in this month")
+    expect(page.locator(".note", has_text="watched since").locator("time")).to_have_text("08:00")
+    expect(page.locator(".calendar")).to_have_count(0)
+    page = viewer.show(watched_fab, "/job?site=F12&job=recipe_audit")
+    expect(page.locator(".calendar .mark").first).to_be_visible()
+    expect(page.locator(".note", has_text="watched since")).to_have_count(0)
+
+
 def ends(**fields):
     run = RunModel(
         run="r", site="F12", trace_id="a", span_id="b", start="2026-05-29T08:00:00Z", **({"state": "running"} | fields)

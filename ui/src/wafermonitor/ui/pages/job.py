@@ -49,6 +49,7 @@ async def load(source: Source, address: Job, zone: tzinfo) -> Page:
     site = _one_site(found, address)
     judged = await watched.usual(source, site, address.job, f"-{address.span}") if site else None
     alerts = (await watched.firing_of(source, watch, address.site, address.job)).alerts
+    month_runs = [run for run in expected.runs if calendar.day_of(run, zone).month == month.month]
     html = render(
         "job.html",
         address=address,
@@ -63,10 +64,11 @@ async def load(source: Source, address: Job, zone: tzinfo) -> Page:
         wish_words=wish_words,
         calendar_known=bool(wishes or expected.runs),
         calendar_cut=expected.more,
+        watched_since=watched_since(wishes) if not month_runs else None,
         weeks=calendar.weeks(expected.runs, month, zone, now.date()),
         month=f"{month:%B} {month.year}",
         months=[f"{calendar.next_month(month, by):%Y-%m}" for by in (-1, 1)],
-        tally=calendar.tally([run for run in expected.runs if calendar.day_of(run, zone).month == month.month]),
+        tally=calendar.tally(month_runs),
         rows=[row(run) for run in expected.runs if calendar.day_of(run, zone).isoformat() == address.day][:_ROWS_MOST],
         shift=judged.shift if judged else None,
         limits=judged.bands[-1] if judged and judged.bands else None,
@@ -106,6 +108,13 @@ def row(expected: ExpectedRunModel) -> Row:
         side = "after" if late_s > 0 else "before"
         words = "on the second" if abs(late_s) < 1 else f"{duration(abs(late_s))} {side} its time"
     return Row(expected, words, url(Run(run=expected.run)) if expected.run else "")
+
+
+def watched_since(wishes: Sequence[ExpectationModel]) -> str | None:
+    """Since when runs are expected; None where all that there is are proposals, which wait for nothing."""
+    return min(
+        (wish.since for wish in wishes if wish.origin != "proposed"), key=lambda since: epoch_ms(since) or 0.0, default=None
+    )
 
 
 def wish_words(wish: ExpectationModel) -> str:
