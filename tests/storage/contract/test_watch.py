@@ -487,6 +487,17 @@ async def test_only_what_is_over_is_pruned(engine):
     assert await watch.prune(NOW - 2 * DAY) == 0
 
 
+async def test_expected_runs_that_came_go_sooner(engine):
+    met = {"settled": True, "state": ExpectedState.MET, "changed_ns": NOW - 9 * DAY}
+    missed = {"settled": True, "state": ExpectedState.MISSED, "changed_ns": NOW - 9 * DAY}
+    runs = [expected(-100, **met), expected(-100, subject="L", **missed), expected(-20, **met), expected(-300, **missed)]
+    await tick(engine, expected=[*runs, expected(-101, state=ExpectedState.MET), expected(-102, **met | {"changed_ns": NOW})])
+    assert await engine.watch.prune(NOW - 6 * DAY, NOW - 2 * DAY) == 2
+    kept = (await engine.watch.expected_runs(ExpectedQuery())).items
+    assert [one.due.nominal_ns - NOW for one in kept] == [-20 * HOUR, -100 * HOUR, -101 * HOUR, -102 * HOUR]
+    assert kept[1].subject == "L"
+
+
 async def test_ten_thousand_expected_runs_are_one_tick(engine):
     runs = [expected(number % 100, expectation=f"e{number:05d}", subject=f"L-{number}") for number in range(10_000)]
     await tick(engine, expected=runs)

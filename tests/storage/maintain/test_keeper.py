@@ -11,6 +11,7 @@ import pytest
 
 from tests.servers import postgres as server
 from tests.storage.contract import alerts, builders
+from wafermonitor.runs.expectations import ExpectedState
 from wafermonitor.runs.records import Batch
 from wafermonitor.storage import memory, watch
 from wafermonitor.storage.archive.config import Config as ArchiveConfig
@@ -162,9 +163,12 @@ async def test_alerts_that_are_long_over_go_and_open_ones_stay(store):
     retention = [step for step in STEPS if step.name == "retention"]
     async with store.watch.lead() as lead:
         expected = [alerts.expected(-1, settled=True), alerts.expected(1)]
-        await lead.store(watch.Outcome(expected=expected, alerts=[alerts.alert(1), alerts.alert(2, resolved_ns=NOW)]))
-    (kept,) = await keeper.run_round(store, retention, now_ns=NOW + 179 * DAY, force=True)
+        met = alerts.expected(-2, settled=True, state=ExpectedState.MET)
+        await lead.store(watch.Outcome(expected=[met, *expected], alerts=[alerts.alert(1), alerts.alert(2, resolved_ns=NOW)]))
+    (kept,) = await keeper.run_round(store, retention, now_ns=NOW + 61 * DAY, force=True)
     assert kept.outcome == "nothing"
+    (came,) = await keeper.run_round(store, retention, now_ns=NOW + 179 * DAY, force=True)
+    assert came.report == "1 old alerts and expected runs deleted"
     (gone,) = await keeper.run_round(store, retention, now_ns=NOW + 181 * DAY, force=True)
     assert gone.report == "2 old alerts and expected runs deleted"
     async with store.watch.lead() as lead:

@@ -90,7 +90,7 @@ acts = st.one_of(
         st.just("said"),
         st.just(30.0),
     ),
-    calls("prune", st.sampled_from([NOW - 2 * DAY, NOW + HOUR])),
+    calls("prune", st.sampled_from([NOW - 2 * DAY, NOW + HOUR]), st.sampled_from([None, NOW - DAY, NOW + HOUR])),
     calls("wait", st.sampled_from([SECOND, 61 * SECOND])),
 )
 

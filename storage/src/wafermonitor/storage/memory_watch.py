@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from wafermonitor.runs.alerts import Alert, Delivery, DeliveryState, Expectation, ExpectedRun, Origin, Silence
+from wafermonitor.runs.expectations import ExpectedState
 from wafermonitor.storage.cursors import ALERT, EXPECTED_RUN, page_of
 from wafermonitor.storage.declaring import declared, same_wish, storable
 from wafermonitor.storage.errors import CursorRejected, StorageRejected, StorageUnavailable
@@ -315,10 +316,15 @@ class Watch:
         )
         tables.leased_until_ns.pop(delivery_id, None)
 
-    async def prune(self, before_ns: int) -> int:
+    async def prune(self, before_ns: int, met_before_ns: int | None = None) -> int:
         """Expected runs, resolved alerts, deliveries that are done, silences that are over."""
         tables = self._tables
-        runs = [key for key, run in tables.expected.items() if run.settled and _settled_ns(run) < before_ns]
+        bounds = {ExpectedState.MET: before_ns if met_before_ns is None else met_before_ns}
+        runs = [
+            key
+            for key, run in tables.expected.items()
+            if run.settled and max(run.due.nominal_ns, _settled_ns(run)) < bounds.get(run.state, before_ns)
+        ]
         alerts = [key for key, one in tables.alerts.items() if one.resolved_ns is not None and one.resolved_ns < before_ns]
         still = set(tables.open.values())
         deliveries = [

@@ -182,5 +182,8 @@ class Watch(Protocol):
         nothing else comes after an end.
         """
 
-    async def prune(self, before_ns: int) -> int:
-        """Delete what was settled, resolved or ended before; how many rows. What was told of an open alert stays."""
+    async def prune(self, before_ns: int, met_before_ns: int | None = None) -> int:
+        """Delete what was settled, resolved or ended before; how many rows. What was told of an open alert stays.
+
+        Expected runs that were met, which are nearly all, go from `met_before_ns` on (None: with the others).
+        """

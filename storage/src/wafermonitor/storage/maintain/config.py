@@ -19,7 +19,12 @@ class Config(ServiceConfig, component="maintain"):
     rollup_years: float = Field(default=10.0, gt=0, description="rollups of jobs are kept for this long")
     dead_letter_days: float = Field(default=90.0, gt=0, description="items that could not be stored are kept for this long")
     alert_days: float = Field(
-        default=180.0, gt=0, description="alerts, expected runs and messages are kept for this long after they are over"
+        default=180.0,
+        gt=0,
+        description="alerts, messages and expected runs that did not come are kept for this long after they are over",
+    )
+    met_days: float = Field(
+        default=62.0, gt=0, description="expected runs that came are kept for this long: this month and the last"
     )
     log_days: float = Field(default=90.0, gt=0, description="entries of the maintenance log are kept for this long")
     drop_unarchived_days: int | None = Field(

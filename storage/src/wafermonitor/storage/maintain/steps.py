@@ -170,7 +170,8 @@ async def _retention(work: Work) -> str:
     if days is not None and not work.archive.enabled:
         dropped = await maintenance.drop_unarchived(work.connection, days, work.config.drop_unarchived_run_days, work.now_ns)
     await maintenance.forget_files(work.connection, work.config.log_days, work.now_ns)
-    over = await work.store.watch.prune(work.now_ns - int(work.config.alert_days * DAY_S * 1e9))
+    alerts_ns, met_ns = (work.now_ns - int(days * DAY_S * 1e9) for days in (work.config.alert_days, work.config.met_days))
+    over = await work.store.watch.prune(alerts_ns, met_ns)
     parts = [
         _counted(dropped, "days dropped without being archived"),
         f"{gone} old rollups deleted" if gone else "",

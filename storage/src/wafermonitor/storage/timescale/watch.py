@@ -318,11 +318,12 @@ class Watch:
             "settle a delivery", "watch_settle", delivery_id, state.value, text(answer), again_ns, self._now(), attempt
         )
 
-    async def prune(self, before_ns: int) -> int:
+    async def prune(self, before_ns: int, met_before_ns: int | None = None) -> int:
         """A few thousand rows in a transaction, until none is left."""
         gone: int = 0
+        bounds = (before_ns, PRUNED_AT_ONCE, before_ns if met_before_ns is None else met_before_ns)
         while True:
-            (row,) = await self._fetch("delete old alerts", "watch_prune", before_ns, PRUNED_AT_ONCE)
+            (row,) = await self._fetch("delete old alerts", "watch_prune", *bounds)
             gone += int(row["gone"])
             if row["most"] < PRUNED_AT_ONCE:
                 return gone

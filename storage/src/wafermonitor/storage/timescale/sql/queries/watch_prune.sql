@@ -1,8 +1,11 @@
--- Some ($2) of what was over before $1, of each kind; how many. What was told of an open alert stays.
+-- Some ($2) of what was over before $1, of each kind, and of expected runs that were met before $3; how many. What was told of an open alert
+-- stays.
 WITH runs AS (
   DELETE FROM wafer_data.expected_run WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM wafer_data.expected_run
-    WHERE settled AND nominal_unix_ns < $1::bigint AND greatest(changed_unix_ns, missed_unix_ns) < $1 LIMIT $2
+    WHERE settled AND nominal_unix_ns < greatest($1::bigint, $3::bigint)
+      AND greatest(nominal_unix_ns, changed_unix_ns, missed_unix_ns) < CASE state WHEN 'met' THEN $3 ELSE $1 END
+    LIMIT $2
   )) RETURNING 1
 ), alerts AS (
   DELETE FROM wafer_data.alert WHERE ctid = ANY (ARRAY(
