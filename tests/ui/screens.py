@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from tests.ui import seed, seed_watch
 from wafermonitor.query import server
+from wafermonitor.query.client import Client
 from wafermonitor.query.config import Config as QueryConfig
 from wafermonitor.runs.records import Batch
 from wafermonitor.storage import memory
@@ -23,6 +24,8 @@ from wafermonitor.ui import Config
 T = TypeVar("T")
 NOW = 1_780_041_600 * seed.SECOND + 437_000_000  # 2026-05-29 08:00 UTC, in the middle of a shift
 WAIT_S = 30
+ANSWERS = 20
+"""More than there are jobs with open runs in the seeded fab."""
 
 
 class Clock:
@@ -77,6 +80,12 @@ class Screens:
         self.storage.watch = None
         self.stop_api()
         self.start_api()
+
+    def learn(self) -> None:
+        """Ask the read API for the open runs until it knows how their jobs go: a list learns that for few jobs at a time."""
+        with Client(self.api.url) as client:
+            for _ in range(ANSWERS):
+                client.jobs(state=["running", "silent", "unknown", "lost"], limit=1000)
 
     def stop_api(self) -> None:
         """The read API goes away."""

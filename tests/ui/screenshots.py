@@ -33,6 +33,7 @@ def take(browser: Browser, screens: Screens, folder: Path) -> list[Path]:
         "job": "/job?site=F12&job=recipe_audit",
     }
     written = []
+    screens.learn()
     for scheme in ("light", "dark"):
         context = browser.new_context(
             viewport=SIZE, color_scheme=scheme, timezone_id="UTC", locale="en-GB", reduced_motion="reduce"
