@@ -19,7 +19,7 @@ from wafermonitor.alerting.notify import shape
 _DURATION = r"^\s*([0-9]+(\.[0-9]+)?\s*(ms|s|min|m|h|d|w)\s*)+$"
 _SIZE = r"^\s*[0-9]+(\.[0-9]+)?\s*(B|kB|MB|GB|TB|KiB|MiB|GiB|TiB)\s*$"
 _SHARE = r"^[0-9]+(\.[0-9]+)?\s*%$"
-TEXT = {"type": "string", "minLength": 1}
+TEXT = {"type": "string", "minLength": 1, "pattern": r"^[^\u0000]*$"}
 _FLAG = {"type": "boolean"}
 
 
