@@ -13,6 +13,8 @@ from wafermonitor.query.app import create_app
 from wafermonitor.query.config import Config
 from wafermonitor.storage.errors import SchemaTooOld, StorageRejected, StorageUnavailable
 
+pytestmark = pytest.mark.slow
+
 LOT = f"/v1/jobs/{world.id_of(1, 1)}"
 ALERT = f"/v1/alerts/{1:032x}"
 DATA_PATHS = [

@@ -21,6 +21,8 @@ from wafermonitor.alerting.simulator.story import tell
 from wafermonitor.instrumentation.endpoint import Answer
 from wafermonitor.runs import lifecycle
 
+pytestmark = pytest.mark.slow
+
 WAFER = [sys.executable, "-m", "wafermonitor.instrumentation.cli"]
 SMALL = ["--sites", "2", "--hosts", "1", "--jobs", "5", "--seed", "5"]
 

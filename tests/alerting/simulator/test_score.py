@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import pytest
+
 from wafermonitor.alerting.simulator.accelerated import Clock, Played, Trouble, play
 from wafermonitor.alerting.simulator.batches import rfc3339
 from wafermonitor.alerting.simulator.fab import SECOND_NS, START_NS, Size, build
@@ -16,6 +18,8 @@ from wafermonitor.runs.state import Limits
 from wafermonitor.storage.memory import Storage
 from wafermonitor.storage.protocol import StartsWanted
 from wafermonitor.storage.watch import Outcome
+
+pytestmark = pytest.mark.slow
 
 SIZE = Size(sites=1, hosts=2, jobs=2, days=0.2, outages=8.0, never=0.1, late=0.05)
 KINDS = {"missed": "missed", "late": "late", "feed-behind": "feed_behind"}
