@@ -1,0 +1,50 @@
+"""Items of an OTLP request: whole, alone, and with the same id at every delivery."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.receiver.otlp import GOOD, spans
+from wafermonitor.receiver.transcode.protocol import Signal as Wire
+from wafermonitor.storage.errors import StorageRejected
+from wafermonitor.storage.writers import items
+from wafermonitor.storage.writers.protocol import SIGNALS
+
+
+def body(signal: str, count: int = 5) -> bytes:
+    return GOOD[Wire(signal)](count).SerializeToString()
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_each_item_has_an_id_of_its_own_that_no_delivery_changes(signal):
+    first = items.items(signal, body(signal))
+    again = items.items(signal, body(signal))
+    assert len({one.id for one in first}) == 5
+    assert [one.id for one in first] == [one.id for one in again]
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_a_part_is_a_request_of_just_these_items(signal):
+    whole = items.items(signal, body(signal))
+    rest = items.items(signal, items.part(signal, body(signal), lambda place: place in {1, 3}))
+    assert rest == [whole[1], whole[3]]
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_a_part_without_an_item_is_nothing(signal):
+    assert items.part(signal, body(signal), lambda _: False) == b""
+
+
+def test_a_span_says_who_sent_it_and_what_it_is():
+    (span,) = items.items("traces", spans(1).SerializeToString())
+    assert isinstance(span, items.Span)
+    assert len(span.trace_id) == 32
+    assert len(span.span_id) == 16
+    assert span.end_ns >= span.start_ns > 0
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_what_is_no_request_is_rejected(signal):
+    with pytest.raises(StorageRejected, match=signal):
+        items.items(signal, b"\xff\xff\xff")
+    assert items.count(signal, b"\xff\xff\xff") == 0
