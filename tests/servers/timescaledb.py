@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -51,6 +52,7 @@ shared_buffers = 64MB
 max_wal_size = 4GB
 max_locks_per_transaction = 256
 """
+_PACKAGES = (f"postgresql-{MAJOR}", f"postgresql-{MAJOR}-timescaledb")
 _THIN = ("doc", "man", "locale", "info")
 _ENVIRONMENT = {"LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin", "HOME": "/tmp"}
 
@@ -93,21 +95,21 @@ def prepare() -> Path:
         if not folder.is_dir():
             with tempfile.TemporaryDirectory(dir=folder.parent) as building:
                 made = Path(building, "root")
-                subprocess.run(_bootstrap(made), check=True, stdin=subprocess.DEVNULL)
+                subprocess.run(bootstrap(made, SUITE, _PACKAGES), check=True, stdin=subprocess.DEVNULL)
                 made.rename(folder)
     return folder
 
 
-def _bootstrap(folder: Path) -> list[str]:
-    """The command that fills `folder`. No cluster is made by the packages, and no recommended ones come along."""
+def bootstrap(folder: Path, suite: str, packages: Sequence[str]) -> list[str]:
+    """The command that fills `folder` with a Debian and `packages`. No cluster is made, and no recommended ones come along."""
     return [
         *("mmdebstrap", "--quiet", "--variant=minbase"),
         '--aptopt=APT::Install-Recommends "false"',
         *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _THIN),
         '--essential-hook=mkdir -p "$1/etc/postgresql-common"',
         '--essential-hook=echo "create_main_cluster = false" > "$1/etc/postgresql-common/createcluster.conf"',
-        f"--include=postgresql-{MAJOR},postgresql-{MAJOR}-timescaledb",
-        *(SUITE, str(folder), f"deb {_mirror()} {SUITE} main"),
+        f"--include={','.join(packages)}",
+        *(suite, str(folder), f"deb {_mirror()} {suite} main"),
     ]
 
 
