@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import yaml
 
 from wafermonitor.collector import binary, build, fragments
 from wafermonitor.collector.config import Config
@@ -45,13 +47,30 @@ def missing() -> str | None:
     return None
 
 
-def prepare() -> binary.Binary:
-    """The Collector that tests run; built first if there is none."""
+def prepare(backends: tuple[str, ...] = ()) -> binary.Binary:
+    """The Collector that tests run, with the parts of these backends as well; built first if there is none."""
     try:
-        return _found()
+        found = _found()
     except BinaryRejected:
         build.install(fragments.MANIFESTS["minimal"], lambda _elapsed_s, _line: None)
-        return _found()
+        found = _found()
+    if found.source == "cache" and any(lacking(name, "minimal") for name in backends):
+        built = build.install(fragments.MANIFESTS["full"], lambda _elapsed_s, _line: None)
+        return found._replace(path=built)
+    return found
+
+
+def lacking(backend: str, manifest: str) -> list[str]:
+    """The parts of `backends/<backend>.yaml` that a Collector built of `manifest` does not have."""
+    path = Path(backend) if "/" in backend else fragments.HERE / "backends" / f"{backend}.yaml"
+    file, modules = yaml.safe_load(path.read_text(encoding="utf-8")), fragments.MANIFESTS[manifest].read_text(encoding="utf-8")
+    found = []
+    for kind in ("receivers", "processors", "exporters", "connectors", "extensions"):
+        for part in file.get(kind) or ():
+            module = {"otlp_grpc": "otlp"}.get(part.partition("/")[0], part.partition("/")[0]).replace("_", "")
+            if not re.search(rf"/{module}({kind[:-1]})? v", modules):
+                found.append(part)
+    return found
 
 
 def _found() -> binary.Binary:
@@ -106,7 +125,7 @@ class Server:
 
     def __init__(self, backends: tuple[str, ...], receivers: tuple[str, ...], environ: Mapping[str, str]) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="wafer-collector-"))
-        self.binary = prepare()
+        self.binary = prepare(backends)
         self.events: list[dict[str, Any]] = []
         self.log = self.home / "stderr"
         grpc, http, health, metrics, loopback = free_ports(5)

@@ -44,8 +44,8 @@ class Server:
 
 
 @contextmanager
-def start() -> Iterator[Server]:
-    """A sink on a free loopback port."""
+def start(port: int = 0) -> Iterator[Server]:
+    """A sink on a free loopback port, or on `port`."""
     sink = Server()
     release = threading.Event()
 
@@ -77,7 +77,7 @@ def start() -> Iterator[Server]:
         def handle_error(self, *_args: Any) -> None:
             """A client that gave up is part of the test."""
 
-    with Http(("127.0.0.1", 0), Handler) as server:
+    with Http(("127.0.0.1", port), Handler) as server:
         sink.port = server.server_address[1]
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
