@@ -274,7 +274,7 @@ async def test_requests_without_a_byte_at_once_are_all_answered(start, store):
         one.write(GOOD.replace(b"wafer.site.id", b"wafer.site.no") + empty)
         two.write(empty)
         async with asyncio.timeout(10):
-            while len(receiver.pipeline._open) < 3:
+            while len(receiver.outlet._open) < 3:
                 await asyncio.sleep(0)
         store.open.set()
         for reader in (first, first, second):

@@ -83,7 +83,7 @@ async def test_r08_with_too_much_in_use_all_the_time_one_after_the_other_gets_th
 
 async def test_a_grpc_call_is_refused_before_its_message_is_read(start, store):
     receiver = await start()
-    await receiver.pipeline.drain(0)
+    await receiver.outlet.drain(0)
     async with Grpc(receiver.grpc_address, "") as client:
         call = Open(client)
         await call.begin()

@@ -96,7 +96,7 @@ async def test_what_the_store_never_takes_is_refused_for_good(start, connect, si
 @each_signal
 async def test_a_stopping_receiver_makes_the_sender_wait(start, connect, signal):
     receiver = await start()
-    await receiver.pipeline.drain(0)
+    await receiver.outlet.drain(0)
     async with connect(receiver) as client:
         assert_refused(await client.send(signal, client.encode(GOOD[signal]())), client, UNAVAILABLE, 503)
 
@@ -233,7 +233,7 @@ async def test_many_senders_at_once_become_few_transactions(start, signal, store
         await store.entered.wait()
         others = [asyncio.create_task(client.send(signal, client.encode(spans(1, first=number)))) for number in range(2, 22)]
         async with asyncio.timeout(60):
-            while receiver.pipeline.waiting < 20:
+            while receiver.outlet.waiting < 20:
                 await asyncio.sleep(0.01)  # a loop that never rests starves the thread that reads gRPC's sockets
         store.open.set()
         assert all(outcome.ok for outcome in await asyncio.gather(first, *others))

@@ -13,7 +13,8 @@ from tests.receiver.otlp import START_NS, spans
 from wafermonitor.receiver.config import Config
 from wafermonitor.receiver.errors import Draining, ReceiverUnavailable, RequestRejected, StoreUnavailable
 from wafermonitor.receiver.lanes import Lanes
-from wafermonitor.receiver.pipeline import EAGER_BYTES, LONGEST_RETRY_S, SHORTEST_RETRY_S, Pipeline
+from wafermonitor.receiver.outlet import EAGER_BYTES, LONGEST_RETRY_S, SHORTEST_RETRY_S
+from wafermonitor.receiver.pipeline import Pipeline
 from wafermonitor.receiver.telemetry import Telemetry
 from wafermonitor.receiver.transcode import json, python
 from wafermonitor.receiver.transcode.protocol import Encoding, Request, Signal

@@ -142,8 +142,8 @@ async def test_what_is_refused_for_want_of_room_is_not_charged(start):
         share.add(len(request.body))
         for _ in range(3):
             with pytest.raises(QueueFull):
-                await receiver.pipeline.submit(request, share)
-    assert (await receiver.pipeline.submit(request)).rejected == 0
+                await receiver.outlet.submit(request, share)
+    assert (await receiver.outlet.submit(request)).rejected == 0
 
 
 async def test_s04_a_noisy_site_fills_its_share_of_the_queue_and_not_the_others(start, store):
@@ -163,7 +163,7 @@ async def test_s04_a_noisy_site_fills_its_share_of_the_queue_and_not_the_others(
                 await asyncio.sleep(0)
         late = asyncio.create_task(client.send(Signal.TRACES, client.encode(quiet)))
         async with asyncio.timeout(10):
-            while not any(one.site == "quiet" for one in receiver.pipeline._open):
+            while not any(one.site == "quiet" for one in receiver.outlet._open):
                 await asyncio.sleep(0)
         store.open.set()
         outcomes = await asyncio.gather(*tasks)

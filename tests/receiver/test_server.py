@@ -73,7 +73,7 @@ async def test_not_ready_while_the_store_is_away(start, store, monkeypatch):
 
 async def test_not_ready_while_stopping(start):
     receiver = await start()
-    await receiver.pipeline.drain(0)
+    await receiver.outlet.drain(0)
     async with httpx.AsyncClient(base_url=f"http://{receiver.http_address}") as client:
         assert (await client.get("/readyz")).json()["reason"] == "stopping"
 

@@ -47,4 +47,10 @@ def test_a_span_says_who_sent_it_and_what_it_is():
 def test_what_is_no_request_is_rejected(signal):
     with pytest.raises(StorageRejected, match=signal):
         items.items(signal, b"\xff\xff\xff")
-    assert items.count(signal, b"\xff\xff\xff") == 0
+    with pytest.raises(StorageRejected, match=signal):
+        items.count(signal, b"\xff\xff\xff")
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_items_are_counted_without_being_made(signal):
+    assert items.count(signal, body(signal)) == len(items.items(signal, body(signal))) == 5

@@ -7,6 +7,7 @@ Called by: `wafer`, `wafer up`.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
 import json
 import os
@@ -34,8 +35,9 @@ LONG_GARBAGE_CYCLES = 50_000
 def receiver(context: click.Context, /, *, ready_json: bool, **flags: Any) -> None:
     """Take OTLP in by gRPC and HTTP; answer when it is committed.
 
-    The store is the one of WAFER_STORAGE_DSN, or the embedded PostgreSQL. Exit codes: 0 stopped in order, 1 an address or the
-    store cannot be used, 2 a setting is wrong.
+    The store is the one of WAFER_STORAGE_DSN, or the embedded PostgreSQL. With --writer it is a bridge: it takes OTLP by HTTP
+    and answers when another backend has it; `wafer receiver writers` names them. Exit codes: 0 stopped in order, 1 an address
+    or the store cannot be used, 2 a setting is wrong.
     """
     if context.invoked_subcommand is not None:
         if ready_json or any(value is not None for value in flags.values()):
@@ -50,15 +52,47 @@ def receiver(context: click.Context, /, *, ready_json: bool, **flags: Any) -> No
     from wafermonitor.receiver.kafka import KafkaRejected
 
     try:
-        if config.processes > 1:
+        if config.writer:
+            asyncio.run(_serve_bridge(config.writer, config, ready_json=ready_json))
+        elif config.processes > 1:
             asyncio.run(_serve_together(config, storage_config, flags, ready_json=ready_json))
         else:
             asyncio.run(_serve(config, storage_config, ready_json=ready_json))
+    except ConfigRejected as error:
+        raise click.UsageError(str(error)) from None
     except (AddressRejected, ChildUnavailable, KafkaRejected, LaneRejected, StorageError) as error:
         raise click.ClickException(str(error)) from None
 
 
 receiver.add_command(dead_letters)
+
+
+@receiver.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs: one JSON list.")
+def writers(*, as_json: bool) -> None:
+    """Name the backends that a bridge can write to, and the variables that each reads."""
+    from wafermonitor.storage.errors import StorageRejected
+    from wafermonitor.storage.writers import loading
+
+    rows: list[dict[str, Any]] = []
+    for name in loading.names():
+        try:
+            kind = loading.find(name)
+        except StorageRejected as error:
+            rows.append({"writer": name, "missing": str(error)})
+            continue
+        variables = [kind.config_type.variables(field)[0] for field in dataclasses.fields(kind.config_type)]
+        rows.append({"writer": name, "signals": sorted(kind.signals), "port": kind.port, "environment": variables})
+    if as_json:
+        click.echo(json.dumps(rows))
+        return
+    for row in rows:
+        if "missing" in row:
+            click.echo(f"{row['writer']:<14} {row['missing']}")
+        else:
+            click.echo(
+                f"{row['writer']:<14} port {row['port']}  {', '.join(row['signals']):<22}  {' '.join(row['environment'])}"
+            )
 
 
 async def _serve(config: Config, storage_config: StorageConfig, *, ready_json: bool) -> None:
@@ -82,7 +116,7 @@ async def _serve(config: Config, storage_config: StorageConfig, *, ready_json: b
                 "http": running.http_address,
                 "pid": os.getpid(),
                 "engine": health.engine,
-                "lane": running.pipeline.lanes.name,
+                "lane": running.lane,
                 "metrics": running.metrics_address,
             } | ({"kafka": config.kafka} if config.kafka else {})
             ready |= {"legacy": running.legacy_address} if running.legacy_address else {}
@@ -90,7 +124,7 @@ async def _serve(config: Config, storage_config: StorageConfig, *, ready_json: b
             ways = ways if config.otlp else [f"pages on {running.http_address}"]
             ways += [f"older routes on {running.legacy_address}"] if running.legacy_address else []
             ways += [f"Kafka from {config.kafka}"] if config.kafka else []
-            text = f"ready: {', '.join(ways)} (store: {health.engine}, lane: {running.pipeline.lanes.name})"
+            text = f"ready: {', '.join(ways)} (store: {health.engine}, lane: {running.lane})"
             click.echo(json.dumps(ready) if ready_json else text)
             await stop.wait()
         finally:
@@ -100,6 +134,33 @@ async def _serve(config: Config, storage_config: StorageConfig, *, ready_json: b
                 await asyncio.gather(maintenance, return_exceptions=True)
     finally:
         await storage.close()
+        await asyncio.to_thread(stop_spans)
+
+
+async def _serve_bridge(name: str, config: Config, *, ready_json: bool) -> None:
+    from wafermonitor.receiver import memory, server
+    from wafermonitor.storage.writers import loading
+
+    memory.bound_arenas()
+    stop = service.stop_event()
+    stop_spans = service.export_spans(f"wafer-bridge-{name}")
+    writer = loading.make(name)
+    try:
+        running = await server.start_bridge(name, writer, config)
+        try:
+            ready = {
+                "ready": "bridge",
+                "writer": name,
+                "http": running.http_address,
+                "pid": os.getpid(),
+                "metrics": running.metrics_address,
+            }
+            click.echo(json.dumps(ready) if ready_json else f"ready: OTLP/HTTP on {running.http_address} (writer: {name})")
+            await stop.wait()
+        finally:
+            await running.stop()
+    finally:
+        await asyncio.to_thread(writer.close)
         await asyncio.to_thread(stop_spans)
 
 

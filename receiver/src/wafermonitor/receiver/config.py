@@ -6,6 +6,7 @@ Out: a frozen `Config`. Called by: `command`, `server`, `wafer config show`, the
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -76,6 +77,12 @@ class Config(KafkaConfig, component="receiver"):
         description="Where /metrics, /healthz, /readyz are served besides http_address; the second of several processes "
         "takes the next port, and so on",
     )
+    writer: str | None = Field(
+        None, description="Be a bridge: write to this backend instead of the store (`wafer receiver --help` names them)"
+    )
+    dead_letter_file: Path | None = Field(
+        None, description="Where a bridge keeps what its backend will never take; dead-letters/WRITER.jsonl in the data folder"
+    )
     drain_s: float = Field(10.0, gt=0, description="On SIGTERM, how long accepted requests may take to be committed")
 
     @property
@@ -102,6 +109,10 @@ class Config(KafkaConfig, component="receiver"):
     def _one_request_fits(self) -> Config:
         if self.processes > 1 and self.legacy_port == 0:
             raise ValueError("legacy_port must be a port, not 0, when several processes share it")
+        if self.writer and self.kafka:
+            raise ValueError("writer: a bridge takes OTLP alone; leave kafka out, or run a receiver of its own for it")
+        if self.writer and self.processes > 1:
+            raise ValueError("writer: a bridge is one process; start another one on a port of its own for more")
         if self.queue_bytes < self.max_request_bytes:
             raise ValueError(f"queue_bytes = {self.queue_bytes} must be at least max_request_bytes = {self.max_request_bytes}")
         return self

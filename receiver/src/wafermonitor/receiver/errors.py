@@ -10,6 +10,7 @@ ReceiverError
 │   ├── Throttled              RESOURCE_EXHAUSTED / 429: the site sends more than its quota
 │   ├── Draining               this process is stopping
 │   ├── StoreUnavailable       the store cannot commit now
+│   ├── BackendUnavailable     the backend that a bridge writes to takes nothing now
 │   └── ChildUnavailable       one of several processes does not get ready; stops the start
 └── ReceiverRejected           permanent: INVALID_ARGUMENT / 400 unless said otherwise
     ├── RequestRejected        the body is no OTLP request of its signal, or cannot be inflated
@@ -83,6 +84,10 @@ class Draining(ReceiverUnavailable):
 
 class StoreUnavailable(ReceiverUnavailable):
     """The store cannot commit now."""
+
+
+class BackendUnavailable(ReceiverUnavailable):
+    """The backend that a bridge writes to takes nothing now."""
 
 
 class ChildUnavailable(ReceiverUnavailable):

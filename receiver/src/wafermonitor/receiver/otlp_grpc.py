@@ -5,7 +5,7 @@ Collector then drops the data. The methods are served as streams of one message,
 be refused before its message is read, and the message has a deadline.
 
 In: gRPC calls. Out: response bytes, or a status with `google.rpc.Status` in `grpc-status-details-bin`.
-Called by: `server`. Calls: `admission`, `pipeline`.
+Called by: `server`. Calls: `admission`, `outlet`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from wafermonitor.receiver import answers, memory
 from wafermonitor.receiver.admission import GZIP_MAGIC, Budget, Hold, authorize, inflate
 from wafermonitor.receiver.config import Config
 from wafermonitor.receiver.errors import AddressRejected, Draining, ReceiverError, ReceiverUnavailable, RequestRejected, TooSlow
-from wafermonitor.receiver.pipeline import Pipeline
+from wafermonitor.receiver.outlet import Outlet
 from wafermonitor.receiver.telemetry import Telemetry
 from wafermonitor.receiver.transcode.protocol import Encoding, Request, Signal
 
@@ -111,14 +111,14 @@ class Readers:
 
 
 class Service:
-    """The three services on one pipeline."""
+    """The three services on one outlet."""
 
-    def __init__(self, config: Config, budget: Budget, pipeline: Pipeline, telemetry: Telemetry) -> None:
+    def __init__(self, config: Config, budget: Budget, outlet: Outlet, telemetry: Telemetry) -> None:
         self._token = config.token.get_secret_value() if config.token else None
         self._limit = config.max_request_bytes
         self._receive_s = config.receive_s
         self._budget = budget
-        self._pipeline = pipeline
+        self._outlet = outlet
         self._telemetry = telemetry
         self._readers = Readers(config.memory_bytes, budget)
 
@@ -153,7 +153,7 @@ class Service:
         if self._token is not None:
             headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
             authorize(self._token, headers.get("authorization"))
-        if self._pipeline.draining:
+        if self._outlet.draining:
             raise Draining("this receiver is stopping; try again")
         message = await self._readers.read(context, self._receive_s)
         if message is grpc.aio.EOF:  # type: ignore[attr-defined]  # the stubs do not know it
@@ -161,7 +161,7 @@ class Service:
         with self._budget.hold() as share:
             body = await self._inflated(message, share)
             del message
-            return await self._pipeline.submit(Request(signal, Encoding.PROTOBUF, body, time.time_ns()), share)
+            return await self._outlet.submit(Request(signal, Encoding.PROTOBUF, body, time.time_ns()), share)
 
     async def _inflated(self, message: bytes, share: Hold) -> bytes:
         """GRPC hands compressed messages on as they are; no OTLP message begins as gzip does (field 3, wire type 7)."""

@@ -29,7 +29,7 @@ from wafermonitor.receiver.fair_queue import Waiting
 from wafermonitor.receiver.http1.body import Body
 from wafermonitor.receiver.http1.connection import Exchange
 from wafermonitor.receiver.http1.exchange import Call, Handler, Head, Reply, Routes
-from wafermonitor.receiver.pipeline import Pipeline
+from wafermonitor.receiver.outlet import Outlet
 from wafermonitor.receiver.telemetry import Telemetry
 from wafermonitor.receiver.transcode.protocol import Encoding, Request, Signal
 
@@ -57,27 +57,29 @@ class _Intake:
 
 
 class Application:
-    """The routes of one port. Without `takes_otlp` only the given routes are served."""
+    """The routes of one port. Without `takes_otlp` and `takes_older` only the given routes are served."""
 
     def __init__(
         self,
         config: Config,
         budget: Budget,
-        pipeline: Pipeline,
+        outlet: Outlet,
         telemetry: Telemetry,
         routes: Routes,
         *,
         takes_otlp: bool = True,
+        takes_older: bool = True,
     ) -> None:
         self._limit = config.max_request_bytes
         self._receive_s = config.receive_s
         self._token = config.token.get_secret_value() if config.token else None
         self._budget = budget
-        self._pipeline = pipeline
+        self._outlet = outlet
         self._telemetry = telemetry
         self._routes = routes
-        self._signals = PATHS | dict.fromkeys(legacy.PATHS, Signal.LOGS) if takes_otlp else {}
-        self._older = legacy.Routes(pipeline.submit)
+        older = dict.fromkeys(legacy.PATHS, Signal.LOGS) if takes_older else {}
+        self._signals = PATHS | older if takes_otlp else older
+        self._older = legacy.Routes(outlet.submit)
         self._whole = {
             (signal, encoding): Reply(HTTP_OK, media, answers.response(signal, Answer(), encoding))
             for signal in Signal
@@ -132,7 +134,7 @@ class Application:
         if intake is None:
             return
         if intake.waiting is not None:
-            self._pipeline.leave(intake.waiting)
+            self._outlet.leave(intake.waiting)
         if intake.task is not None:
             intake.task.cancel()
         intake.share.release()
@@ -199,10 +201,10 @@ class Application:
 
     def _export(self, exchange: Exchange, intake: _Intake, body: bytes) -> None:
         request = Request(intake.signal, intake.encoding, body, time.time_ns())
-        intake.waiting = self._pipeline.enqueue(request, functools.partial(self._answered, exchange, intake), intake.share)
+        intake.waiting = self._outlet.enqueue(request, functools.partial(self._answered, exchange, intake), intake.share)
 
     def _answered(self, exchange: Exchange, intake: _Intake, outcome: Answer | ReceiverError) -> None:
-        """Called by the pipeline after the commit."""
+        """Called by the outlet after the commit."""
         if isinstance(outcome, ReceiverError):
             self._refuse(exchange, outcome)
             return

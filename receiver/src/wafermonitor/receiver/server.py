@@ -1,7 +1,7 @@
 """The receiver as one object: its listeners, the queue, and the way to stop without losing anything.
 
-In: an opened store and a `Config`. Out: a `RunningReceiver` with the real ports. The store stays the caller's: `stop()` does
-not close it. Called by: `command`, and any test that wants a receiver in its own process.
+In: an opened store, or a writer for a bridge, and a `Config`. Out: a `RunningReceiver` with the real ports. The store stays the
+caller's: `stop()` does not close it. Called by: `command`, and any test that wants a receiver in its own process.
 """
 
 from __future__ import annotations
@@ -13,17 +13,23 @@ from typing import TYPE_CHECKING
 
 import grpc.aio
 
+from wafermonitor.instrumentation.folders import data_home
 from wafermonitor.receiver import lanes, legacy, memory, otlp_grpc, otlp_http, pages
 from wafermonitor.receiver.admission import Budget
+from wafermonitor.receiver.bridge import Bridge
 from wafermonitor.receiver.config import Config
+from wafermonitor.receiver.dead_letters.file import DeadLetterFile
 from wafermonitor.receiver.http1.exchange import Routes
 from wafermonitor.receiver.http1.listener import Limits, Listener, listening_socket
+from wafermonitor.receiver.outlet import Outlet
+from wafermonitor.receiver.pages import Trouble
 from wafermonitor.receiver.pipeline import Pipeline
 from wafermonitor.receiver.telemetry import Telemetry
 from wafermonitor.receiver.transcode import json, python
 from wafermonitor.receiver.transcode.protocol import Encoding, Lane
 from wafermonitor.storage.errors import StorageError
 from wafermonitor.storage.protocol import Storage
+from wafermonitor.storage.writers.protocol import Writer as WriterOfBackend
 
 if TYPE_CHECKING:
     from wafermonitor.receiver.kafka.consumer import Consumer
@@ -46,14 +52,14 @@ class RunningReceiver:
     def __init__(
         self,
         config: Config,
-        pipeline: Pipeline,
+        outlet: Outlet,
         budget: Budget,
         grpc_server: tuple[grpc.aio.Server | None, int],
         http: Mapping[str, Listener],
         *,
         consumer: Consumer | None,
     ) -> None:
-        self.pipeline = pipeline
+        self.outlet = outlet
         self.budget = budget
         self.consumer = consumer
         self.http_port = http[OTLP].port
@@ -62,6 +68,11 @@ class RunningReceiver:
         self._http = http
         self._stopped: asyncio.Task[None] | None = None
         self._giving_back = asyncio.create_task(memory.give_back(), name="memory")
+
+    @property
+    def lane(self) -> str:
+        """Which lane decodes protobuf; empty for a bridge, which decodes nothing."""
+        return self.outlet.lanes.name if isinstance(self.outlet, Pipeline) else ""
 
     @property
     def grpc_address(self) -> str:
@@ -93,13 +104,13 @@ class RunningReceiver:
 
     async def _stop(self) -> None:
         commit_s = max(self._config.drain_s - 2 * MARGIN_S, 0.0)
-        self.pipeline.refuse_new()
+        self.outlet.refuse_new()
         stops = [asyncio.create_task(listener.stop(commit_s + MARGIN_S)) for listener in self._http.values()]
         if self._grpc is not None:
             stops.append(asyncio.create_task(self._grpc.stop(commit_s + MARGIN_S)))
         if self.consumer is not None:
             stops.append(asyncio.create_task(self.consumer.stop(commit_s)))
-        await self.pipeline.drain(commit_s)
+        await self.outlet.drain(commit_s)
         if self._grpc is not None:
             # A call that gRPC took and handed to nobody while it stopped would keep it for the whole time.
             await self._grpc.stop(MARGIN_S)
@@ -109,16 +120,43 @@ class RunningReceiver:
 
 
 async def start(storage: Storage, config: Config) -> RunningReceiver:
-    """Listen on every address. Raises AddressRejected when one cannot be had, LaneRejected when the lane cannot."""
+    """Listen on every address, for the store. AddressRejected when one cannot be had, LaneRejected when the lane cannot."""
     telemetry = Telemetry(lambda: float(budget.held_bytes))
     chosen = lanes.choose(config.lane, LANES, storage.writer.row_format)
     pipeline = Pipeline(storage.writer, chosen, config, telemetry)
     budget = Budget(config.queue_bytes, pipeline.retry_s)
+    consumer = _consumer(config, pipeline, storage, telemetry)
 
     async def trouble() -> str | None:
         return await _trouble(storage, pipeline, None if config.otlp else consumer)
 
-    consumer = _consumer(config, pipeline, storage, telemetry)
+    telemetry.info("lane", "1 for the lane that decodes protobuf", lane=chosen.name)
+    return await _listen(config, pipeline, budget, telemetry, trouble, consumer=consumer)
+
+
+async def start_bridge(name: str, writer: WriterOfBackend, config: Config) -> RunningReceiver:
+    """Listen for OTLP/HTTP on the address of the writer `name`. AddressRejected when it cannot be had.
+
+    The backend need not be there. The writer stays the caller's: `stop()` does not close it.
+    """
+    if "http_address" not in config.model_fields_set:
+        config = config.model_copy(update={"http_address": f"{_host(config.http_address)}:{writer.port}"})
+    telemetry = Telemetry(lambda: float(budget.held_bytes))
+    path = config.dead_letter_file or data_home() / "dead-letters" / f"{name}.jsonl"
+    bridge = Bridge(name, writer, DeadLetterFile(path, name), config, telemetry)
+    budget = Budget(config.queue_bytes, bridge.retry_s)
+
+    async def trouble() -> str | None:
+        return "stopping" if bridge.draining else await bridge.trouble()
+
+    telemetry.info("writer", "1 for the writer that this bridge passes to", writer=name)
+    return await _listen(config, bridge, budget, telemetry, trouble, consumer=None)
+
+
+async def _listen(
+    config: Config, outlet: Outlet, budget: Budget, telemetry: Telemetry, trouble: Trouble, *, consumer: Consumer | None
+) -> RunningReceiver:
+    """The listeners of `outlet`. A bridge has no gRPC and no older routes: its Collector speaks OTLP/HTTP."""
     own = pages.routes(telemetry, trouble, lambda: {} if consumer is None else {"kafka": consumer.state._asdict()})
     with contextlib.ExitStack() as opened:
         listening = {
@@ -126,20 +164,19 @@ async def start(storage: Storage, config: Config) -> RunningReceiver:
             for option, address in _addresses(config).items()
         }
         grpc_server: tuple[grpc.aio.Server | None, int] = (None, 0)
-        if config.otlp:
-            grpc_server = await otlp_grpc.listen(config, otlp_grpc.Service(config, budget, pipeline, telemetry))
+        if config.otlp and isinstance(outlet, Pipeline):
+            grpc_server = await otlp_grpc.listen(config, otlp_grpc.Service(config, budget, outlet, telemetry))
         opened.pop_all()  # the listeners own the sockets from here on
-    http = {option: _listener(option, config, budget, pipeline, telemetry=telemetry, own=own) for option in listening}
-    telemetry.gauge("queue_requests", "Requests that wait for a transaction", lambda: pipeline.waiting)
+    http = {option: _listener(option, config, budget, outlet, telemetry=telemetry, own=own) for option in listening}
+    telemetry.gauge("queue_requests", "Requests that wait for a transaction", lambda: outlet.waiting)
     telemetry.gauge("http_connections", "Open HTTP connections", lambda: sum(len(one.connections) for one in http.values()))
     telemetry.gauge("memory_bytes", "Memory in use (allocated and not freed)", memory.used_bytes)
-    telemetry.info("lane", "1 for the lane that decodes protobuf", lane=chosen.name)
-    pipeline.start()
+    outlet.start()
     for option, listener in http.items():
         await listener.start(listening[option])
     if consumer is not None:
         consumer.start()
-    return RunningReceiver(config, pipeline, budget, grpc_server, http, consumer=consumer)
+    return RunningReceiver(config, outlet, budget, grpc_server, http, consumer=consumer)
 
 
 def _addresses(config: Config) -> dict[str, str]:
@@ -152,14 +189,13 @@ def _addresses(config: Config) -> dict[str, str]:
     return found
 
 
-def _listener(
-    option: str, config: Config, budget: Budget, pipeline: Pipeline, *, telemetry: Telemetry, own: Routes
-) -> Listener:
+def _listener(option: str, config: Config, budget: Budget, outlet: Outlet, *, telemetry: Telemetry, own: Routes) -> Listener:
     limits = Limits(
         config.receive_s, config.idle_s, config.connection_age_s, config.max_connections, 2 * config.max_request_bytes
     )
     takes = config.otlp and option != METRICS
-    application = otlp_http.Application(config, budget, pipeline, telemetry, own, takes_otlp=takes)
+    older = isinstance(outlet, Pipeline)
+    application = otlp_http.Application(config, budget, outlet, telemetry, own, takes_otlp=takes, takes_older=takes and older)
     return Listener(application, limits, lambda why: telemetry.connections.labels(why).inc())
 
 
