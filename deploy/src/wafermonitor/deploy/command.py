@@ -129,10 +129,7 @@ def doctor(as_json: bool, probe: bool) -> None:
     findings = []
     checks = examination.examine(
         addresses,
-        mode=job.mode,
-        endpoint=job.endpoint,
-        token=job.token,
-        spool=job.spool_dir,
+        job=job,
         data_home=StorageConfig.load().data_dir,
     )
     for finding in checks:

@@ -7,6 +7,7 @@ Nothing is changed and no secret is printed. With `probe`, one short run is sent
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import time
@@ -24,6 +25,8 @@ from typing import Any, Literal
 
 from wafermonitor.deploy.addresses import Addresses
 from wafermonitor.instrumentation import onward
+from wafermonitor.instrumentation.config import Config as InstrumentationConfig
+from wafermonitor.instrumentation.direct import Direct
 from wafermonitor.instrumentation.errors import InstrumentationError
 
 TIMEOUT_S = 3.0
@@ -60,14 +63,15 @@ class Answer:
         return found if isinstance(found, dict) else {}
 
 
-def examine(
-    addresses: Addresses, *, mode: str, endpoint: str, token: str | None, spool: Path, data_home: Path
-) -> Iterator[Finding]:
-    """Every check in flow order."""
+def examine(addresses: Addresses, *, job: InstrumentationConfig, data_home: Path) -> Iterator[Finding]:
+    """Every check in flow order. `job`: as a job on this host is set up."""
     yield check_python()
     yield from check_settings()
-    yield check_sdk(mode, endpoint, token)
-    yield check_spool(spool)
+    if job.writes_itself:
+        yield from check_backends(job)
+    else:
+        yield check_sdk(job.mode, job.endpoint, job.token)
+    yield check_spool(job.spool_dir)
     yield check_collector(addresses.collector_health)
     yield check_queue(addresses.collector_metrics)
     yield check_receiver(addresses.receiver_http)
@@ -116,6 +120,27 @@ def check_sdk(mode: str, endpoint: str, token: str | None) -> Finding:
         hint = f"start it: {command} (until then jobs write to the file spool)"
         return Finding("sdk", "fail", f"{endpoint} does not answer", f"no {listener} listens there", hint)
     return Finding("sdk", "fail", f"{endpoint} answers {answer.status}", "it is not an OTLP/HTTP endpoint", "check SIDECAR_URL")
+
+
+def check_backends(job: InstrumentationConfig) -> Iterator[Finding]:
+    """What a job that writes to its backends itself would meet: one that answers is enough, and those before it are named."""
+    direct = Direct.of(job, os.environ)
+    answering = False
+    for lane, problem in direct.check():
+        place = f"{lane.backend} of direct_backends"
+        if problem:
+            hint = f"mend it, or take it out of the list ({lane.backend.place}); until then the next one, or the spool, has all"
+            yield Finding("sdk", "warn", f"{place} takes nothing", problem, hint)
+        else:
+            answering = True
+            yield Finding("sdk", "ok", f"{place} answers")
+    for signal in direct.homeless():
+        hint = "add a backend that has one, such as files"
+        yield Finding("sdk", "warn", f"{signal} are not sent", "no backend of direct_backends has a place for them", hint)
+    direct.close()
+    if not answering:
+        hint = "until one does, jobs write to the file spool; `wafer replay` sends it"
+        yield Finding("sdk", "fail", "none of direct_backends answers", "see above", hint)
 
 
 def check_spool(spool: Path) -> Finding:

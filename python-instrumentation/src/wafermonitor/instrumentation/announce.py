@@ -168,7 +168,8 @@ def resource_of(
     # The instance id goes first: readers of files tell two files apart by their first bytes.
     ours = {
         names.SERVICE_INSTANCE_ID: instance_id,
-        names.SERVICE_NAME: service,
+        names.SERVICE_NAME: config.app_name or service,
+        names.SERVICE_VERSION: config.app_version or None,
         names.HOST_NAME: os.uname().nodename,
         names.PROCESS_PID: pid,
         names.WAFER_SITE_ID: config.site_id or None,

@@ -316,6 +316,14 @@ def show(component: str | None = None, as_json: bool = False) -> None:
         click.get_current_context().exit(2)
 
 
+@config.command()
+def schema() -> None:
+    """Print the JSON Schema of the file that WAFER_SDK_CONFIG names, with the backends installed here."""
+    from wafermonitor.instrumentation.sdk_schema import schema as made
+
+    _print_json(made())
+
+
 def _print_json(value: Any) -> None:
     import json
 

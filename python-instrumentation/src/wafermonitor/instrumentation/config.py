@@ -1,26 +1,40 @@
-"""What the operator sets of the instrumentation: environment variables only, so that a job needs no file and no flag.
+"""What the operator sets of the instrumentation: environment variables, and beneath them the file of `WAFER_SDK_CONFIG`.
 
-In: `os.environ`. Out: a frozen `Config`. Called by: `providers`, the `wafer` commands, `wafer config show`, the docs table.
+In: `os.environ`, the file. Out: a frozen `Config`. Called by: `providers`, the `wafer` commands, `wafer config show`, the docs
+table. A job needs no file and no flag.
 
-OpenTelemetry's own variables keep their meaning and win over ours. Inside a job a wrong value is reported once and the default
-is taken, because telemetry never stops a job; the `wafer` commands refuse it.
+OpenTelemetry's own variables keep their meaning and win over ours, and the environment wins over the file. Inside a job a wrong
+value is reported once and the default is taken, because telemetry never stops a job; the `wafer` commands refuse it.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 
-from wafermonitor.instrumentation.environment import WORDS, EnvironmentConfig, one_of, option, positive, switch
+from wafermonitor.instrumentation.environment import WORDS, EnvironmentConfig, Given, one_of, option, positive, switch
 from wafermonitor.instrumentation.folders import spool_home
+from wafermonitor.instrumentation.option import Option
+from wafermonitor.instrumentation.sdk_file import VARIABLE, Backend, named, read
 
 DEFAULT_ENDPOINT: Final = "http://127.0.0.1:4318"
-_MODES: Final = ("sidecar", "direct", "file", "off")
+MODES: Final = ("sidecar", "direct", "file", "off")
 _PARENT_FLAGS: Final = ("sample", "keep")
 _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+_logger = logging.getLogger("wafermonitor")
+
+
+def whole(text: str) -> int:
+    """A whole number, 0 or more."""
+    value = int(text)
+    if value < 0:
+        raise ValueError("a whole number, 0 or more")
+    return value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +44,25 @@ class Config(EnvironmentConfig):
     component: ClassVar[str] = "instrumentation"
 
     mode: str = option(
-        one_of(*_MODES),
-        "Where telemetry goes: sidecar (Collector on this host), direct (any OTLP endpoint), file (the spool only), off.",
+        one_of(*MODES),
+        "Where telemetry goes: sidecar (Collector on this host), direct (direct_backends, or any OTLP endpoint), "
+        "file (the spool only), off.",
         "WAFER_MODE",
         default="sidecar",
     )
+    sdk_config: Path | None = option(  # noqa: RUF009 - as spool_dir
+        Path, "Configuration file of the instrumentation of every language (JSON), beneath the environment.", VARIABLE
+    )
+    direct_backends: tuple[Backend, ...] = option(
+        named,
+        "In mode direct: the backends that this process writes to itself, by commas; the first that takes a request has it.",
+        "WAFER_DIRECT_BACKENDS",
+        default=(),
+    )
+    app_name: str = option(
+        str, "The program's name (service.name); empty: its file's.", "OTEL_SERVICE_NAME", "WAFER_APP_NAME", default=""
+    )
+    app_version: str = option(str, "The program's version (service.version).", "WAFER_APP_VERSION", default="")
     site_id: str = option(
         str, "The site of this host; empty: the Collector fills it in.", "WAFER_SITE_ID", "SITE_ID", default=""
     )
@@ -52,6 +80,9 @@ class Config(EnvironmentConfig):
         "How long the background sender waits for one answer.",
         "OTEL_EXPORTER_OTLP_TIMEOUT",
         default=1.0,
+    )
+    retries: int = option(
+        whole, "How often a request is tried again at once, before it goes to the spool and is sent from there.", default=0
     )
     token: str = option(str, "Bearer token sent with every request.", "WAFER_TOKEN", default="", secret=True)
     spool_dir: Path = option(  # noqa: RUF009 - a field like the others; ruff takes the Path in it for a call's result
@@ -77,3 +108,33 @@ class Config(EnvironmentConfig):
         environ = os.environ if environ is None else environ
         config = super().load(environ, strict=strict, **flags)
         return replace(config, mode="off") if WORDS.get(environ.get("OTEL_SDK_DISABLED", "").lower()) else config
+
+    @classmethod
+    def beneath(cls, environ: Mapping[str, str], *, strict: bool) -> Mapping[str, Given]:
+        """What the file says. ConfigRejected names every mistake in it; not strict: a warning each, and the rest counts."""
+        named = environ.get(VARIABLE, "").strip()
+        if not named:
+            return {}
+        file = read(Path(named).expanduser(), environ)
+        if file.problems and strict:
+            raise cls.rejected("\n".join(file.problems))
+        for problem in file.problems:
+            _logger.warning("%s; it is left out", problem)
+        return file.values
+
+    @classmethod
+    def options(cls) -> list[Option]:
+        """As the base; then the settings of each direct backend."""
+        from wafermonitor.instrumentation.shown import backend_options
+
+        return [*super().options(), *backend_options(cls.load().direct_backends)]
+
+    @property
+    def writes_itself(self) -> bool:
+        """Telemetry goes to the direct backends, and to no OTLP endpoint."""
+        return self.mode == "direct" and bool(self.direct_backends)
+
+    @property
+    def sends_otlp(self) -> bool:
+        """Telemetry goes to an OTLP endpoint."""
+        return self.mode in {"sidecar", "direct"} and not self.writes_itself

@@ -22,7 +22,7 @@ class Distro(BaseDistro):  # type: ignore[misc]  # as above
     def _configure(self, **kwargs: Any) -> None:
         del kwargs
         config = Config.load(strict=False)
-        sends = "otlp" if config.mode in {"sidecar", "direct"} else "none"
+        sends = "otlp" if config.sends_otlp else "none"
         defaults = {
             "OTEL_TRACES_EXPORTER": sends,
             "OTEL_LOGS_EXPORTER": sends,

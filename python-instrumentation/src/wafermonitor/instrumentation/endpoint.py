@@ -1,7 +1,8 @@
 """Where OTLP over HTTP goes, and what the answer means, with the standard library only.
 
 In: the instrumentation's `Config`, OpenTelemetry's `OTEL_EXPORTER_OTLP_*` variables, bytes of a request. Out: an `Answer`.
-Called by: `transport` (jobs), `outbox` (`wafer run`, `wafer start/progress/end`), `replay`, `wafer status`.
+Called by: `transport` (jobs), `outbox` (`wafer run`, `wafer start/progress/end`), `replay`, `wafer status`; mostly by
+`target_of`, because the settings may name direct backends instead.
 
 Source: OTLP specification, "OTLP/HTTP Response" and "Retryable Response Codes".
 """
@@ -15,7 +16,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
 
 from wafermonitor.instrumentation.config import Config
@@ -32,6 +33,7 @@ _LATER: Final = frozenset({408, 429})
 _STALE: Final = (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError)
 _ANSWER_BYTES: Final = 65_536
 _PREFIX: Final = "OTEL_EXPORTER_OTLP_"
+_PAUSE_S: Final = (0.1, 1.0)
 
 
 class Answer(NamedTuple):
@@ -46,15 +48,46 @@ class Answer(NamedTuple):
     retry_after_s: float = 0.0
 
 
+class Target(Protocol):
+    """What takes OTLP requests: an endpoint, or a list of direct backends. For one thread at a time."""
+
+    def post(self, signal: Signal, body: bytes, *, content_type: str = "application/json") -> Answer:
+        """Hand over one request. Nothing is raised; an empty one asks whether anything would be taken."""
+
+    def close(self) -> None:
+        """Close what is kept open."""
+
+
+def target_of(
+    config: Config, environ: Mapping[str, str] | None = None, *, url: str | None = None, least_wait_s: float = 0.0
+) -> Target:
+    """Where the settings send to. `url` goes before them; `least_wait_s` is for those who have time to wait for an answer."""
+    environ = os.environ if environ is None else environ
+    if config.writes_itself and not url:
+        from wafermonitor.instrumentation.direct import Direct  # protobuf and client libraries: only who needs them pays
+
+        return Direct.of(config, environ, least_wait_s=least_wait_s)
+    endpoint = Endpoint.of(config, environ, url=url)
+    endpoint.timeout_s = max(endpoint.timeout_s, least_wait_s)
+    return endpoint
+
+
 class Endpoint:
     """OTLP/HTTP over one kept connection per host. For one thread at a time."""
 
     def __init__(
-        self, urls: Mapping[Signal, str], headers: Mapping[str, str], *, timeout_s: float, environ: Mapping[str, str]
+        self,
+        urls: Mapping[Signal, str],
+        headers: Mapping[str, str],
+        *,
+        timeout_s: float,
+        environ: Mapping[str, str],
+        retries: int = 0,
     ) -> None:
         self.urls = dict(urls)
         self.headers = dict(headers)
         self.timeout_s = timeout_s
+        self._retries = retries
         self._environ = environ
         self._gzip = environ.get(f"{_PREFIX}COMPRESSION", "").strip().lower() == "gzip"
         self._connections: dict[tuple[str, str], http.client.HTTPConnection] = {}
@@ -71,10 +104,19 @@ class Endpoint:
         headers = _headers(environ.get(f"{_PREFIX}HEADERS", ""))
         if config.token and "authorization" not in headers:
             headers["authorization"] = f"Bearer {config.token}"
-        return cls(urls, headers, timeout_s=config.timeout_s, environ=environ)
+        return cls(urls, headers, timeout_s=config.timeout_s, environ=environ, retries=config.retries)
 
     def post(self, signal: Signal, body: bytes, *, content_type: str = "application/json") -> Answer:
         """Send one request. Network trouble is an answer too (`retry`); nothing is raised for it."""
+        answer = self._post(signal, body, content_type)
+        for attempt in range(self._retries):
+            if answer.outcome != "retry" or answer.retry_after_s:
+                break
+            time.sleep(min(_PAUSE_S[0] * 2**attempt, _PAUSE_S[1]))
+            answer = self._post(signal, body, content_type)
+        return answer
+
+    def _post(self, signal: Signal, body: bytes, content_type: str) -> Answer:
         url = self.urls[signal]
         headers = {"content-type": content_type, "user-agent": "wafermonitor", **self.headers}
         headers |= _headers(self._environ.get(f"{_PREFIX}{signal.upper()}_HEADERS", ""))

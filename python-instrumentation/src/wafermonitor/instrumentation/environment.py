@@ -1,7 +1,7 @@
-"""Settings that are environment variables only, for programs that run beside jobs and need no file.
+"""Settings that are environment variables, for programs that run beside jobs and need no file.
 
 In: `os.environ`, flags. Out: the values of a frozen dataclass, and a record of each option. Called by: the settings of the
-instrumentation and of the Collector. Standard library only; services use `settings`.
+instrumentation, of the Collector and of every writer. Standard library only; services use `settings`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final, NamedTuple, Self
 
 from wafermonitor.instrumentation.errors import ConfigRejected
 from wafermonitor.instrumentation.option import MASK, Option
@@ -35,6 +35,16 @@ def option(
     return dataclasses.field(default_factory=factory, metadata=metadata)
 
 
+class Given(NamedTuple):
+    """A value that stands elsewhere than in the environment: text as a variable would have it, or the value itself."""
+
+    value: Any
+    source: str
+    """The file."""
+    place: str
+    """The file and the key."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class EnvironmentConfig:
     """The base of such settings. A subclass says its component's name, and may say its own class of ConfigRejected."""
@@ -44,30 +54,38 @@ class EnvironmentConfig:
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None, *, strict: bool = True, **flags: Any) -> Self:
-        """Flags that are not None, then the environment, then defaults.
+        """Flags that are not None, then the environment, then what lies beneath it, then defaults.
 
         ConfigRejected names field, value and fix; not strict: one warning, and the default.
         """
         environ = os.environ if environ is None else environ
+        beneath = cls.beneath(environ, strict=strict)
         values = {name: value for name, value in flags.items() if value is not None}
         for field in dataclasses.fields(cls):
             name = cls._source(field, environ)
-            if name is None or field.name in values:
+            given = beneath.get(field.name) if name is None else Given(environ[name].strip(), "environment", name)
+            if given is None or field.name in values:
                 continue
             try:
-                values[field.name] = field.metadata["read"](environ[name].strip())
+                values[field.name] = field.metadata["read"](given.value) if isinstance(given.value, str) else given.value
             except ValueError as error:
-                value = MASK if field.metadata["secret"] else repr(environ[name])
-                message = f"{cls.component}.{field.name} = {value}: {error} (set {name})"
+                value = MASK if field.metadata["secret"] else repr(given.value)
+                message = f"{cls.component}.{field.name} = {value}: {error} (set {given.place})"
                 if strict:
                     raise cls.rejected(message) from None
                 _logger.warning("%s; the default is used", message)
         return cls(**values)
 
     @classmethod
+    def beneath(cls, environ: Mapping[str, str], *, strict: bool) -> Mapping[str, Given]:
+        """By field: what counts where the environment says nothing. None of it unless a subclass has a file."""
+        del environ, strict
+        return {}
+
+    @classmethod
     def options(cls) -> list[Option]:
         """Every option with its value and where that came from, secrets masked."""
-        config, untouched = cls.load(), cls()
+        config, untouched, beneath = cls.load(), cls(), cls.beneath(os.environ, strict=True)
         rows = []
         for field in dataclasses.fields(cls):
             names = cls.variables(field)
@@ -83,7 +101,7 @@ class EnvironmentConfig:
                     default=shown(getattr(untouched, field.name)),
                     doc=field.metadata["doc"],
                     value=MASK if field.metadata["secret"] and value else value,
-                    source="environment" if cls._source(field, os.environ) else "default",
+                    source="environment" if cls._source(field, os.environ) else _source_of(beneath.get(field.name)),
                 )
             )
         return rows
@@ -99,6 +117,10 @@ class EnvironmentConfig:
     @classmethod
     def _source(cls, field: dataclasses.Field[Any], environ: Mapping[str, str]) -> str | None:
         return next((name for name in cls.variables(field) if environ.get(name, "").strip()), None)
+
+
+def _source_of(given: Given | None) -> str:
+    return "default" if given is None else given.source
 
 
 def one_of(*known: str) -> Callable[[str], str]:
@@ -133,5 +155,5 @@ def shown(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
-        return ",".join(value)
+        return ",".join(map(str, value))
     return "" if value is None else str(value)

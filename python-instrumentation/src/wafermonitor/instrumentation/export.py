@@ -147,6 +147,8 @@ class Sender:
         self._wake.set()
         self.spill()
         self.spool.close()
+        if self._transport is not None:
+            self._transport.close(max(self._budget.left_s(refill=False), 0.0))
 
     @guarded
     def spill(self) -> None:

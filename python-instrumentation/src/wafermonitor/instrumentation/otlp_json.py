@@ -1,7 +1,7 @@
 """OTLP/JSON, as the protocol's specification wants it: hex ids, 64-bit integers as text, enums as numbers, lowerCamelCase.
 
 In: an `Export…ServiceRequest` protobuf message, or the parts of a hand-made span or log record. Out: dicts ready for
-`json.dumps`. Called by: the spill to the spool, `wafer run`, `wafer start/progress/end`.
+`json.dumps`, and messages of such dicts. Called by: the spill to the spool, `wafer run`, `wafer start/progress/end`, `direct`.
 
 The builders need the standard library only: `wafer run` never loads the OpenTelemetry SDK.
 Source: opentelemetry-proto docs/specification.md, "JSON Protobuf Encoding"; protobuf's JSON mapping for everything else.
@@ -23,6 +23,7 @@ FLAG_REMOTE_KNOWN: Final = 0x100
 FLAG_REMOTE: Final = 0x200
 
 _HEX_FIELDS: Final = frozenset({"trace_id", "span_id", "parent_span_id"})
+_HEX_KEYS: Final = frozenset({"traceId", "spanId", "parentSpanId"})
 _INT64_MAX: Final = 2**63 - 1
 _INT64_MIN: Final = -(2**63)
 
@@ -41,6 +42,43 @@ def request_from_proto(message: Any) -> dict[str, Any]:
         else:
             out[key] = [convert(item) for item in value] if repeated else convert(value)
     return out
+
+
+def proto_from_request(signal: str, request: Any) -> Any:
+    """A dict as `json.loads` gives it → the message, without what the protocol does not know. ValueError: it is no request."""
+    from google.protobuf.json_format import ParseDict, ParseError
+
+    try:
+        return ParseDict(_with_base64_ids(request), proto_type(signal)(), ignore_unknown_fields=True)
+    except (ParseError, TypeError, AttributeError) as error:
+        raise ValueError(f"no OTLP request of {signal}: {error}") from None
+
+
+def proto_type(signal: str) -> Any:
+    """The class of a signal's `Export…ServiceRequest`."""
+    if signal == "traces":
+        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest as Traces
+
+        return Traces
+    if signal == "logs":
+        from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest as Logs
+
+        return Logs
+    from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest as Metrics
+
+    return Metrics
+
+
+def _with_base64_ids(node: Any) -> Any:
+    """Ids as protobuf's own JSON has them; attributes are pairs there, so no key of theirs is taken for one."""
+    if isinstance(node, list):
+        return [_with_base64_ids(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    return {
+        key: _base64(bytes.fromhex(value)) if key in _HEX_KEYS and isinstance(value, str) else _with_base64_ids(value)
+        for key, value in node.items()
+    }
 
 
 def _plan(descriptor: Any) -> dict[str, _Field]:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from wafermonitor.instrumentation.endpoint import Endpoint
+from wafermonitor.instrumentation.endpoint import Target
 from wafermonitor.instrumentation.guard import once
 from wafermonitor.instrumentation.spool import Request, Signal, Spool
 
@@ -47,7 +47,7 @@ class Outbox:
     `budget_s` is how long all calls of `flush` together may block.
     """
 
-    def __init__(self, endpoint: Endpoint | None, spool: Spool | None, *, budget_s: float) -> None:
+    def __init__(self, endpoint: Target | None, spool: Spool | None, *, budget_s: float) -> None:
         self.answers = False
         """Whether the endpoint took the last thing it was given."""
         self._endpoint = endpoint
@@ -88,7 +88,7 @@ class Outbox:
             self._thread.start()
         self._queue.put(item)
 
-    def _work(self, endpoint: Endpoint) -> None:
+    def _work(self, endpoint: Target) -> None:
         while True:
             item = self._queue.get()
             try:
@@ -97,7 +97,7 @@ class Outbox:
                 once(f"cannot send: {type(error).__name__}: {error}", error)
                 self._keep(item)
 
-    def _send(self, endpoint: Endpoint, item: _Item) -> None:
+    def _send(self, endpoint: Target, item: _Item) -> None:
         if item.decided:
             return
         failed_at = self._failed_at

@@ -31,7 +31,7 @@ from opentelemetry.util.types import Attributes
 
 from wafermonitor.instrumentation import exits
 from wafermonitor.instrumentation.config import Config
-from wafermonitor.instrumentation.endpoint import Endpoint
+from wafermonitor.instrumentation.endpoint import Endpoint, target_of
 from wafermonitor.instrumentation.export import Sender
 from wafermonitor.instrumentation.guard import guarded
 from wafermonitor.instrumentation.processor import SCOPE, Lifecycle, Processor, Run
@@ -94,7 +94,7 @@ class Telemetry:
             self._meters.collect()
 
     def _send_spool(self) -> None:
-        drain(self.config.spool_dir, Endpoint.of(self.config))
+        drain(self.config.spool_dir, target_of(self.config))
 
     def _build(self) -> None:
         sampler = _KeepParent() if self.config.parent_flag == "keep" else ALWAYS_ON
@@ -127,10 +127,11 @@ class Telemetry:
             names.TELEMETRY_DISTRO_NAME: SCOPE,
             names.TELEMETRY_DISTRO_VERSION: self.version,
         }
-        program = _program()
+        program = self.config.app_name or _program()
         if program and str(ours.get(names.SERVICE_NAME, "")).startswith("unknown_service"):
             ours[names.SERVICE_NAME] = program
         configured = {names.WAFER_SITE_ID: self.config.site_id, names.WAFER_AREA_NAME: self.config.area_name}
+        configured[names.SERVICE_VERSION] = self.config.app_version
         ours |= {name: value for name, value in configured.items() if name not in ours}
         return Resource({name: value for name, value in ours.items() if value != ""}, SCHEMA_URL)
 
@@ -225,16 +226,12 @@ def processors_of(provider: TracerProvider) -> tuple[SpanProcessor, ...]:
 def sends_to_us(processor: SpanProcessor, config: Config) -> bool:
     """Whether what this processor exports arrives where our own telemetry arrives."""
     endpoint = getattr(getattr(processor, "span_exporter", None), "_endpoint", None)
-    return (
-        config.mode in {"sidecar", "direct"}
-        and isinstance(endpoint, str)
-        and same_server(endpoint, Endpoint.of(config).urls["traces"])
-    )
+    return config.sends_otlp and isinstance(endpoint, str) and same_server(endpoint, Endpoint.of(config).urls["traces"])
 
 
 def logs_come_to_us(provider: object, config: Config) -> bool:
     """Whether log records of this provider arrive where our own telemetry arrives."""
-    if config.mode not in {"sidecar", "direct"}:
+    if not config.sends_otlp:
         return False
     processors = getattr(getattr(provider, "_multi_log_record_processor", None), "_log_record_processors", ())
     for processor in processors:

@@ -1,6 +1,6 @@
 """`wafer replay`: what the spool holds goes to the endpoint, at least once, in order, and not twice without need.
 
-In: a spool folder, an `Endpoint`. Out: POSTed requests; files removed when all of them is sent and their writer is gone;
+In: a spool folder, a `Target`. Out: POSTed requests; files removed when all of them is sent and their writer is gone;
 what the endpoint refuses for good is kept under `rejected/`. Called by: `command`, `wrap` (in the background).
 
 How far each file is sent stands in `.replay.json`, written after each request. A lock lets one replay at a time work on a
@@ -21,11 +21,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
-from wafermonitor.instrumentation.endpoint import Answer, Endpoint
+from wafermonitor.instrumentation.endpoint import Answer, Target
 from wafermonitor.instrumentation.errors import InstrumentationUnavailable, SpoolInUse, SpoolRejected
-from wafermonitor.instrumentation.spool import SIGNALS, Signal, host_name
-
-REJECTED: Final = "rejected"
+from wafermonitor.instrumentation.spool import REJECTED, SIGNALS, Signal, host_name
 
 _OFFSETS: Final = ".replay.json"
 _LOCK: Final = ".replay.lock"
@@ -67,7 +65,7 @@ class Replay:
     def __init__(
         self,
         directory: Path,
-        endpoint: Endpoint,
+        endpoint: Target,
         *,
         stop: threading.Event | None = None,
         patience_s: float | None = 0.0,
@@ -224,7 +222,7 @@ class Replay:
             part.replace(self.directory / _OFFSETS)
 
 
-def drain(directory: Path, endpoint: Endpoint, *, stop: threading.Event | None = None) -> Summary | None:
+def drain(directory: Path, endpoint: Target, *, stop: threading.Event | None = None) -> Summary | None:
     """One quiet pass in the background of a job; None when another replay is at it, or the endpoint went away."""
     with (
         contextlib.suppress(SpoolRejected, InstrumentationUnavailable, OSError),
@@ -234,7 +232,7 @@ def drain(directory: Path, endpoint: Endpoint, *, stop: threading.Event | None =
     return None
 
 
-def watch(directory: Path, endpoint: Endpoint, *, interval_s: float, stop: threading.Event) -> Iterator[Summary]:
+def watch(directory: Path, endpoint: Target, *, interval_s: float, stop: threading.Event) -> Iterator[Summary]:
     """Passes until `stop`, at most `interval_s` apart; yields the totals after each pass that did something.
 
     While another replay is at work, a job's in the background for one, this one waits for its turn.

@@ -24,7 +24,7 @@ from typing import Any, Final
 from wafermonitor.instrumentation.announce import FAILED, Announced, Ending, Progress, instance_id_of, resource_of
 from wafermonitor.instrumentation.config import Config
 from wafermonitor.instrumentation.derived import Ids, child_flags, derive, parent_of, random_ids, traceparent
-from wafermonitor.instrumentation.endpoint import Endpoint
+from wafermonitor.instrumentation.endpoint import target_of
 from wafermonitor.instrumentation.folders import state_home
 from wafermonitor.instrumentation.outbox import Outbox
 from wafermonitor.instrumentation.output import PROGRESS_VARIABLE, is_pipe
@@ -211,5 +211,5 @@ def _announced(config: Config, run: Remembered) -> Announced:
 def _send(config: Config, requests: list[tuple[Signal, Request]]) -> None:
     if config.mode == "off":
         return
-    endpoint = None if config.mode == "file" else Endpoint.of(config)
+    endpoint = None if config.mode == "file" else target_of(config)
     Outbox(endpoint, Spool(config.spool_dir), budget_s=config.blocking_s).flush(requests)

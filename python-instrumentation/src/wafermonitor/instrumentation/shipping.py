@@ -17,7 +17,7 @@ from typing import Final
 import click
 
 from wafermonitor.instrumentation.config import Config
-from wafermonitor.instrumentation.endpoint import Endpoint
+from wafermonitor.instrumentation.endpoint import Target, target_of
 from wafermonitor.instrumentation.errors import InstrumentationUnavailable
 from wafermonitor.instrumentation.replay import Replay, Summary, watch
 from wafermonitor.instrumentation.spool import SIGNALS
@@ -30,8 +30,7 @@ def ship(
     spool: Path, config: Config, *, watch: bool, interval: float, patience: float, endpoint: str | None, as_json: bool
 ) -> None:
     """Send the spool, once or until a signal. InstrumentationUnavailable when something had to stay behind."""
-    target = Endpoint.of(config, url=endpoint)
-    target.timeout_s = max(target.timeout_s, _TIMEOUT_S)
+    target = target_of(config, url=endpoint, least_wait_s=_TIMEOUT_S)
     try:
         if watch:
             _ship_on(spool, target, min(max(interval, _INTERVAL_S[0]), _INTERVAL_S[1]), as_json=as_json)
@@ -47,7 +46,7 @@ def ship(
         raise InstrumentationUnavailable(f"{spool}: {error.strerror or error}; nothing unsent was removed") from None
 
 
-def _ship_once(spool: Path, target: Endpoint, patience_s: float, *, as_json: bool) -> None:
+def _ship_once(spool: Path, target: Target, patience_s: float, *, as_json: bool) -> None:
     with _stopping() as stop, Replay(spool, target, stop=stop, patience_s=patience_s) as replay:
         try:
             if as_json or not sys.stdout.isatty():
@@ -63,7 +62,7 @@ def _ship_once(spool: Path, target: Endpoint, patience_s: float, *, as_json: boo
         _report(replay.summary, as_json=as_json)
 
 
-def _ship_on(spool: Path, target: Endpoint, interval_s: float, *, as_json: bool) -> None:
+def _ship_on(spool: Path, target: Target, interval_s: float, *, as_json: bool) -> None:
     for signal_name in SIGNALS:  # a spool that nobody has written to yet is no error for a watcher
         (spool / signal_name).mkdir(mode=0o700, parents=True, exist_ok=True)
     with _stopping() as stop:

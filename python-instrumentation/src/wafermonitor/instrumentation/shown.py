@@ -1,21 +1,26 @@
 """What `wafer config show` prints: every setting of every component, where its value came from, and nothing secret.
 
-In: the entry points of `wafermonitor.configs`. Out: rows by component, as plain values or as a table.
-Called by: `command`.
+In: the entry points of `wafermonitor.configs`, the direct backends. Out: rows by component, as plain values or as a table.
+Called by: `command`, `config`.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import entry_points
 from typing import Any, Final
 
 import click
 
 from wafermonitor.instrumentation.cli import EXTRAS
+from wafermonitor.instrumentation.environment import shown
 from wafermonitor.instrumentation.errors import ConfigRejected
+from wafermonitor.instrumentation.option import MASK, Option
+from wafermonitor.instrumentation.sdk_file import Backend
 
 GROUP: Final = "wafermonitor.configs"
 _PASSWORD: Final = re.compile(r"(://[^/@\s:]*):[^/@\s]+@")
@@ -50,6 +55,31 @@ def table(found: Mapping[str, Mapping[str, Any]]) -> str:
         else:
             lines += _rows(part["options"], width)
     return "\n".join(lines)
+
+
+def backend_options(backends: Iterable[Backend]) -> Iterator[Option]:
+    """The settings of each direct backend, as rows of the instrumentation. ConfigRejected when one cannot be set up."""
+    from wafermonitor.instrumentation import backends as known
+
+    for position, backend in enumerate(backends):
+        config = known.settings(backend, os.environ)
+        written = known.keys_of(type(config))
+        untouched = type(config)()
+        for field in dataclasses.fields(config):
+            variable, *aliases = type(config).variables(field)
+            given = any(os.environ.get(name, "").strip() for name in (variable, *aliases))
+            value = shown(getattr(config, field.name))
+            yield Option(
+                component="instrumentation",
+                name=f"direct_backends[{position}].{field.name}",
+                environment=f"{variable} ({backend} {position + 1})",
+                aliases=tuple(aliases),
+                type=str(field.type),
+                default=shown(getattr(untouched, field.name)),
+                doc=written[field.name].doc,
+                value=MASK if written[field.name].secret and value else value,
+                source=backend.source if field.name in backend.settings else "environment" if given else "default",
+            )
 
 
 def _rows(options: list[dict[str, Any]], width: int) -> list[str]:

@@ -28,6 +28,8 @@ Request = dict[str, Any]
 
 SIGNALS: Final[tuple[Signal, ...]] = ("logs", "traces", "metrics")
 """In the order in which they are sent again: lifecycle events first."""
+REJECTED: Final = "rejected"
+"""Folder below the spool for what will never be taken."""
 LINE_LIMIT_BYTES: Final = 512_000
 MAX_BYTES: Final = 1 << 30
 _MEASURE_EVERY_BYTES: Final = 16 << 20

@@ -2,8 +2,9 @@
 
 In: the settings. Out: a dict for people and programs. Called by: `command`.
 
-Seen from here: whether the endpoint takes an empty request, what the Collector on this host has passed on, holds back or
-dropped, and what waits in the spool. What stands behind the receiver is for `wafer doctor`.
+Seen from here: whether the endpoint takes an empty request, or which of the direct backends would take something; what the
+Collector on this host has passed on, holds back or dropped, and what waits in the spool. What stands behind the receiver is for
+`wafer doctor`.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from wafermonitor.instrumentation.config import Config
 from wafermonitor.instrumentation.endpoint import Answer, Endpoint
 from wafermonitor.instrumentation.errors import InstrumentationUnavailable
 from wafermonitor.instrumentation.onward import Page
-from wafermonitor.instrumentation.replay import REJECTED, files
-from wafermonitor.instrumentation.spool import SIGNALS, size_bytes
+from wafermonitor.instrumentation.replay import files
+from wafermonitor.instrumentation.spool import REJECTED, SIGNALS, size_bytes
 
 YES: Final = "yes"
 NOT_YET: Final = "not yet"
@@ -50,22 +51,49 @@ class Flow(NamedTuple):
 
 def survey(config: Config) -> dict[str, Any]:
     """`arriving` (yes, not yet, no) and `why` come first; then each step."""
-    target = Endpoint.of(config)
-    asked = {signal: target.post(signal, b"{}") for signal in SIGNALS} if config.mode in {"sidecar", "direct"} else {}
-    target.close()
-    flows = _flows(target, config.mode) if any(answer.outcome == "accepted" for answer in asked.values()) else []
-    arriving, why = _verdict(config.mode, list(asked.values()), flows)
+    arriving, why, steps = _of_backends(config) if config.writes_itself else _of_endpoint(config)
     found: dict[str, Any] = {"arriving": arriving, "why": why, "mode": config.mode}
-    found["site"] = config.site_id or "unset (the Collector fills it in)"
-    for signal, answer in asked.items():
-        words = "answers" if answer.outcome == "accepted" else f"does not answer: {answer.reason}"
-        found[signal] = f"{target.urls[signal]} {words}"
-    for flow in flows if isinstance(flows, list) else []:
-        found[flow.exporter] = str(flow)
+    found["site"] = config.site_id or ("unset" if config.writes_itself else "unset (the Collector fills it in)")
+    found |= steps
     found["spool"] = str(config.spool_dir)
     found["waiting"] = {"files": len(files(config.spool_dir)), "bytes": size_bytes(config.spool_dir)}
     found["rejected"] = {"files": len(list((config.spool_dir / REJECTED).glob("*/*.jsonl")))}
     return found
+
+
+def _of_endpoint(config: Config) -> tuple[str, str, dict[str, str]]:
+    """Whether it is arriving, why, and each step, where there is an OTLP endpoint or none at all."""
+    target = Endpoint.of(config)
+    asked = {signal: target.post(signal, b"{}") for signal in SIGNALS} if config.sends_otlp else {}
+    target.close()
+    flows = _flows(target, config.mode) if any(answer.outcome == "accepted" for answer in asked.values()) else []
+    steps: dict[str, str] = {}
+    for signal, answer in asked.items():
+        words = "answers" if answer.outcome == "accepted" else f"does not answer: {answer.reason}"
+        steps[signal] = f"{target.urls[signal]} {words}"
+    for flow in flows if isinstance(flows, list) else []:
+        steps[flow.exporter] = str(flow)
+    return *_verdict(config.mode, list(asked.values()), flows), steps
+
+
+def _of_backends(config: Config) -> tuple[str, str, dict[str, str]]:
+    """The same of mode `direct` with backends: the first that answers has it."""
+    from wafermonitor.instrumentation.direct import Direct
+
+    direct = Direct.of(config, os.environ)
+    problems = direct.check()
+    homeless = direct.homeless()
+    direct.close()
+    steps = {
+        f"direct_backends[{position}]": f"{lane.backend} " + (f"does not answer: {problem}" if problem else "answers")
+        for position, (lane, problem) in enumerate(problems)
+    }
+    if homeless:
+        steps["not sent"] = f"{', '.join(homeless)}: no backend of the list has a place for them"
+    first = next((str(lane.backend) for lane, problem in problems if not problem), None)
+    if first is not None:
+        return YES, f"{first} takes it", steps
+    return NOT_YET, "none of direct_backends answers; what jobs say waits in the spool", steps
 
 
 def _flows(target: Endpoint, mode: str) -> list[Flow] | str:

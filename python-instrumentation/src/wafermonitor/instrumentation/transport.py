@@ -1,4 +1,4 @@
-"""One OTLP request on the wire: HTTP with protobuf by our own `Endpoint`, or gRPC by the SDK's exporters.
+"""One OTLP request on its way out: HTTP by our own `Endpoint`, gRPC by the SDK's exporters, or the `Direct` backends.
 
 In: a `Batch` of SDK objects. Out: an `Outcome`; nothing is raised for trouble on the network.
 Called by: `export.Sender`, in its own thread only, so a slow name server or a peer that never answers blocks nobody else.
@@ -22,7 +22,7 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from wafermonitor.instrumentation.config import DEFAULT_ENDPOINT, Config
-from wafermonitor.instrumentation.endpoint import Endpoint
+from wafermonitor.instrumentation.endpoint import Endpoint, Target
 from wafermonitor.instrumentation.guard import once
 from wafermonitor.instrumentation.spool import Signal
 
@@ -80,29 +80,58 @@ class Transport(Protocol):
     def send(self, batch: Batch) -> Outcome:
         """Send and wait for the answer, `Config.timeout_s` at most for each step of the exchange."""
 
+    def close(self, wait_s: float) -> None:
+        """The process ends. Whoever sends at this moment is not waited for."""
+
 
 def transport_for(config: Config) -> Transport | None:
     """What the environment asks for; None when nothing is to be sent (modes `file` and `off`)."""
     if config.mode in {"file", "off"}:
         return None
+    if config.writes_itself:
+        return DirectTransport(config)
     if os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "").startswith("grpc"):
         return GrpcTransport(config)
     return HttpTransport(config)
 
 
-class HttpTransport:
-    """OTLP/HTTP with protobuf bodies over one kept connection for each address."""
+class _Posted:
+    """Protobuf bodies to a target."""
 
-    def __init__(self, config: Config) -> None:
-        self._endpoint = Endpoint.of(config)
+    def __init__(self, target: Target) -> None:
+        self._target = target
 
     def send(self, batch: Batch) -> Outcome:
         """POST it."""
         body = batch.message.SerializeToString()
-        answer = self._endpoint.post(batch.signal, body, content_type="application/x-protobuf")
+        answer = self._target.post(batch.signal, body, content_type="application/x-protobuf")
         if answer.outcome == "accepted":
             return Outcome.DELIVERED
         return Outcome.REJECTED if answer.outcome == "rejected" else Outcome.RETRY
+
+    def close(self, wait_s: float) -> None:
+        """Nothing that the end of the process does not do."""
+
+
+class HttpTransport(_Posted):
+    """OTLP/HTTP over one kept connection for each address."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(Endpoint.of(config))
+
+
+class DirectTransport(_Posted):
+    """The direct backends. Their client libraries say goodbye at the end, where there is time for it."""
+
+    def __init__(self, config: Config) -> None:
+        from wafermonitor.instrumentation.direct import Direct
+
+        self._direct = Direct.of(config, os.environ)
+        super().__init__(self._direct)
+
+    def close(self, wait_s: float) -> None:
+        """End the connections, or leave them when it takes too long."""
+        self._direct.close(wait_s)
 
 
 class GrpcTransport:
@@ -133,6 +162,9 @@ class GrpcTransport:
         exporter = self._exporters[batch.signal]
         result = exporter.export(batch.items[0] if batch.signal == "metrics" else batch.items)
         return Outcome.DELIVERED if result.name == "SUCCESS" else Outcome.RETRY
+
+    def close(self, wait_s: float) -> None:
+        """Nothing that the end of the process does not do."""
 
 
 def same_server(one: str, other: str) -> bool:

@@ -27,7 +27,7 @@ from wafermonitor.instrumentation.announce import Announced, Ending, Progress, i
 from wafermonitor.instrumentation.child import Child, NotStartedError, Outcome, usage_of
 from wafermonitor.instrumentation.config import Config
 from wafermonitor.instrumentation.derived import child_flags, parent_of, random_ids, traceparent
-from wafermonitor.instrumentation.endpoint import Endpoint
+from wafermonitor.instrumentation.endpoint import target_of
 from wafermonitor.instrumentation.guard import guarded
 from wafermonitor.instrumentation.outbox import Outbox
 from wafermonitor.instrumentation.output import PROGRESS_VARIABLE, Output, occupy_closed_files
@@ -198,7 +198,7 @@ class Watch:
             trace_state=parent.trace_state if parent else "",
         )
         self._spool = Spool(config.spool_dir)
-        endpoint = None if config.mode == "file" else Endpoint.of(config, environ)
+        endpoint = None if config.mode == "file" else target_of(config, environ)
         budget_s = max(config.blocking_s - _START_UP_S, _LEAST_BUDGET_S)
         self._outbox = Outbox(endpoint, self._spool, budget_s=budget_s)
         self._changed = threading.Condition()
@@ -289,4 +289,4 @@ class Watch:
     def _drain(self) -> None:
         from wafermonitor.instrumentation.replay import drain
 
-        drain(self._config.spool_dir, Endpoint.of(self._config, self._environ))
+        drain(self._config.spool_dir, target_of(self._config, self._environ))
