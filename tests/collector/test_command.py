@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 
 import pytest
 
@@ -34,7 +35,8 @@ def using(found):
 def test_an_unknown_backend_is_one_message(call):
     code, _, message = call("validate", "--backend", "nope")
     assert code == 2
-    assert message == "Error: collector.backends = 'nope': known: file, kafka, managed, or the path of a YAML file\n"
+    known = ", ".join(fragments.names("backends"))
+    assert message == f"Error: collector.backends = 'nope': known: {known}, or the path of a YAML file\n"
 
 
 def test_a_wrong_setting_stops_the_start(call):
@@ -67,12 +69,47 @@ def test_validate_answers_people_and_programs(call, using, tmp_path):
     )
     answer = json.loads(call("validate", "--json", **using)[1])
     assert answer["valid"] is True
+    assert answer["findings"] == []
     assert answer["collector"]["source"] == "WAFER_COLLECTOR_BIN"
     own = tmp_path / "own.yaml"
     own.write_text("exporters: {nop: {colour: red}}\n")
     code, text, _ = call("validate", "--backend", str(own), "--json", **using)
     assert code == 2
     assert "colour" in json.loads(text)["problem"]
+
+
+def test_our_rules_are_asked_without_a_collector(call, tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text(
+        "exporters: {otlp_http/own: {endpoint: 'http://127.0.0.1:9', colour: red}}\n"
+        "service: {pipelines: {logs/own: {receivers: [forward/backends], exporters: [otlp_http/own]}}}\n"
+    )
+    chosen = ("validate", "--lint", "--backend", str(own))
+    code, _, message = call(*chosen)
+    assert code == 2
+    assert message.startswith("Error: own.yaml: exporters::otlp_http/own::colour: no such key; known: auth, ")
+    answer = json.loads(call(*chosen, "--json")[1])
+    assert answer["problem"].startswith("own.yaml: exporters::otlp_http/own::colour")
+    assert {"path": str(own), "where": "exporters::otlp_http/own::colour", "wrong": True}.items() <= answer["findings"][
+        0
+    ].items()
+    own.write_text(own.read_text().replace(", colour: red", ""))
+    code, text, message = call(*chosen)
+    assert (code, text) == (0, "valid by our rules: base, own\n")
+    assert message.startswith("may lose data: own.yaml: exporters::otlp_http/own: its queue is in memory")
+    code, _, message = call(*chosen, "--strict")
+    assert code == 2
+    assert message.startswith("Error: own.yaml: exporters::otlp_http/own: its queue is in memory")
+
+
+def test_without_pyyaml_that_is_said_and_the_collector_alone_is_asked(call, monkeypatch):
+    for name in ("lint", "queues", "documented", "documents"):
+        monkeypatch.delitem(sys.modules, f"wafermonitor.collector.{name}", raising=False)
+    monkeypatch.delattr("wafermonitor.collector.lint", raising=False)
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    code, _, message = call("validate", "--lint")
+    assert code == 0
+    assert message == 'our rules were not asked: they need the extra "collector": pip install "wafermonitor[collector]"\n'
 
 
 @pytest.mark.collector

@@ -112,7 +112,7 @@ def test_a_backend_is_a_name_or_a_file(tmp_path):
         fragments.HERE / "backends" / "file.yaml",
         own,
     ]
-    with pytest.raises(ConfigRejected, match="'nope': known: file, kafka, managed, or the path of a YAML file"):
+    with pytest.raises(ConfigRejected, match=r"'nope': known: .*file, .*managed, .*or the path of a YAML file"):
         fragments.choose(Config.load({}, backends=("nope",)))
     with pytest.raises(ConfigRejected, match="no such file"):
         fragments.choose(Config.load({}, receivers=("./absent.yaml",)))

@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -21,8 +21,11 @@ from wafermonitor.collector import beat as beats
 from wafermonitor.collector import binary, build, fragments
 from wafermonitor.collector.binary import Binary
 from wafermonitor.collector.config import Config
-from wafermonitor.collector.errors import BinaryRejected, CollectorError, CollectorRejected
+from wafermonitor.collector.errors import BinaryRejected, CollectorError, CollectorRejected, ConfigRejected
 from wafermonitor.collector.supervise import Supervisor
+
+if TYPE_CHECKING:
+    from wafermonitor.collector.lint import Finding
 
 F = TypeVar("F", bound=Callable[..., Any])
 _LINE_EVERY_S = 15.0
@@ -94,23 +97,38 @@ def install(*, full: bool, again: bool, as_json: bool) -> None:
 
 @collector.command()
 @_chosen
+@click.option("--strict", is_flag=True, help="What works and may lose data counts as an error, too.")
+@click.option("--lint", "lint_only", is_flag=True, help="Only our rules: no Collector is needed.")
 @_as_json
-def validate(backends: tuple[str, ...], receivers: tuple[str, ...], *, as_json: bool) -> int:
-    """Ask the Collector whether the files are right."""
+def validate(backends: tuple[str, ...], receivers: tuple[str, ...], *, strict: bool, lint_only: bool, as_json: bool) -> int:
+    """Say what is wrong with the files.
+
+    First by our rules (documented keys, names, ports, queues, secrets), then by the Collector's own.
+    """
+    findings: list[Finding] = []
+    found = None
     try:
         config, files = _settings(backends, receivers)
-        found = binary.find(config, files)
+        findings = _findings(config, files)
+        wrong = [str(finding) for finding in findings if finding.wrong or strict]
+        if wrong:
+            raise ConfigRejected("\n".join(wrong))
+        if not lint_only:
+            found = binary.find(config, files)
     except CollectorRejected as error:
         if not as_json:
             raise
-        click.echo(json.dumps({"valid": False, "problem": str(error)}))
+        click.echo(json.dumps({"valid": False, "problem": str(error), "findings": _records(findings)}))
         return 2
     if as_json:
-        click.echo(
-            json.dumps({"valid": True, "files": [str(path) for path in files], "collector": found._asdict()}, default=str)
-        )
-    else:
-        click.echo(f"valid for Collector {found.version}: {', '.join(path.stem for path in files)}")
+        collector = None if found is None else found._asdict()
+        answer = {"valid": True, "files": [str(path) for path in files], "collector": collector, "findings": _records(findings)}
+        click.echo(json.dumps(answer, default=str))
+        return 0
+    for finding in findings:
+        click.echo(f"may lose data: {finding}", err=True)
+    whose = "by our rules" if found is None else f"for Collector {found.version}"
+    click.echo(f"valid {whose}: {', '.join(path.stem for path in files)}")
     return 0
 
 
@@ -167,6 +185,22 @@ def beat(*, once: bool) -> None:
 def _settings(backends: tuple[str, ...], receivers: tuple[str, ...]) -> tuple[Config, list[Path]]:
     config = Config.load(backends=backends or None, receivers=receivers or None)
     return config, fragments.choose(config)
+
+
+def _findings(config: Config, files: list[Path]) -> list[Finding]:
+    """What our rules find. Without PyYAML that is said, and the Collector alone is asked."""
+    try:
+        from wafermonitor.collector import lint
+    except ModuleNotFoundError as error:
+        if error.name != "yaml":
+            raise
+        click.echo('our rules were not asked: they need the extra "collector": pip install "wafermonitor[collector]"', err=True)
+        return []
+    return lint.check(files, binary.environment(config))
+
+
+def _records(findings: list[Finding]) -> list[dict[str, object]]:
+    return [finding._asdict() | {"path": str(finding.path)} for finding in findings]
 
 
 def _find(config: Config, files: list[Path]) -> Binary | None:
