@@ -96,7 +96,7 @@ class Backend(ABC):
 
     def fragments(self, way: Way) -> tuple[str, ...]:
         """The Collector's files of a way."""
-        return (self.name,) if way == "exporter" else (f"bridge-{self.name}",)
+        return (promised(self.name, way).get("fragment", self.name if way == "exporter" else f"bridge-{self.name}"),)
 
 
 def promised(name: str, way: Way) -> dict[str, Any]:
@@ -110,13 +110,13 @@ def promised(name: str, way: Way) -> dict[str, Any]:
 def ways(name: str, *, fragment: str | None = None) -> list[Way]:
     """The ways of the rows of `name` that can be tried here.
 
-    The exporter is left out when no Collector that we can build has the parts of its fragment (called as the backend, unless
-    said otherwise) and WAFER_COLLECTOR_BIN names none that has all.
+    The exporter is left out when no Collector that we can build has the parts of its fragment, and WAFER_COLLECTOR_BIN names
+    none that has all.
     """
     table = tomllib.loads(ROWS.read_text(encoding="utf-8")).get(name, {})
     known: tuple[Way, ...] = ("exporter", "bridge", "direct")
     found = [way for way in known if way in table]
-    if "exporter" in found and not can_be_run(fragment or name):
+    if "exporter" in found and not can_be_run(fragment or table["exporter"].get("fragment", name)):
         found.remove("exporter")
     return found
 
