@@ -20,7 +20,7 @@ SCALARS = st.one_of(
     st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20),
     st.from_regex(r"median [0-9]{1,3}\.[0-9]{4} V", fullmatch=True),
 )
-KEYS = st.sampled_from(["a", "b", "attributes", "time_ns", "wafer.lot.ids", "x/y", "ä", ""])
+KEYS = st.sampled_from(["a", "b", "attributes", "time_ns", "wafer.lot.ids", "x/y", "ä", "", "text", "more", "x", "x (int)"])
 VALUES = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=5) | st.dictionaries(KEYS, inner, max_size=4), max_leaves=8
 )
@@ -33,6 +33,15 @@ def test_any_text_comes_back_from_the_columns_of_any_sample(values, sampled):
     shape = shape_of("attributes", texts[:sampled])
     columns = shape.columns(texts, [BASE] * len(texts))
     assert shape.texts(columns, [BASE] * len(texts)) == texts
+    names = [one.name for one in shape.schema()]
+    assert len(names) == len(set(names)) == len(columns)
+
+
+def test_keys_that_are_called_like_columns_stand_with_what_has_none():
+    text = '{"more":"a","text":"b","x":1,"x (int)":"c"}'
+    shape = shape_of("attributes", [text])
+    assert len(shape.leaves) == 1
+    assert shape.texts(shape.columns([text], [0]), [0]) == [text]
 
 
 @pytest.mark.parametrize(

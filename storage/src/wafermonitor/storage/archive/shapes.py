@@ -131,7 +131,17 @@ def shape_of(field: str, texts: Iterable[str | None]) -> Shape:
     frequent = [leaf for leaf, count in counts.most_common(MAX_COLUMNS) if count * RARE >= rows]
     for leaf in tuple(frequent):
         frequent += [Leaf(leaf.path, kind) for kind in _parts(leaf, words.get(leaf, []))]
-    return Shape(field, tuple(sorted(frequent, key=lambda leaf: (tuple(map(str, leaf.path)), leaf.kind))))
+    return Shape(field, tuple(sorted(_once(field, frequent), key=lambda leaf: (tuple(map(str, leaf.path)), leaf.kind))))
+
+
+def _once(field: str, leaves: Sequence[Leaf]) -> Iterator[Leaf]:
+    """Without those whose name another column has: keys may be called `more` or `x (int)`."""
+    names = {one.name for one in Shape(field, ()).schema()}
+    for leaf in leaves:
+        name = leaf.name(field)
+        if name not in names:
+            names.add(name)
+            yield leaf
 
 
 def _parts(leaf: Leaf, values: Sequence[str]) -> list[str]:
