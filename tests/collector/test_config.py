@@ -102,6 +102,8 @@ def test_the_token_file_is_added_only_for_our_receiver_and_only_with_a_token():
     assert fragments.TOKEN not in fragments.choose(Config.load({}))
     assert fragments.TOKEN in fragments.choose(Config.load({"WAFER_TOKEN": "t0p"}))
     assert fragments.TOKEN not in fragments.choose(Config.load({"WAFER_TOKEN": "t0p"}, backends=("file",)))
+    both = fragments.choose(Config.load({"WAFER_TOKEN": "t0p"}, backends=("managed", "managed-http")))
+    assert set(fragments.TOKENS.values()) <= set(both)
 
 
 def test_a_backend_is_a_name_or_a_file(tmp_path):

@@ -19,6 +19,8 @@ Kind = Literal["backends", "receivers"]
 HERE: Final = Path(__file__).parent
 BASE: Final = HERE / "base.yaml"
 TOKEN: Final = HERE / "token.yaml"
+TOKENS: Final = {"managed": TOKEN, "managed-http": HERE / "token-http.yaml"}
+"""The file that adds WAFER_TOKEN to a backend."""
 MANIFESTS: Final = {"minimal": HERE / "builder-minimal.yaml", "full": HERE / "builder-full.yaml"}
 
 
@@ -34,8 +36,8 @@ def choose(config: Config) -> list[Path]:
         *(_path("backends", name) for name in config.backends),
         *(_path("receivers", name) for name in config.receivers),
     ]
-    if config.token and HERE / "backends" / "managed.yaml" in chosen:
-        chosen.append(TOKEN)
+    if config.token:
+        chosen += [token for name, token in TOKENS.items() if HERE / "backends" / f"{name}.yaml" in chosen]
     return list(dict.fromkeys(chosen))
 
 
