@@ -32,8 +32,11 @@ from wafermonitor.instrumentation.spool import SIGNALS, Signal
 T = TypeVar("T")
 
 GROUP: Final = "wafermonitor.writers"
-OLDER_NAMES: Final[Mapping[str, str]] = {"cloudwatch_logs": "cloudwatch", "elk": "elasticsearch", "filesystem": "files"}
-"""Types as configuration files of the older system name them."""
+OLDER_TYPES: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
+    "elk": ("elasticsearch", {}),
+    "filesystem": ("files", {"path": "dir"}),
+}
+"""Types as configuration files of the older system have them: the writer, and its settings by the keys they had."""
 _REST_S: Final = (1.0, 30.0)
 _TLS: Final = ("OTEL_EXPORTER_OTLP_CERTIFICATE", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "OTEL_EXPORTER_OTLP_CLIENT_KEY")
 
@@ -152,7 +155,7 @@ def names() -> list[str]:
 
 def find(backend: Backend) -> type[Writer]:
     """The class of a backend's type. ConfigRejected says which there are, or which extra it needs."""
-    name = OLDER_NAMES.get(backend.type, backend.type)
+    name = OLDER_TYPES[backend.type][0] if backend.type in OLDER_TYPES else backend.type
     if name == "otlp":
         return OtlpWriter
     found = [entry for entry in metadata.entry_points(group=GROUP) if entry.name == name]
@@ -168,10 +171,13 @@ def find(backend: Backend) -> type[Writer]:
     return loaded
 
 
-def keys_of(kind: type[EnvironmentConfig]) -> dict[str, Key]:
-    """What an entry of this type may have: the writer's own settings."""
+def keys_of(kind: type[EnvironmentConfig], type_name: str = "") -> dict[str, Key]:
+    """What an entry may have: the writer's own settings, by their names or those that they have in an older type."""
+    older = {name: key for key, name in OLDER_TYPES[type_name][1].items()} if type_name in OLDER_TYPES else {}
     return {
-        field.name: Key(field.name, _json_type(str(field.type)), field.metadata["doc"], field.metadata["secret"])
+        older.get(field.name, field.name): Key(
+            field.name, _json_type(str(field.type)), field.metadata["doc"], field.metadata["secret"]
+        )
         for field in dataclasses.fields(kind)
     }
 
@@ -179,7 +185,7 @@ def keys_of(kind: type[EnvironmentConfig]) -> dict[str, Key]:
 def settings(backend: Backend, environ: Mapping[str, str]) -> EnvironmentConfig:
     """A backend's settings: its entry's keys, then the writer's own variables, then defaults. ConfigRejected."""
     kind = find(backend).config_type
-    known = keys_of(kind)
+    known = keys_of(kind, backend.type)
     fields = {field.name: field for field in dataclasses.fields(kind)}
     values: dict[str, Any] = {}
     for name, value in backend.settings.items():
@@ -191,7 +197,7 @@ def settings(backend: Backend, environ: Mapping[str, str]) -> EnvironmentConfig:
         except ValueError as error:
             raise ConfigRejected(str(error)) from None
         try:
-            values[name] = fields[name].metadata["read"](text)
+            values[known[name].field] = fields[known[name].field].metadata["read"](text)
         except ValueError as error:
             shown = "" if known[name].secret else f" = {text!r}"
             raise ConfigRejected(f"{place}{shown}: {error}") from None

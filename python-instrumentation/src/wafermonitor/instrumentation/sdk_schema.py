@@ -62,22 +62,22 @@ def _section(keys: Mapping[str, Key], docs: Mapping[str, str]) -> dict[str, Any]
 
 def _entries(types: Iterable[str]) -> dict[str, Any]:
     found = {}
-    older = {name: old for old, name in backends.OLDER_NAMES.items()}
-    for name in types:
+    wanted = set(types)
+    wanted |= {older for older, (name, _) in backends.OLDER_TYPES.items() if name in wanted}
+    for name in sorted(wanted):
         try:
             kind = backends.find(Backend(type=name)).config_type
         except ConfigRejected:
             continue  # its client library is not installed
-        words = [name, *([older[name]] if name in older else [])]
-        found[name] = _entry(words, kind)
+        found[name] = _entry(name, kind)
     return found
 
 
-def _entry(words: list[str], kind: type[EnvironmentConfig]) -> dict[str, Any]:
-    common = {name: {"description": key.doc, **_value(key, {})} for name, key in ENTRY.items()}
-    common["type"] = {"description": ENTRY["type"].doc, "enum": words}
+def _entry(name: str, kind: type[EnvironmentConfig]) -> dict[str, Any]:
+    common: dict[str, Any] = {word: {"description": key.doc, **_value(key, {})} for word, key in ENTRY.items()}
+    common["type"] = {"description": ENTRY["type"].doc, "const": name}
     common["wait_s"] = {"description": ENTRY["wait_s"].doc, **_value(ENTRY["wait_s"], {"exclusiveMinimum": 0})}
-    own = {name: {"description": key.doc, **_value(key, {})} for name, key in backends.keys_of(kind).items()}
+    own = {word: {"description": key.doc, **_value(key, {})} for word, key in backends.keys_of(kind, name).items()}
     return {"type": "object", "properties": common | own, "required": ["type"], "additionalProperties": False}
 
 

@@ -63,7 +63,7 @@ def backend_options(backends: Iterable[Backend]) -> Iterator[Option]:
 
     for position, backend in enumerate(backends):
         config = known.settings(backend, os.environ)
-        written = known.keys_of(type(config))
+        written = {key.field: name for name, key in known.keys_of(type(config), backend.type).items()}
         untouched = type(config)()
         for field in dataclasses.fields(config):
             variable, *aliases = type(config).variables(field)
@@ -76,9 +76,9 @@ def backend_options(backends: Iterable[Backend]) -> Iterator[Option]:
                 aliases=tuple(aliases),
                 type=str(field.type),
                 default=shown(getattr(untouched, field.name)),
-                doc=written[field.name].doc,
-                value=MASK if written[field.name].secret and value else value,
-                source=backend.source if field.name in backend.settings else "environment" if given else "default",
+                doc=field.metadata["doc"],
+                value=MASK if field.metadata["secret"] and value else value,
+                source=backend.source if written[field.name] in backend.settings else "environment" if given else "default",
             )
 
 
