@@ -86,6 +86,13 @@ def test_every_kind_of_point_comes_back():
     assert sorted(map(str, read(s3.objects("metrics", raw, NOW_NS)))) == sorted(map(str, batch.points))
 
 
+def test_a_number_that_no_double_has_is_the_nearest_double():
+    request = GOOD[Wire.METRICS](1)
+    request.resource_metrics[0].scope_metrics[0].metrics[0].gauge.data_points[0].as_int = 2**53 + 1
+    (point,) = read(s3.objects("metrics", request.SerializeToString(), NOW_NS))
+    assert point.value == 2.0**53
+
+
 def test_a_bucket_must_be_named():
     with pytest.raises(StorageRejected, match="WAFER_S3_BUCKET"):
         s3.Writer(s3.Config())

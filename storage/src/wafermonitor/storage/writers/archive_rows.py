@@ -218,7 +218,7 @@ def _plain(value: Any) -> Any:
 
 
 def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+    return float(value) if value is not None and math.isfinite(value) else None
 
 
 def _digest(*parts: bytes) -> bytes:
