@@ -163,7 +163,7 @@ def test_a_proposal_may_be_declined():
         (("test", "--from", "yesterday"), "expected a time such as -30d"),
         (("test", "--from", "-30"), "expected a time such as -30d"),
         (("test", "--step", "5"), "expected a duration such as 30s"),
-        (("test", "--step", "100ms"), "expected a second or more"),
+        (("test", "--step", "100ms"), "expected 1 s or more"),
         (("test", "--rule", "lots"), "no rule lots; there are late, missed"),
     ],
 )

@@ -9,12 +9,12 @@ import pytest
 
 from wafermonitor.alerting.simulator.accelerated import Clock, Played, Trouble, play
 from wafermonitor.alerting.simulator.batches import rfc3339
-from wafermonitor.alerting.simulator.fab import SECOND_NS, START_NS, Size, build
+from wafermonitor.alerting.simulator.fab import START_NS, Size, build
 from wafermonitor.alerting.simulator.score import Score, Verdict, all_alerts, score
 from wafermonitor.alerting.simulator.story import Story, tell
 from wafermonitor.alerting.simulator.truth import What
 from wafermonitor.runs.alerts import Alert, Severity, Subject, alert_id
-from wafermonitor.runs.state import Limits
+from wafermonitor.runs.state import SECOND_NS, Limits
 from wafermonitor.storage.memory import Storage
 from wafermonitor.storage.protocol import StartsWanted
 from wafermonitor.storage.watch import Outcome

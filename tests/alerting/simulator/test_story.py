@@ -7,8 +7,9 @@ from itertools import pairwise
 
 import pytest
 
-from wafermonitor.alerting.simulator.fab import SECOND_NS, START_NS, After, Size, build
+from wafermonitor.alerting.simulator.fab import START_NS, After, Size, build
 from wafermonitor.alerting.simulator.story import LEAST_PAUSE_S, Story, tell, usual_s
+from wafermonitor.runs.state import SECOND_NS
 
 SIZE = Size(sites=3, hosts=3, jobs=5, days=0.5, outages=6.0, slow=0.01)
 

@@ -8,13 +8,13 @@ from random import Random
 import pytest
 
 from wafermonitor.alerting.simulator.batches import batch
-from wafermonitor.alerting.simulator.fab import SECOND_NS, START_NS, Host, Size, build
+from wafermonitor.alerting.simulator.fab import START_NS, Host, Size, build
 from wafermonitor.alerting.simulator.story import Outage, Story, tell
 from wafermonitor.alerting.simulator.telling import LONGEST_BACKOFF_S, SPAN, Arrival, Message, arrivals, served
 from wafermonitor.alerting.simulator.truth import NEVER, Heard, What, facts
 from wafermonitor.runs.lifecycle import FEED_BEAT
 from wafermonitor.runs.merge import merge_all
-from wafermonitor.runs.state import Limits
+from wafermonitor.runs.state import SECOND_NS, Limits
 
 SIZE = Size(sites=2, hosts=2, jobs=5, days=0.3, outages=8.0, slow=0.1, lead_s=86_400.0)
 

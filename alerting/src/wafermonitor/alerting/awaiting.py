@@ -14,12 +14,12 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from wafermonitor.alerting.expecting import After, Wish
-from wafermonitor.alerting.schedule import SECOND_NS, ticks
+from wafermonitor.alerting.schedule import ticks
 from wafermonitor.runs.alerts import Expectation, ExpectedRun
 from wafermonitor.runs.expectations import Expected, ExpectedState, Started, state_known, true_start
 from wafermonitor.runs.pairing import Start, first_attempts, pair
 from wafermonitor.runs.records import Feed, Run
-from wafermonitor.runs.state import Limits, clock_skew
+from wafermonitor.runs.state import SECOND_NS, Limits, clock_skew
 from wafermonitor.storage.protocol import StoredStart
 
 DAY_NS = 86_400 * SECOND_NS

@@ -28,11 +28,10 @@ from wafermonitor.alerting.notify import plan
 from wafermonitor.alerting.profiling import Profiles
 from wafermonitor.alerting.reconciling import Reconciled, reconcile
 from wafermonitor.alerting.rules import Rule
-from wafermonitor.alerting.schedule import SECOND_NS
 from wafermonitor.alerting.snapshot import Host, Snapshot
 from wafermonitor.alerting.tallying import Tallies, WindowWanted
 from wafermonitor.runs.alerts import Alert, Delivery, Finding, Severity, Subject
-from wafermonitor.runs.state import Limits
+from wafermonitor.runs.state import SECOND_NS, Limits
 from wafermonitor.storage.errors import StorageUnavailable
 from wafermonitor.storage.protocol import Storage
 from wafermonitor.storage.watch import Lead, Outcome

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 
-from wafermonitor.alerting.schedule import SECOND_NS
 from wafermonitor.alerting.snapshot import Gap
+from wafermonitor.runs.state import SECOND_NS
 
 NOTE = "heard"
 LEAST_NS = 30 * SECOND_NS

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from wafermonitor.alerting.schedule import SECOND_NS
 from wafermonitor.alerting.snapshot import Host
+from wafermonitor.runs.state import SECOND_NS
 
 _VERSION = 0xA0
 _UTC_TIME = 0x17

@@ -22,10 +22,11 @@ from typing import NamedTuple
 
 from wafermonitor.alerting.errors import ScheduleRejected
 from wafermonitor.alerting.expecting import Wish, dumps
-from wafermonitor.alerting.schedule import SECOND_NS, Cron, Every, ticks, zone
+from wafermonitor.alerting.schedule import Cron, Every, ticks, zone
 from wafermonitor.runs.alerts import Expectation, Origin
 from wafermonitor.runs.bands import Profile
 from wafermonitor.runs.pairing import Start, first_attempts
+from wafermonitor.runs.state import SECOND_NS
 
 LEAST_RUNS = 8
 """Fewer runs say nothing of a schedule."""

@@ -27,11 +27,10 @@ from wafermonitor.alerting.awaiting import (
 )
 from wafermonitor.alerting.errors import AlertingRejected
 from wafermonitor.alerting.expecting import After, Wish, loads
-from wafermonitor.alerting.schedule import SECOND_NS
 from wafermonitor.runs.alerts import Expectation, ExpectedRun
 from wafermonitor.runs.expectations import ExpectedState, known_until, state_known
 from wafermonitor.runs.records import Feed, Run
-from wafermonitor.runs.state import Limits, clock_skew
+from wafermonitor.runs.state import SECOND_NS, Limits, clock_skew
 from wafermonitor.storage.protocol import Reader, StartsWanted, StoredStart
 
 Job = tuple[str | None, str]

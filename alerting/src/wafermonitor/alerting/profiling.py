@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from wafermonitor.alerting.schedule import SECOND_NS
 from wafermonitor.runs.bands import HISTORY, Profile, profile
 from wafermonitor.runs.records import Run
+from wafermonitor.runs.state import SECOND_NS
 from wafermonitor.storage.protocol import Reader
 
 _AGAIN_NS = 600 * SECOND_NS

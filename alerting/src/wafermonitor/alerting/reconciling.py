@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from wafermonitor.alerting.rules import Rule
-from wafermonitor.alerting.schedule import SECOND_NS
-from wafermonitor.runs.alerts import Alert, Finding, alert_id
+from wafermonitor.runs.alerts import Alert, Finding, opened
+from wafermonitor.runs.state import SECOND_NS
 
 _REFRESH_NS = 60 * SECOND_NS
 _LONGEST_REFRESH_NS = 3600 * SECOND_NS
@@ -107,21 +107,7 @@ def _open(  # noqa: PLR0917 - what one finding needs to become an alert
     if now_ns - since_ns < hold_ns:
         answer.holding[fingerprint] = finding.rule, since_ns
         return
-    alert = Alert(
-        id=alert_id(fingerprint, now_ns),
-        fingerprint=fingerprint,
-        rule=finding.rule,
-        severity=finding.severity,
-        subject=finding.subject,
-        opened_ns=now_ns,
-        since_ns=min(now_ns, finding.since_ns),
-        seen_ns=now_ns,
-        summary=finding.summary,
-        evidence=finding.evidence,
-        cause=finding.cause,
-        runbook=finding.runbook,
-        owner=finding.owner,
-    )
+    alert = opened(finding, now_ns)
     answer.opened.append(alert)
     answer.open_alerts.append(alert)
 

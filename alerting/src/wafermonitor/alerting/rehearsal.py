@@ -24,14 +24,14 @@ from wafermonitor.alerting.judges import judge
 from wafermonitor.alerting.judges.findings import LASTING, lastings
 from wafermonitor.alerting.reconciling import reconcile
 from wafermonitor.alerting.rules import Rule
-from wafermonitor.alerting.schedule import SECOND_NS, ticks
+from wafermonitor.alerting.schedule import ticks
 from wafermonitor.alerting.snapshot import JobKey, Snapshot
 from wafermonitor.runs.alerts import Alert, Expectation, ExpectedRun, Finding
 from wafermonitor.runs.bands import Profile, profile
 from wafermonitor.runs.expectations import ExpectedState
 from wafermonitor.runs.pairing import Start, pair
 from wafermonitor.runs.records import Run
-from wafermonitor.runs.state import BAD_RESULTS, Limits
+from wafermonitor.runs.state import BAD_RESULTS, SECOND_NS, Limits
 from wafermonitor.storage import pasts
 from wafermonitor.storage.protocol import PastRun, Tally
 

@@ -14,9 +14,8 @@ import json
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
-from wafermonitor.alerting.schedule import SECOND_NS
 from wafermonitor.runs.records import Feed, Run, RunKey
-from wafermonitor.runs.state import BAD_RESULTS, Limits, clock_skew
+from wafermonitor.runs.state import BAD_RESULTS, SECOND_NS, Limits, clock_skew
 
 MARK, TOKEN, OUTAGES, ENDED = "mark", "changes", "outages", "ended"
 ASKED, HOLDING, CALLED = "asked", "holding", "called"

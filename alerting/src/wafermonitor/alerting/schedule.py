@@ -18,8 +18,8 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSim, CronSimError
 
 from wafermonitor.alerting.errors import ScheduleRejected
+from wafermonitor.runs.state import SECOND_NS
 
-SECOND_NS = 1_000_000_000
 MAX_TICKS = 100_000
 """Most nominal times of one answer: a year of a job that runs every 5 minutes."""
 

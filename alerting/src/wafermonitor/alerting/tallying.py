@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from wafermonitor.alerting.schedule import SECOND_NS
+from wafermonitor.runs.state import SECOND_NS
 from wafermonitor.storage.protocol import Reader, Tally
 
 _PARTS = 120

@@ -20,8 +20,10 @@ import click
 
 from wafermonitor.alerting.config import Config
 from wafermonitor.alerting.errors import AlertingRejected
+from wafermonitor.alerting.flags import Length
 from wafermonitor.alerting.quantities import duration_s
 from wafermonitor.instrumentation.settings import options
+from wafermonitor.runs.state import SECOND_NS
 from wafermonitor.storage.answers import Reporter, as_json_option, say
 from wafermonitor.storage.config import Config as StorageConfig
 
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
     from wafermonitor.runs.records import Run
     from wafermonitor.storage.protocol import Reader, Storage
 
-SECOND_NS = 1_000_000_000
 DAY_NS = 86_400 * SECOND_NS
 WARM_UP_NS = 14 * DAY_NS
 """History before a rehearsal from which is learnt what is usual."""
@@ -59,22 +60,6 @@ class _Moment(click.ParamType[int]):
         except ValueError:
             self.fail(f"{text!r}: expected a time such as -30d, 2026-11-01 or 2026-11-01T06:00:00Z", param, ctx)
         return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()) * SECOND_NS
-
-
-class _Length(click.ParamType[float]):
-    """A duration with its unit."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """`5m` → 300.0."""
-        try:
-            found = duration_s(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-        if found < 1:
-            self.fail(f"{value!r}: expected a second or more", param, ctx)
-        return found
 
 
 _FILE = click.argument("file", required=False, type=click.Path(path_type=Path))
@@ -111,7 +96,7 @@ def check(*, file: Path | None, as_json: bool) -> int:
 @click.option("--to", "to_ns", type=_Moment(), default="-0s", help="Its end.  [default: now]")
 @click.option("--rule", "names", multiple=True, help="Only this rule; may be given more than once.")
 @click.option("--site", "sites", multiple=True, help="Only runs of this site; may be given more than once.")
-@click.option("--step", "step_s", type=_Length(), help="How often is looked.  [default: by the range, 10s to 1h]")
+@click.option("--step", "step_s", type=Length(), help="How often is looked.  [default: by the range, 10s to 1h]")
 @as_json_option
 def test_(
     *,

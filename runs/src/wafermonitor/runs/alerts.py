@@ -148,6 +148,26 @@ def alert_id(fingerprint: str, opened_ns: int) -> str:
     return fingerprint[:16] + hashlib.sha256(f"{fingerprint}\0{opened_ns}".encode()).hexdigest()[:16]
 
 
+def opened(finding: Finding, now_ns: int) -> Alert:
+    """The alert that `finding` opens."""
+    fingerprint = finding.fingerprint
+    return Alert(
+        id=alert_id(fingerprint, now_ns),
+        fingerprint=fingerprint,
+        rule=finding.rule,
+        severity=finding.severity,
+        subject=finding.subject,
+        opened_ns=now_ns,
+        since_ns=min(now_ns, finding.since_ns),
+        seen_ns=now_ns,
+        summary=finding.summary,
+        evidence=finding.evidence,
+        cause=finding.cause,
+        runbook=finding.runbook,
+        owner=finding.owner,
+    )
+
+
 class Silence(NamedTuple):
     """Nobody is told of matching alerts until `until_ns`. A field that is None matches all; together they must all match."""
 

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from wafermonitor.runs.bands import LEAST_RUNS, Profile
+from wafermonitor.runs.state import SECOND_NS
 
-SECOND_NS = 1_000_000_000
 _LOW, _MID, _HIGH = 0.1, 0.5, 0.9
 _LEAST_LEFT = 4
 """Fewer runs that took longer than this one has say nothing about its end."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from wafermonitor.runs.alerts import Alert, Delivery, DeliveryState, Expectation, ExpectedRun, Origin, Silence
 from wafermonitor.runs.expectations import ExpectedState
+from wafermonitor.runs.state import SECOND_NS
 from wafermonitor.storage.cursors import ALERT, EXPECTED_RUN, page_of
 from wafermonitor.storage.declaring import declared, same_wish, storable
 from wafermonitor.storage.errors import CursorRejected, StorageRejected, StorageUnavailable
@@ -23,7 +24,6 @@ from wafermonitor.storage.watch import AlertChanges, AlertQuery, ExpectedQuery, 
 
 log = logging.getLogger(__name__)
 
-SECOND_NS = 1_000_000_000
 _TOKEN = re.compile(r"([0-9a-f]{32})\.([0-9]{1,18})\Z")
 """Of which store, and how many changes it had seen."""
 

@@ -19,8 +19,9 @@ import click
 
 from wafermonitor.alerting.config import Config
 from wafermonitor.alerting.errors import AlertingRejected, AlertingUnavailable
-from wafermonitor.alerting.quantities import duration_s
+from wafermonitor.alerting.flags import Length
 from wafermonitor.instrumentation.settings import options
+from wafermonitor.runs.state import SECOND_NS
 from wafermonitor.storage.answers import as_json_option, say
 from wafermonitor.storage.config import Config as StorageConfig
 
@@ -29,25 +30,9 @@ if TYPE_CHECKING:
     from wafermonitor.runs.alerts import Alert, Delivery, Silence
     from wafermonitor.storage.watch import Watch
 
-SECOND_NS = 1_000_000_000
 LONGEST_SILENCE_S = 366 * 86_400.0
 _SHORT = 8
 _MOST = 500
-
-
-class _Duration(click.ParamType[float]):
-    """A length of time as it stands in files of rules."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            found = duration_s(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-        if not 0 < found <= LONGEST_SILENCE_S:
-            self.fail(f"{value!r}: expected more than nothing and at most a year", param, ctx)
-        return found
 
 
 def _who(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -135,7 +120,9 @@ def ack(*, alert: str, by: str | None, note: str | None, as_json: bool, **flags:
 
 @click.command()
 @options(StorageConfig)
-@click.option("--for", "length_s", type=_Duration(), required=True, help="How long, such as 30m, 2h or 1d.")
+@click.option(
+    "--for", "length_s", type=Length(most_s=LONGEST_SILENCE_S), required=True, help="How long, such as 30m, 2h or 1d."
+)
 @click.option("--site", help="Only alerts of this site.")
 @click.option("--job", help="Only alerts about this job.")
 @click.option("--rule", help="Only alerts of this rule.")
@@ -216,23 +203,12 @@ def notify_test(*, names: tuple[str, ...], as_json: bool, **flags: Any) -> int:
 async def _test_all(channels: Sequence[Channel], url: str) -> dict[str, tuple[bool, str]]:
     from wafermonitor.alerting.notify.notifier import attempt
     from wafermonitor.alerting.notify.sending import Letter
-    from wafermonitor.runs.alerts import Alert, Finding, Kind, Severity, Subject
+    from wafermonitor.runs.alerts import Finding, Kind, Severity, Subject, opened
 
     now_ns = time.time_ns()
     found = Finding("notify-test", Severity.INFO, Subject(), now_ns, "this is a test: nothing is wrong")
-    alert = Alert(
-        id=uuid.uuid4().hex,
-        fingerprint=found.fingerprint,
-        rule=found.rule,
-        severity=found.severity,
-        subject=found.subject,
-        opened_ns=now_ns,
-        since_ns=now_ns,
-        seen_ns=now_ns,
-        summary=found.summary,
-        evidence="{}",
-        resolved_ns=now_ns,  # a test must leave no incident open anywhere
-    )
+    # Over at once: a test must leave no incident open anywhere.
+    alert = opened(found, now_ns)._replace(id=uuid.uuid4().hex, resolved_ns=now_ns)
 
     async def test(channel: Channel) -> tuple[bool, str]:
         letter = Letter(channel, Kind.RESOLVED, '["notify-test",{},0]', [alert], url=url, now_ns=now_ns)

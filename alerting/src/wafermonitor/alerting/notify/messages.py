@@ -19,8 +19,9 @@ from string import Template
 from typing import NamedTuple
 
 from wafermonitor.alerting.notify.routes import Channel
-from wafermonitor.alerting.schedule import SECOND_NS, zone
+from wafermonitor.alerting.schedule import zone
 from wafermonitor.runs.alerts import Alert, Kind
+from wafermonitor.runs.state import SECOND_NS
 
 LONGEST_TITLE = 140
 LONGEST_LINE = 500

@@ -23,8 +23,8 @@ from wafermonitor.alerting.metrics import Meters
 from wafermonitor.alerting.notify.planning import WITHDRAWN
 from wafermonitor.alerting.notify.routes import Channel, Engine, Routes
 from wafermonitor.alerting.notify.sending import FIRES_S, Letter, send
-from wafermonitor.alerting.schedule import SECOND_NS
 from wafermonitor.runs.alerts import Alert, Delivery, DeliveryState, Kind, Silence
+from wafermonitor.runs.state import SECOND_NS
 from wafermonitor.storage.errors import StorageError
 from wafermonitor.storage.watch import AlertQuery, Watch
 

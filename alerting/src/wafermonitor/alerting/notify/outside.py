@@ -18,8 +18,8 @@ from wafermonitor.alerting.notify.notifier import backoff_s, launched
 from wafermonitor.alerting.notify.routes import Routes
 from wafermonitor.alerting.notify.sending import Letter, send
 from wafermonitor.alerting.rules import Rule, Where
-from wafermonitor.alerting.schedule import SECOND_NS
-from wafermonitor.runs.alerts import Alert, Finding, Kind, Subject, alert_id
+from wafermonitor.runs.alerts import Alert, Finding, Kind, Subject, alert_id, opened
+from wafermonitor.runs.state import SECOND_NS
 
 KIND = "database"
 PATIENCE_S = 120.0
@@ -126,16 +126,4 @@ def _ask(address: str) -> None:
 def _alert(rule: Rule, reason: str, since_ns: int, now_ns: int) -> Alert:
     summary = f"Nothing can be evaluated, and no other alert is told: {reason}"
     found = Finding(rule.name, rule.severity, Subject(), since_ns, summary, runbook=rule.runbook)
-    return Alert(
-        id=alert_id(found.fingerprint, since_ns),
-        fingerprint=found.fingerprint,
-        rule=found.rule,
-        severity=found.severity,
-        subject=found.subject,
-        opened_ns=now_ns,
-        since_ns=since_ns,
-        seen_ns=now_ns,
-        summary=summary,
-        evidence=found.evidence,
-        runbook=found.runbook,
-    )
+    return opened(found, now_ns)._replace(id=alert_id(found.fingerprint, since_ns))

@@ -16,8 +16,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
 from wafermonitor.alerting.notify.routes import Channel, Engine, Route, Routes
-from wafermonitor.alerting.schedule import SECOND_NS
 from wafermonitor.runs.alerts import Alert, Delivery, DeliveryState, Kind, Severity, Silence
+from wafermonitor.runs.state import SECOND_NS
 
 WITHDRAWN = "withdrawn: "
 """How the answer of a delivery begins that was not sent because its alert was silenced meanwhile: it may be told later."""

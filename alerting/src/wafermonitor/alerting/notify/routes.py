@@ -13,8 +13,9 @@ from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from wafermonitor.alerting.rules import Where
-from wafermonitor.alerting.schedule import SECOND_NS, zone
+from wafermonitor.alerting.schedule import zone
 from wafermonitor.runs.alerts import Alert, Severity
+from wafermonitor.runs.state import SECOND_NS
 
 _MOST_STRETCHES = 32
 

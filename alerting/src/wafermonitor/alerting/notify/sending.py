@@ -25,8 +25,8 @@ from wafermonitor.alerting.errors import AlertingRejected, AlertingUnavailable
 from wafermonitor.alerting.notify.addresses import masked, real_address
 from wafermonitor.alerting.notify.messages import MOST_SHOWN, Message, facts, page, plain, said, write
 from wafermonitor.alerting.notify.routes import Channel, Engine
-from wafermonitor.alerting.schedule import SECOND_NS
 from wafermonitor.runs.alerts import Alert, Kind, Severity
+from wafermonitor.runs.state import SECOND_NS
 
 LONGEST_ANSWER = 300
 FIRES_S = 300.0

@@ -21,13 +21,13 @@ from wafermonitor.alerting.errors import AlertingUnavailable
 from wafermonitor.alerting.expecting import After as WishAfter
 from wafermonitor.alerting.expecting import Wish, dumps
 from wafermonitor.alerting.simulator.batches import batch
-from wafermonitor.alerting.simulator.fab import SECOND_NS, START_NS, After, Fab, Job
+from wafermonitor.alerting.simulator.fab import START_NS, After, Fab, Job
 from wafermonitor.alerting.simulator.story import Story, past
 from wafermonitor.alerting.simulator.telling import SPAN, Arrival, Message, arrivals
 from wafermonitor.alerting.simulator.truth import Heard
 from wafermonitor.runs import lifecycle
 from wafermonitor.runs.alerts import Expectation, Origin
-from wafermonitor.runs.state import Limits
+from wafermonitor.runs.state import SECOND_NS, Limits
 from wafermonitor.storage.errors import StorageUnavailable
 from wafermonitor.storage.protocol import Storage
 from wafermonitor.storage.watch import Lead, Outcome, Watch

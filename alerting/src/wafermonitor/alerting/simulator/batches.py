@@ -13,11 +13,12 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from wafermonitor.alerting.simulator.fab import SECOND_NS, Host
+from wafermonitor.alerting.simulator.fab import Host
 from wafermonitor.alerting.simulator.story import TrueRun
 from wafermonitor.alerting.simulator.telling import SPAN, Arrival, Message
 from wafermonitor.runs import lifecycle
 from wafermonitor.runs.records import Batch, LogRecord, Resource, Scope, Span
+from wafermonitor.runs.state import SECOND_NS
 from wafermonitor.semconv import attributes as names
 
 VERSION = "1.0"

@@ -9,8 +9,8 @@ from random import Random
 from typing import NamedTuple
 
 from wafermonitor.alerting.schedule import Cron, Every
+from wafermonitor.runs.state import SECOND_NS
 
-SECOND_NS = 1_000_000_000
 DAY_S = 86_400.0
 START_NS = 1_792_864_800 * SECOND_NS
 """2026-10-24T18:00Z, seven hours before Europe's clocks go back."""

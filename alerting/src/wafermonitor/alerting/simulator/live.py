@@ -19,13 +19,14 @@ from typing import Any, Protocol
 
 from wafermonitor.alerting.errors import AlertingRejected, AlertingUnavailable
 from wafermonitor.alerting.simulator.batches import attributes, resource_attributes
-from wafermonitor.alerting.simulator.fab import SECOND_NS, START_NS, Host
+from wafermonitor.alerting.simulator.fab import START_NS, Host
 from wafermonitor.alerting.simulator.story import Story, TrueRun
 from wafermonitor.alerting.simulator.telling import SPAN, Arrival, Message, arrivals
 from wafermonitor.instrumentation import otlp_json
 from wafermonitor.instrumentation.endpoint import Answer
 from wafermonitor.instrumentation.spool import Signal
 from wafermonitor.runs import lifecycle
+from wafermonitor.runs.state import SECOND_NS
 from wafermonitor.semconv import SCHEMA_URL, SCOPE_NAME
 from wafermonitor.semconv import attributes as names
 

@@ -13,11 +13,11 @@ from datetime import datetime
 from enum import StrEnum
 
 from wafermonitor.alerting.simulator.accelerated import Played
-from wafermonitor.alerting.simulator.fab import DAY_S, SECOND_NS, START_NS, After
+from wafermonitor.alerting.simulator.fab import DAY_S, START_NS, After
 from wafermonitor.alerting.simulator.story import Occasion, Outage, Story, TrueRun, usual_s
 from wafermonitor.alerting.simulator.truth import NEVER, Fact, What, announces, facts, unheard
 from wafermonitor.runs.alerts import Alert, Subject
-from wafermonitor.runs.state import Limits
+from wafermonitor.runs.state import SECOND_NS, Limits
 from wafermonitor.storage.watch import AlertQuery, Watch
 
 FEED = "feed_behind"

@@ -14,7 +14,8 @@ from random import Random
 from typing import NamedTuple
 
 from wafermonitor.alerting.schedule import ticks
-from wafermonitor.alerting.simulator.fab import DAY_S, SECOND_NS, START_NS, After, Fab, Host, Job
+from wafermonitor.alerting.simulator.fab import DAY_S, START_NS, After, Fab, Host, Job
+from wafermonitor.runs.state import SECOND_NS
 
 QUIET_END_S = 3600.0
 """No outage begins in the last hour, so that what it hides comes to light before the story ends."""

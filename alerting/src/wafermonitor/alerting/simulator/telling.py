@@ -16,9 +16,10 @@ from operator import attrgetter
 from random import Random
 from typing import NamedTuple
 
-from wafermonitor.alerting.simulator.fab import BEAT_S, SECOND_NS, START_NS, Fab, Host
+from wafermonitor.alerting.simulator.fab import BEAT_S, START_NS, Fab, Host
 from wafermonitor.alerting.simulator.story import Outage, Story, TrueRun
 from wafermonitor.runs import lifecycle
+from wafermonitor.runs.state import SECOND_NS
 
 SPAN = "span"
 """The final span; every other message is a log record by the name of its event."""

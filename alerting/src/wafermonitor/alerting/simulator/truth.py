@@ -15,11 +15,11 @@ from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
-from wafermonitor.alerting.simulator.fab import SECOND_NS, After, Host, Job
+from wafermonitor.alerting.simulator.fab import After, Host, Job
 from wafermonitor.alerting.simulator.story import Occasion, Outage, Story, TrueRun
 from wafermonitor.alerting.simulator.telling import SPAN, Arrival
 from wafermonitor.runs import lifecycle
-from wafermonitor.runs.state import Limits
+from wafermonitor.runs.state import SECOND_NS, Limits
 
 NEVER = 1 << 62
 
