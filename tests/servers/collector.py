@@ -125,7 +125,7 @@ class Server:
 
     def __init__(self, backends: tuple[str, ...], receivers: tuple[str, ...], environ: Mapping[str, str]) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="wafer-collector-"))
-        self.binary = prepare(backends)
+        self.binary = prepare((*backends, *(str(fragments.HERE / "receivers" / f"{name}.yaml") for name in receivers)))
         self.events: list[dict[str, Any]] = []
         self.log = self.home / "stderr"
         grpc, http, health, metrics, loopback = free_ports(5)
