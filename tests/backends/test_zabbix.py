@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
 from tests.backends import corpus, proof
-from tests.servers import zabbix
+from tests.servers import collector, zabbix
 from tests.servers.collector import until
 from tests.servers.fixtures import running
+from wafermonitor.collector import fragments
 from wafermonitor.storage.errors import StorageUnavailable
 from wafermonitor.storage.writers import items
 from wafermonitor.storage.writers import zabbix as writers
@@ -92,7 +95,7 @@ def writer(backend: Zabbix) -> writers.Writer:
     return writers.Writer(writers.Config.load(backend.environment))
 
 
-@pytest.mark.parametrize("way", proof.ways("zabbix"))
+@pytest.mark.parametrize("way", [way for way in proof.ways("zabbix") if way != "exporter"])
 def test_nothing_is_lost_while_zabbix_is_away_and_nothing_is_there_twice(backend, way):
     proof.survives(backend, way)
 
@@ -188,6 +191,43 @@ def test_without_the_api_a_missing_host_is_named_and_nothing_lost(backend):
     (outcome,) = writer.write("metrics", [corpus.part("none", 0).requests["metrics"]])
     assert outcome.fate is Fate.RETRY
     assert f'"elsewhere {corpus.SITE}"' in outcome.reason
+
+
+@pytest.mark.skipif("exporter" not in proof.ways("zabbix"), reason="needs a full otelcol-contrib: WAFER_COLLECTOR_BIN")
+def test_zabbix_reads_how_runs_ended_from_the_page_of_a_collector(server):
+    port = collector.free_ports(1)[0]
+    known = import_template(server, Path(fragments.HERE, "zabbix-template.yaml"), "WaferMonitor Collector by HTTP")
+    (group,) = server.api("hostgroup.get", {"filter": {"name": "Zabbix servers"}, "output": ["groupid"]})
+    macros = {"{$WAFER.COLLECTOR.URL}": f"http://127.0.0.1:{port}/metrics", "{$WAFER.COLLECTOR.EVERY}": "1s"}
+    host = {"host": "collector", "groups": [group], "templates": [known]}
+    server.api("host.create", host | {"macros": [{"macro": name, "value": value} for name, value in macros.items()]})
+    running = collector.start(("zabbix",), environ={"WAFER_ZABBIX_SCRAPE": f"127.0.0.1:{port}"})
+    try:
+        url = f"http://{running.otlp_http}/v1/traces"
+        headers = {"Content-Type": "application/x-protobuf"}
+        urllib.request.urlopen(
+            urllib.request.Request(url, corpus.part("page", 0).requests["traces"], headers), timeout=10
+        ).close()
+
+        def shown(job: str) -> list[float]:
+            keys = [f'wafer.collector.{name}["{corpus.SITE}","{job}"]' for name in ("runs", "failed", "seconds")]
+            found = server.api("item.get", {"filter": {"key_": keys}, "output": ["key_", "lastvalue", "lastclock"]})
+            told = {one["key_"]: float(one["lastvalue"]) for one in found if one["lastclock"] != "0"}
+            return [told[key] for key in keys if key in told]
+
+        wanted = {"job 0": [3.0, 1.0, 3.0], "job 1": [3.0, 1.0, 3.0], "job 2": [2.0, 0.0, 2.0]}
+        until(lambda: {job: shown(job) for job in wanted} == wanted, "Zabbix has read the page")
+    finally:
+        running.stop()
+
+
+def import_template(server: zabbix.Server, path: Path, name: str) -> dict[str, str]:
+    """Its id, as a host links it."""
+    kinds = ("templates", "items", "discoveryRules", "template_groups", "triggers", "valueMaps")
+    rules = {kind: {"createMissing": True} for kind in kinds}
+    server.api("configuration.import", {"format": "yaml", "rules": rules, "source": path.read_text(encoding="utf-8")})
+    (found,) = server.api("template.get", {"filter": {"host": name}, "output": ["templateid"]})
+    return dict(found)
 
 
 def problems(backend: Zabbix) -> list[str]:
