@@ -3,7 +3,8 @@
 In: OTLP requests. Out: POSTs. Idempotent by the header `Idempotency-Key` (a digest of the body), for receivers that heed it.
 Called by: `receiver.bridge`, jobs in mode direct.
 
-Answers as OTLP has them: 2xx accepted; 408, 429, 5xx and no answer are tried again; any other status is final.
+2xx is accepted; 408, 429, 5xx and no answer are tried again, and so are 401, 403 and 404: a wrong token or address is mended
+one day. Any other status is final.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from wafermonitor.storage.writers.protocol import ACCEPTED, SIGNALS, Fate, Outco
 
 _FORMATS: Final = {"json": "application/json", "protobuf": "application/x-protobuf"}
 _OK: Final = range(200, 300)
-_LATER: Final = frozenset({408, 429, *range(500, 600)})
+_MENDED: Final = frozenset({401, 403, 404})
+_LATER: Final = frozenset({408, 429, *range(500, 600)}) | _MENDED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,13 +66,16 @@ class Writer:
     def check(self) -> None:
         """Whether anything listens there. Nothing is posted."""
         try:
-            self._session.head(self._config.url.format(signal="logs"), timeout=self._config.timeout_s)
+            self._session.head(self._url("logs"), timeout=self._config.timeout_s)
         except http.RequestException as error:
             raise StorageUnavailable(f"the webhook does not answer ({type(error).__name__})") from None
 
     def close(self) -> None:
         """End the connections."""
         self._session.close()
+
+    def _url(self, signal: Signal) -> str:
+        return self._config.url.replace("{signal}", signal)
 
     def _post(self, signal: Signal, request: bytes) -> Outcome:
         try:
@@ -84,12 +89,12 @@ class Writer:
             "Idempotency-Key": hashlib.sha256(request).hexdigest(),
             "X-Wafer-Signal": signal,
         }
-        url = self._config.url.format(signal=signal)
         try:
-            status = self._session.post(url, body, headers=headers, timeout=self._config.timeout_s).status_code
+            status = self._session.post(self._url(signal), body, headers=headers, timeout=self._config.timeout_s).status_code
         except http.RequestException as error:
             return Outcome(Fate.RETRY, f"the webhook does not answer ({type(error).__name__})")
         if status in _OK:
             return ACCEPTED
         fate = Fate.RETRY if status in _LATER else Fate.REJECTED
-        return Outcome(fate, f"the webhook answers {status}")
+        hint = ": are WAFER_WEBHOOK_URL and WAFER_WEBHOOK_TOKEN right?" if status in _MENDED else ""
+        return Outcome(fate, f"the webhook answers {status}{hint}")
