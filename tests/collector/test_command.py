@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.request
 
 import pytest
 
@@ -43,6 +44,20 @@ def test_a_wrong_setting_stops_the_start(call):
     code, _, message = call("run", WAFER_METRICS_PORT="many")
     assert code == 2
     assert "collector.metrics_port = 'many': a port from 1 to 65535 (set WAFER_METRICS_PORT)" in message
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--queue", "24h"), "--queue and --rate belong together"),
+        (("--rate", "5"), "--queue and --rate belong together"),
+        (("--queue", "a day", "--rate", "5"), "--queue a day: a number and s, m, h or d, as 24h"),
+    ],
+)
+def test_a_size_of_the_queue_needs_a_duration_and_a_rate(call, words, says):
+    code, _, message = call("run", *words)
+    assert code == 2
+    assert says in message
 
 
 def test_without_collector_and_go_every_command_says_what_to_install(call, tmp_path):
@@ -119,6 +134,18 @@ def test_print_shows_the_merge(call, using):
     assert code == 0
     assert {"otlp_grpc/managed", "otlp_grpc/file_spool", "file/jsonl", "nop"} == set(json.loads(text)["exporters"])
     assert "otlp_grpc/managed:" in call("print", **using)[1]
+
+
+@pytest.mark.collector
+@pytest.mark.timeout(900)
+def test_run_makes_each_queue_as_large_as_was_asked(start):
+    server = start(("file",), words=("--queue", "2h", "--rate", "10"))
+    told = server.wait("queue-size")
+    assert told["queue_bytes"] == 2 * 3600 * 10 * 800
+    assert told["queues"] == 3
+    page = urllib.request.urlopen(f"http://127.0.0.1:{server.environ['WAFER_METRICS_PORT']}/metrics").read().decode()
+    capacity = {line.split()[-1] for line in page.splitlines() if line.startswith("otelcol_exporter_queue_capacity")}
+    assert {float(one) for one in capacity} == {57_600_000.0}
 
 
 @pytest.mark.collector

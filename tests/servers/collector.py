@@ -108,10 +108,13 @@ def gone(pid: int) -> bool:
 
 
 def start(
-    backends: tuple[str, ...] = ("managed",), receivers: tuple[str, ...] = (), environ: Mapping[str, str] | None = None
+    backends: tuple[str, ...] = ("managed",),
+    receivers: tuple[str, ...] = (),
+    environ: Mapping[str, str] | None = None,
+    words: tuple[str, ...] = (),
 ) -> Server:
-    """A Collector that takes data. `environ` wins over the ports and folders chosen here."""
-    server = Server(backends, receivers, environ or {})
+    """A Collector that takes data. `environ` wins over the ports and folders chosen here; `words` are further flags."""
+    server = Server(backends, receivers, environ or {}, words)
     try:
         server.launch()
     except BaseException:
@@ -123,7 +126,9 @@ def start(
 class Server:
     """One supervised Collector."""
 
-    def __init__(self, backends: tuple[str, ...], receivers: tuple[str, ...], environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, backends: tuple[str, ...], receivers: tuple[str, ...], environ: Mapping[str, str], words: tuple[str, ...] = ()
+    ) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="wafer-collector-"))
         self.binary = prepare((*backends, *(str(fragments.HERE / "receivers" / f"{name}.yaml") for name in receivers)))
         self.events: list[dict[str, Any]] = []
@@ -146,6 +151,7 @@ class Server:
         }
         self._backends = backends
         self._receivers = receivers
+        self._words = words
         self._changed = threading.Condition()
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
@@ -188,7 +194,7 @@ class Server:
         before = self.count("ready")
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*COMMAND, "run", "--json", *flags],
+                [*COMMAND, "run", "--json", *flags, *self._words],
                 env=os.environ | self.environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True,
             )  # fmt: skip
         self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import signal
 import sys
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from wafermonitor.collector import beat as beats
-from wafermonitor.collector import binary, build, fragments
+from wafermonitor.collector import binary, build, fragments, sizing
 from wafermonitor.collector.binary import Binary
 from wafermonitor.collector.config import Config
 from wafermonitor.collector.errors import BinaryRejected, CollectorError, CollectorRejected, ConfigRejected
@@ -61,9 +62,25 @@ def collector(context: click.Context) -> None:
 @click.option(
     "--ready-file", type=click.Path(path_type=Path), help="Written (JSON) once the Collector takes data, removed at the stop."
 )
+@click.option("--queue", "outage", metavar="24h", help="Make each queue large enough for an outage; with --rate.")
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Items a second of the busiest signal.")
+@click.option(
+    "--item-bytes",
+    type=click.IntRange(min=1),
+    default=sizing.ITEM_BYTES,
+    show_default=True,
+    help="Size of an item, for --queue.",
+)
 @_as_json
 def run(
-    backends: tuple[str, ...] = (), receivers: tuple[str, ...] = (), ready_file: Path | None = None, *, as_json: bool = False
+    backends: tuple[str, ...] = (),
+    receivers: tuple[str, ...] = (),
+    ready_file: Path | None = None,
+    *,
+    outage: str | None = None,
+    rate: float | None = None,
+    item_bytes: int = sizing.ITEM_BYTES,
+    as_json: bool = False,
 ) -> None:
     """Run a Collector until SIGTERM.
 
@@ -71,8 +88,11 @@ def run(
     again and reloads them.
     """
     config, files = _settings(backends, receivers)
+    say = _teller(as_json=as_json)
+    if outage is not None or rate is not None:
+        config = _sized(config, files, say, outage=outage, rate=rate, item_bytes=item_bytes)
     found = _obtain(config, files)
-    asyncio.run(Supervisor(config, found, files, _teller(as_json=as_json), ready_file).run())
+    asyncio.run(Supervisor(config, found, files, say, ready_file).run())
 
 
 @collector.command()
@@ -185,6 +205,20 @@ def beat(*, once: bool) -> None:
 def _settings(backends: tuple[str, ...], receivers: tuple[str, ...]) -> tuple[Config, list[Path]]:
     config = Config.load(backends=backends or None, receivers=receivers or None)
     return config, fragments.choose(config)
+
+
+def _sized(
+    config: Config, files: list[Path], say: Callable[..., None], *, outage: str | None, rate: float | None, item_bytes: int
+) -> Config:
+    """The same settings with queues for this outage at this rate."""
+    if outage is None or rate is None:
+        raise ConfigRejected("--queue and --rate belong together: --queue 24h --rate 1000")
+    try:
+        planned = sizing.plan(config, files, sizing.seconds(outage), rate, item_bytes)
+    except ValueError as error:
+        raise ConfigRejected(f"--queue {outage}: {error}") from None
+    say("queue-size", str(planned), **planned._asdict(), fits=planned.fits)
+    return dataclasses.replace(config, queue_bytes=planned.queue_bytes)
 
 
 def _findings(config: Config, files: list[Path]) -> list[Finding]:
