@@ -22,7 +22,7 @@ from wafermonitor.instrumentation.environment import Given, positive
 
 VARIABLE: Final = "WAFER_SDK_CONFIG"
 BACKENDS: Final = "direct_backends"
-WAIT_S: Final = 3.0
+WAIT_S: Final = 5.0
 """How long a job waits for a direct backend, unless its entry says otherwise."""
 REFERENCE: Final = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _USERINFO: Final = re.compile(r"://[^/@\s]*:[^/@\s]*@")

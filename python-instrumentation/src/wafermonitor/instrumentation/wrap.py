@@ -203,6 +203,7 @@ class Watch:
         self._outbox = Outbox(endpoint, self._spool, budget_s=budget_s)
         self._changed = threading.Condition()
         self._over = False
+        self._shipped = False
         self._latest: Progress | None = None
         self._told: Progress | None = None
         self._told_at = 0.0
@@ -228,9 +229,8 @@ class Watch:
     @guarded
     def watch(self, pid: int) -> None:
         """The command lives: beat until it ends, and send what earlier runs left in the spool."""
+        self._ship()
         threading.Thread(target=self._beat, args=(pid,), name="wafer-heartbeat", daemon=True).start()
-        if self._outbox.answers and size_bytes(self._config.spool_dir):
-            threading.Thread(target=self._drain, name="wafer-replay", daemon=True).start()
 
     def progress(self, progress: Progress) -> None:
         """The command got further. Called from the thread that reads its output."""
@@ -271,6 +271,7 @@ class Watch:
                 more = {names.WAFER_JOB_CPU_TIME: usage.cpu_s, names.WAFER_JOB_MEMORY_MAX: self._peak_bytes}
                 more |= self._told.attributes() if self._told else {}
                 self._outbox.put("logs", self._run.heartbeat(time.time_ns(), sequence, interval_s, more))
+                self._ship()
 
     def _tell_at(self) -> float:
         """When the latest progress may be sent: never if it was; at once if it moved by 1 %, else 1 s after the last one."""
@@ -284,6 +285,12 @@ class Watch:
         if self._latest is not None and time.monotonic() >= self._tell_at():
             self._told, self._told_at = self._latest, time.monotonic()
             self._outbox.put("logs", self._run.progress(time.time_ns(), self._latest))
+
+    def _ship(self) -> None:
+        """Send the spool, once, as soon as something answers: client libraries of direct backends take a while to load."""
+        if not self._shipped and self._outbox.answers and size_bytes(self._config.spool_dir):
+            self._shipped = True
+            threading.Thread(target=self._drain, name="wafer-replay", daemon=True).start()
 
     @guarded
     def _drain(self) -> None:
