@@ -1,8 +1,8 @@
-"""Writes the pages that are generated: options of every component, requirements and promises and where they are shown, rules.
+"""Writes the pages that are generated: options of every component, requirements and promises, rules, backends.
 
-In: `docs/requirements.toml`, `docs/quality.toml`, the tests' names, the components' `Config` classes.
-Out: `requirements.md`, `quality.md`, `configuration.md`, `alerting.schema.json`, `sdk-config.schema.json` and a table of
-`alerts.md`, all in `docs`.
+In: `docs/requirements.toml`, `docs/quality.toml`, `docs/backends.toml`, the tests' names, the components' `Config` classes.
+Out: `requirements.md`, `quality.md`, `backends.md`, `configuration.md`, `alerting.schema.json`, `sdk-config.schema.json` and
+a table of `alerts.md`, all in `docs`.
 Called by: `make generate`; a test compares its answer with what is committed.
 
 A default that depends on the machine (folders, the host's name) stands on the page in words, so that the page is the same
@@ -39,6 +39,32 @@ COMPUTED = {
 }
 """Defaults that depend on the machine, by component and option."""
 
+SIGNALS = ("traces", "logs", "metrics")
+WAYS = {
+    "exporter": "a stock Collector's own exporter",
+    "bridge": "a stock Collector, then `wafer receiver --writer NAME`, which answers when the backend has it",
+    "direct": "the job itself, by the same writer (mode direct)",
+}
+FRAGMENTS = "collector-config/src/wafermonitor/collector/backends"
+WRITERS = "storage/src/wafermonitor/storage/writers"
+BACKENDS_PREFACE = """\
+A proof starts the server, sends runs, events, logs and values, stops the server for a while, ends the Collector and the bridge
+by kill -9 meanwhile, brings all back, and finds everything, value by value, by the backend's own client (`make test-servers`;
+`make soak` with outages of a minute). At least once: what the sender was answered for arrives, perhaps more than once; the rows
+say when. *Slanted*: linted, not run here, because no Collector that we can build has the exporter; the proof runs where
+`WAFER_COLLECTOR_BIN` names a full `otelcol-contrib`. A stand-in behaves like the product and is not counted.
+"""
+BACKENDS_END = """\
+
+## Add one
+
+1. `storage/src/wafermonitor/storage/writers/webhook.py` is a writer to begin with; name it in `pyproject.toml` among
+   `wafermonitor.writers` and `wafermonitor.configs`. A package of your own may name one there, too.
+2. `collector-config/src/wafermonitor/collector/backends/bridge-webhook.yaml` is its Collector file, with its port.
+3. `tests/servers/s3.py` starts a server for tests, and `tests/backends/test_webhook.py` is all of a proof.
+4. `docs/backends.toml` has a row for each way; `make generate` writes this page.
+"""
+
 GOAL_TEST = re.compile(r"^(?:async )?def (test(?:_[urapsw][0-9]{2})+_)", re.MULTILINE)
 
 PREFACE = """\
@@ -58,6 +84,7 @@ def pages() -> dict[Path, str]:
     return {
         DOCS / "requirements.md": requirements_page(),
         DOCS / "quality.md": quality_page(),
+        DOCS / "backends.md": backends_page(),
         DOCS / "configuration.md": configuration_page(),
         DOCS / "alerts.md": alerts_page(),
         DOCS / "alerting.schema.json": as_json(schema()),
@@ -109,6 +136,60 @@ def quality_page() -> str:
             lines.append(f"| {goal} | {cell(row['promise'])} | {where} | {linked(row.get('measured', ''))} | {command} |")
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"
+
+
+def backends() -> dict[str, Any]:
+    """Rows of `backends.toml`: `{name: {"title": …, "server": …, way: {…}}}`."""
+    return tomllib.loads((DOCS / "backends.toml").read_text(encoding="utf-8"))
+
+
+def proven(backend: dict[str, Any]) -> list[str]:
+    """The ways to a backend that a test has shown on the real server."""
+    return [way for way in WAYS if way in backend and not backend.get("stand_in") and not backend[way].get("linted")]
+
+
+def fragments(name: str, way: str, row: dict[str, Any]) -> list[str]:
+    """The Collector's files of a way; none for the job itself."""
+    usual = {"exporter": name, "bridge": f"bridge-{name}"}
+    named = row.get("fragment", usual.get(way, []))
+    return [f"{FRAGMENTS}/{one}.yaml" for one in ([named] if isinstance(named, str) else named)]
+
+
+def backends_page() -> str:
+    """What goes where and by which way, what each way promises, and what has shown it."""
+    found = dict(sorted(backends().items(), key=lambda one: str(one[1]["title"]).lower()))
+    shown = [one["title"] for one in found.values() if proven(one)]
+    lines = ["# Backends", "", MARK, "", f"{len(found)} backends, {len(shown)} of them proven on the real server.", ""]
+    lines += [BACKENDS_PREFACE, *(f"- {way}: {means}" for way, means in WAYS.items()), "", "## What goes where", ""]
+    lines += ["| backend | traces | logs | metrics | server tested | proven by |", "|---|---|---|---|---|---|"]
+    for one in found.values():
+        cells = [
+            ", ".join(slanted(way, one[way]) for way in WAYS if way in one and signal in one[way]["signals"])
+            for signal in SIGNALS
+        ]
+        server = f"{cell(one['server'])}{' (stand-in)' if one.get('stand_in') else ''}"
+        lines.append(f"| {one['title']} | {' | '.join(cells)} | {server} | {', '.join(proven(one)) or '–'} |")
+    lines += ["", "## What each way promises", ""]
+    lines += ["| backend | way | made of | delivery | there twice | lost | shown by |", "|---|---|---|---|---|---|---|"]
+    for name, one in found.items():
+        lines += [promise_line(name, way, one) for way in WAYS if way in one]
+    return "\n".join(lines) + "\n" + linked(BACKENDS_END)
+
+
+def promise_line(name: str, way: str, backend: dict[str, Any]) -> str:
+    """One way to one backend."""
+    row = backend[way]
+    parts = fragments(name, way, row) + ([] if way == "exporter" else [f"{WRITERS}/{name}.py"])
+    made_of = linked(", ".join(f"`{part}`" for part in parts))
+    told = " | ".join(cell(row[word]) for word in ("promise", "twice", "lost"))
+    state = " (linted, not run here)" if row.get("linted") else ""
+    path, _, test = row["test"].partition("::")
+    return f"| {backend['title']} | {slanted(way, row)} | {made_of} | {told} | {linked(f'`{path}`')} `{test}`{state} |"
+
+
+def slanted(way: str, row: dict[str, Any]) -> str:
+    """The name of a way, slanted where it is not run here."""
+    return f"*{way}*" if row.get("linted") else way
 
 
 def tests_by_goal() -> dict[str, list[str]]:
