@@ -98,6 +98,7 @@ soak: setup packages collector ## faults and fuzzing at full length; both lanes 
 	@if test -e $(NATIVE); then $(BIN)/python -m tests.receiver.native.agree --spans 1000000; \
 		else echo "receiver/native is not built here: there is one lane, and nothing to compare"; fi
 	@WAFER_TEST_SOAK=1 $(PYTEST) -q tests/flow
+	@WAFER_TEST_SOAK=1 $(PYTEST) -q -m servers tests/backends
 	@WAFER_TEST_SOAK=1 $(PYTEST) -q tests/storage/maintain/test_month.py::test_a_year_at_a_hundredth
 	@WAFER_TEST_SOAK=1 $(PYTEST) -q tests/alerting/simulator/test_trial.py
 
