@@ -10,12 +10,14 @@ moment, and the writer makes what comes twice the same document, row or file whe
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from wafermonitor.instrumentation.otlp_json import proto_from_request
 from wafermonitor.receiver.answers import Answer
 from wafermonitor.receiver.config import Config
 from wafermonitor.receiver.dead_letters.file import DeadLetterFile
@@ -23,7 +25,6 @@ from wafermonitor.receiver.errors import BackendUnavailable, ReceiverError, Requ
 from wafermonitor.receiver.fair_queue import Waiting
 from wafermonitor.receiver.outlet import Outlet
 from wafermonitor.receiver.telemetry import Telemetry
-from wafermonitor.receiver.transcode import rewrite
 from wafermonitor.receiver.transcode.protocol import Encoding, Signal
 from wafermonitor.storage.errors import StorageError, StorageRejected
 from wafermonitor.storage.writers.items import count
@@ -96,7 +97,7 @@ class Bridge(Outlet):
         for waiting in group:
             body = waiting.request.body
             try:
-                body = body if waiting.request.encoding is Encoding.PROTOBUF else rewrite.protobuf(signal, body)
+                body = body if waiting.request.encoding is Encoding.PROTOBUF else _protobuf(wire, body)
                 results.append(_Result(OPEN, count(wire, body)))
                 bodies.append(body)
             except (RequestRejected, StorageRejected) as error:
@@ -151,3 +152,11 @@ class Bridge(Outlet):
         if now - self._told.get(reason, -SILENCE_S) >= SILENCE_S:
             self._told = {reason: now}
             LOG.warning("%s; senders keep their data and try again", reason)
+
+
+def _protobuf(signal: Wire, body: bytes) -> bytes:
+    """A JSON body as the writers have it."""
+    try:
+        return bytes(proto_from_request(signal, json.loads(body)).SerializeToString())
+    except (ValueError, RecursionError):
+        raise RequestRejected(f"not an OTLP/JSON request of {signal}") from None

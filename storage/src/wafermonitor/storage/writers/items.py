@@ -11,14 +11,12 @@ Source: opentelemetry-proto, trace.proto, logs.proto, metrics.proto, common.prot
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from google.protobuf.message import DecodeError
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from wafermonitor.instrumentation.otlp_json import proto_type
 from wafermonitor.semconv import attributes as names
 from wafermonitor.storage.errors import StorageRejected
 from wafermonitor.storage.writers.protocol import Signal
@@ -28,11 +26,6 @@ KINDS: Final = ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONS
 STATUSES: Final = ("UNSET", "OK", "ERROR")
 TEMPORALITIES: Final = ("unspecified", "delta", "cumulative")
 _ID_CHARACTERS: Final = 32
-_REQUESTS: Final[Mapping[Signal, Any]] = {
-    "traces": ExportTraceServiceRequest,
-    "logs": ExportLogsServiceRequest,
-    "metrics": ExportMetricsServiceRequest,
-}
 _POINTS: Final = ("gauge", "sum", "histogram", "exponential_histogram", "summary")
 
 
@@ -148,7 +141,7 @@ def part(signal: Signal, request: bytes, keep: Callable[[int], bool]) -> bytes:
     chosen = [place for position, (_, place) in enumerate(_walk(signal, message)) if keep(position)]
     if not chosen:
         return b""
-    rest = _REQUESTS[signal]()
+    rest = proto_type(signal)()
     made: dict[tuple[int, ...], Any] = {}
     for place in chosen:
         _copy(signal, message, rest, place, made)
@@ -187,7 +180,7 @@ def attributes(pairs: Any) -> dict[str, Any]:
 
 def parsed(signal: Signal, request: bytes) -> Any:
     """The protobuf message. StorageRejected when `request` is no request of this signal."""
-    message = _REQUESTS[signal]()
+    message = proto_type(signal)()
     try:
         message.ParseFromString(request)
     except DecodeError:
