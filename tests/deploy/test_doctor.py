@@ -19,6 +19,7 @@ import pytest
 import uvicorn
 
 from wafermonitor.deploy import doctor
+from wafermonitor.instrumentation.config import Config as JobConfig
 from wafermonitor.query.app import create_app
 from wafermonitor.query.config import Config as QueryConfig
 from wafermonitor.runs.alerts import Alert, Severity, Subject
@@ -135,6 +136,27 @@ def test_a_job_that_sends_nothing_is_said_without_blaming_the_endpoint(mode, wor
 
 def test_direct_mode_names_the_receiver(nobody):
     assert "receiver" in doctor.check_sdk("direct", f"http://{nobody}", None).next
+
+
+def listed(tmp_path: Path, *entries: dict[str, str]) -> JobConfig:
+    path = tmp_path / "sdk.json"
+    path.write_text(json.dumps({"mode": "direct", "direct_backends": entries}))
+    return JobConfig.load({"WAFER_SDK_CONFIG": str(path), "WAFER_SPOOL_DIR": str(tmp_path / "spool")})
+
+
+def test_direct_backends_are_named_one_by_one(tmp_path, nobody):
+    job = listed(tmp_path, {"type": "webhook", "url": f"http://{nobody}/"}, {"type": "files", "dir": str(tmp_path)})
+    away, there = doctor.check_backends(job)
+    assert (away.status, away.found) == ("warn", "webhook of direct_backends takes nothing")
+    assert "does not answer" in away.cause
+    assert "sdk.json: direct_backends[0]" in away.next
+    assert (there.status, there.found) == ("ok", "files of direct_backends answers")
+
+
+def test_a_list_of_which_none_answers_fails_and_says_where_jobs_write(tmp_path, nobody):
+    *_, last = doctor.check_backends(listed(tmp_path, {"type": "webhook", "url": f"http://{nobody}/"}))
+    assert (last.status, last.found) == ("fail", "none of direct_backends answers")
+    assert "file spool" in last.next
 
 
 @pytest.fixture

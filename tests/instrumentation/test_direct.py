@@ -176,6 +176,18 @@ def test_nothing_is_lost_while_no_entry_can_be_used(into: Any) -> None:
     assert spooled(made.config.spool_dir).count('"eventName":"wafer.job.end"') == 1
 
 
+@pytest.mark.parametrize(("program", "jobs"), [("fork", ["child", "outer"]), ("sys_exit", ["outer"])])
+def test_a_process_that_forks_or_exits_reports_to_its_backends(
+    program: str, jobs: list[str], start: Callable[..., subprocess.Popen[str]], hook: http_sink.Server, file: Any
+) -> None:
+    path = file(webhook(hook))
+    process = start(program, WAFER_SDK_CONFIG=path, WAFER_INSTRUMENTATION_BLOCKING_S="30")
+    _, errors = process.communicate(timeout=60)
+    assert errors == ""
+    assert sorted(spans(hook)) == jobs
+    assert spooled(Path(path).with_name("spool")) == ""
+
+
 def test_without_a_list_direct_is_any_otlp_endpoint(telemetry: Telemetry, sink: otlp_sink.Server) -> None:
     telemetry(WAFER_MODE="direct")
     with wafer.job("a"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import jsonschema
 import pytest
 from click.testing import CliRunner
 
+from tests.docs.pages import ROOT, Code, blocks
 from wafermonitor.instrumentation import backends
 from wafermonitor.instrumentation.command import config as command
 from wafermonitor.instrumentation.config import Config
@@ -19,10 +21,15 @@ from wafermonitor.instrumentation.sdk_schema import schema
 
 Write = Callable[[Any], dict[str, str]]
 
+GUIDE = ROOT / "docs" / "direct.md"
 ASKED = {
     "mode": "direct",
     "sidecar": {"url": "http://localhost:17000", "timeout": 5.0, "retries": 3},
-    "direct_backends": [{"type": "webhook", "url": "http://127.0.0.1:9/"}],
+    "direct_backends": [
+        {"type": "filesystem", "path": "/data/monitoring", "format": "jsonl"},
+        {"type": "s3", "bucket": "monitoring-events", "region": "us-east-1"},
+        {"type": "elk", "url": "http://elasticsearch:9200", "index": "monitoring"},
+    ],
     "app": {"name": "wafer-processing", "version": "1.0.0", "site_id": "fab1"},
 }
 """The shape that was asked for."""
@@ -42,7 +49,7 @@ def write(tmp_path: Path) -> Write:
 
 @pytest.fixture(scope="module")
 def published() -> dict[str, Any]:
-    return json.loads((Path(__file__).parents[2] / "docs" / "sdk-config.schema.json").read_text())
+    return json.loads((ROOT / "docs" / "sdk-config.schema.json").read_text())
 
 
 def understood(environ: Mapping[str, str]) -> None:
@@ -55,12 +62,22 @@ def test_each_key_of_the_file_sets_what_it_names(write: Write) -> None:
     config = Config.load(write(ASKED))
     assert (config.mode, config.endpoint, config.timeout_s, config.retries) == ("direct", "http://localhost:17000", 5.0, 3)
     assert (config.app_name, config.app_version, config.site_id) == ("wafer-processing", "1.0.0", "fab1")
-    assert [str(backend) for backend in config.direct_backends] == ["webhook"]
+    assert [str(backend) for backend in config.direct_backends] == ["filesystem", "s3", "elk"]
     assert config.writes_itself
 
 
+def test_entries_in_the_older_shape_are_settings_of_our_writers(write: Write) -> None:
+    files, s3, elasticsearch = [backends.settings(one, {}) for one in Config.load(write(ASKED)).direct_backends]
+    assert (files.component, vars(files)) == ("files", {"dir": "/data/monitoring", "format": "jsonl"})
+    assert (s3.component, vars(s3)["bucket"], vars(s3)["region"]) == ("s3", "monitoring-events", "us-east-1")
+    assert (elasticsearch.component, vars(elasticsearch)["url"]) == ("elasticsearch", "http://elasticsearch:9200")
+    assert vars(elasticsearch)["dataset"] == "monitoring"
+    with pytest.raises(ConfigRejected, match="unknown key 'dir'"):
+        backends.settings(Config.load(write({"backends": [{"type": "filesystem", "dir": "/x"}]})).direct_backends[0], {})
+
+
 def test_the_older_name_of_the_list_is_understood(write: Write) -> None:
-    document = {"mode": "direct", "backends": ASKED["direct_backends"]}
+    document = {"mode": "direct", "backends": [{"type": "webhook"}]}
     assert [str(backend) for backend in Config.load(write(document)).direct_backends] == ["webhook"]
     with pytest.raises(ConfigRejected, match="one of the two"):
         Config.load(write({**document, **ASKED}))
@@ -188,6 +205,14 @@ def test_what_a_schema_cannot_say_is_named_as_well(text: str, words: str, write:
         understood(write(text))
     assert words in str(caught.value)
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("code", [code for code in blocks(GUIDE) if code.language == "json"], ids=str)
+def test_each_example_of_the_guide_is_right(code: Code, published: dict[str, Any], write: Write) -> None:
+    document = json.loads(code.text)
+    jsonschema.validate(document, published)
+    secrets = dict.fromkeys(re.findall(r"\$\{env:(\w+)", code.text), "x")
+    understood(write(document) | secrets)
 
 
 def test_every_mistake_is_named_at_once(write: Write) -> None:

@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 GROUP: Final = "wafermonitor.writers"
 OLDER_TYPES: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
-    "elk": ("elasticsearch", {}),
+    "elk": ("elasticsearch", {"index": "dataset"}),
     "filesystem": ("files", {"path": "dir"}),
 }
 """Types as configuration files of the older system have them: the writer, and its settings by the keys they had."""
