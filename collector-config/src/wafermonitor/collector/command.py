@@ -11,6 +11,7 @@ import dataclasses
 import json
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -150,6 +151,64 @@ def validate(backends: tuple[str, ...], receivers: tuple[str, ...], *, strict: b
     whose = "by our rules" if found is None else f"for Collector {found.version}"
     click.echo(f"valid {whose}: {', '.join(path.stem for path in files)}")
     return 0
+
+
+@collector.command()
+@click.argument("integrations", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="The file to write; else stdout.")
+@click.option(
+    "--bridge", "bridged", multiple=True, metavar="NAME", help="An entry or type that goes by a bridge, or all; repeat."
+)
+@click.option(
+    "--priorities",
+    type=click.Choice(["auto", "failover", "fan-out"]),
+    default="auto",
+    show_default=True,
+    help="Levels by the failover connector, or every backend at once; auto: levels, if the Collector at hand has them.",
+)
+def render(integrations: Path, output: Path | None, bridged: tuple[str, ...], priorities: str) -> None:
+    """Turn the older integrations.json into a Collector's file.
+
+    For `wafer collector run --backend ./FILE`. What is left out or changed stands on top of it and on stderr.
+    """
+    from wafermonitor.collector import lint, older
+    from wafermonitor.collector.render import render as rendered_of
+
+    config = Config.load()
+    try:
+        text = integrations.read_text(encoding="utf-8")
+        rendered = rendered_of(older.read(text), frozenset(bridged), fan_out=priorities == "fan-out")
+    except CollectorRejected as error:
+        raise ConfigRejected(f"{integrations}: {error}") from None
+    except (OSError, UnicodeDecodeError):
+        raise ConfigRejected(f"{integrations} cannot be read as UTF-8 text") from None
+    result = rendered.text(integrations.name)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rendered.yaml"
+        path.write_text(result, encoding="utf-8")
+        findings = lint.check([fragments.BASE, path], binary.environment(config))
+        if rendered.failover and priorities == "auto":
+            _failover_at_hand(config, path)
+    for line in [*rendered.notes, *map(str, findings)]:
+        click.echo(line, err=True)
+    if any(finding.wrong for finding in findings):
+        raise ConfigRejected("what was rendered would not work: the lines above say why")
+    if output is None:
+        click.echo(result, nl=False)
+    else:
+        output.write_text(result, encoding="utf-8")
+
+
+def _failover_at_hand(config: Config, path: Path) -> None:
+    """ConfigRejected names the two ways out where no Collector has the connector that levels of priority need."""
+    try:
+        binary.find(config, [fragments.BASE, path])
+    except BinaryRejected:
+        raise ConfigRejected(
+            "priorities need the failover connector, which no Collector at hand has. Two ways out: name an otelcol-contrib by "
+            "WAFER_COLLECTOR_BIN (--priorities failover renders without looking); or --priorities fan-out, which sends to all "
+            "of them at once, each with its own queue on disk"
+        ) from None
 
 
 @collector.command("print")

@@ -85,6 +85,11 @@ def kind(name: str) -> str:
     return name.partition("/")[0]
 
 
+def secret(key: str) -> bool:
+    """Whether a key of this name holds a secret itself, not the name of a file with one."""
+    return bool(_SECRET.search(key)) and not _NO_SECRET.search(key)
+
+
 def keys(files: Files) -> Iterator[Finding]:
     """Sections, parts and their keys that nobody documents."""
     for document in files.every:
@@ -219,7 +224,7 @@ def secrets(files: Files) -> Iterator[Finding]:
         for path, key, value in _leaves(document.raw, ""):
             if not isinstance(value, str) or "${" in value:
                 continue
-            if value and _SECRET.search(key) and not _NO_SECRET.search(key):
+            if value and secret(key):
                 yield Finding(document.path, path, f"a secret as text: write ${{env:WAFER_{key.upper().replace('-', '_')}}}")
             elif _USERINFO.search(value):
                 yield Finding(document.path, path, "an address with a password in it: write ${env:…} for the whole address")
