@@ -58,6 +58,7 @@ def test_the_lifecycle_events_and_series_have_the_names_that_receivers_know():
         "wafer.job.exception",
         "wafer.job.end",
         "wafer.feed.beat",
+        "wafer.alert",
     }
     assert {value for name, value in vars(metrics).items() if name.isupper()} == {
         "wafer.job.duration",

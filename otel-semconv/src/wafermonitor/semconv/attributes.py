@@ -164,6 +164,65 @@ WAFER_JOB_INFERRED: Final = "wafer.job.inferred"
 WAFER_REPAIRED: Final = "wafer.repaired"
 """What the receiver had to mend in the record before it could be stored."""
 
+WAFER_ALERT_ID: Final = "wafer.alert.id"
+"""One alert, from its beginning to its end, 32 lower-case hexadecimal digits."""
+
+WAFER_ALERT_FINGERPRINT: Final = "wafer.alert.fingerprint"
+"""Rule and subject of an alert in 32 lower-case hexadecimal digits, the same whenever it comes again."""
+
+WAFER_ALERT_RULE: Final = "wafer.alert.rule"
+"""The name of the rule."""
+
+WAFER_ALERT_KIND: Final = "wafer.alert.kind"
+"""Why somebody is told."""
+
+WAFER_ALERT_KIND_FIRING: Final = "firing"
+"""It is so now."""
+
+WAFER_ALERT_KIND_ESCALATED: Final = "escalated"
+"""It is still so and nobody has acknowledged it."""
+
+WAFER_ALERT_KIND_RESOLVED: Final = "resolved"
+"""It is over."""
+
+WAFER_ALERT_KIND_VALUES: Final = (
+    WAFER_ALERT_KIND_FIRING,
+    WAFER_ALERT_KIND_ESCALATED,
+    WAFER_ALERT_KIND_RESOLVED,
+)
+"""Every value of `wafer.alert.kind`."""
+
+WAFER_ALERT_SEVERITY: Final = "wafer.alert.severity"
+"""How soon a person should look."""
+
+WAFER_ALERT_SEVERITY_INFO: Final = "info"
+"""Nobody needs to look now."""
+
+WAFER_ALERT_SEVERITY_WARNING: Final = "warning"
+"""Somebody should look today."""
+
+WAFER_ALERT_SEVERITY_CRITICAL: Final = "critical"
+"""Somebody should look at once."""
+
+WAFER_ALERT_SEVERITY_VALUES: Final = (
+    WAFER_ALERT_SEVERITY_INFO,
+    WAFER_ALERT_SEVERITY_WARNING,
+    WAFER_ALERT_SEVERITY_CRITICAL,
+)
+"""Every value of `wafer.alert.severity`."""
+
+WAFER_ALERT_START_TIME_UNIX_NANO: Final = "wafer.alert.start_time_unix_nano"
+"""Since when it has been so, in nanoseconds since 1970-01-01 UTC."""
+
+WAFER_ALERT_EVIDENCE: Final = "wafer.alert.evidence"
+"""The numbers behind an alert, a JSON object."""
+
+WAFER_ALERT_CAUSE: Final = "wafer.alert.cause"
+"""What it comes from, one line for people."""
+
+WAFER_ALERT_RUNBOOK: Final = "wafer.alert.runbook"
+"""Address of a page that says what to do."""
+
 WAFER_LEGACY_APP_ID: Final = "wafer.legacy.app.id"
 """The `app_id` of an application that speaks the older vocabulary."""
 

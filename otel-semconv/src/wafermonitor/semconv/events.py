@@ -24,3 +24,6 @@ WAFER_JOB_END: Final = "wafer.job.end"
 
 WAFER_FEED_BEAT: Final = "wafer.feed.beat"
 """A feed is alive up to this moment; it takes the same queue as the events above."""
+
+WAFER_ALERT: Final = "wafer.alert"
+"""Somebody is told of an alert, or of its end; written to other backends for those who look there."""
