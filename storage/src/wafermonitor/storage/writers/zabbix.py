@@ -10,7 +10,8 @@ Shape. A site is a host, called `WAFER_ZABBIX_HOST` with the site in place of {s
     wafer.job.progress["KEY"]    percent
     wafer.job.duration["KEY"]    seconds of each run that ended
     wafer.job.sign["KEY"]        when it was last heard of; wafer.job.age["KEY"]: how long ago that is
-    wafer.jobs                   the discovery rule: {#JOB} is a job's name, {#KEY} the same as a key can hold it
+    wafer.jobs                   the discovery rule: {#NAME} is a job's name, {#KEY} the same as a key can hold it
+    wafer.alert["KEY"]           of each alert that was told: 0 over, 1 info, 2 warning, 3 critical; wafer.alerts discovers them
 
 Runs of one job at the same time share its numbers; each has its own records.
 
@@ -33,7 +34,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any, ClassVar, Final, NamedTuple, TypeVar
+from typing import Any, ClassVar, Final, NamedTuple, TypeAlias, TypeVar
 
 from zabbix_utils import APIRequestError, ItemValue, Sender, ZabbixAPI
 from zabbix_utils.exceptions import ModuleBaseException
@@ -43,7 +44,7 @@ from wafermonitor.storage.errors import StorageRejected, StorageUnavailable
 from wafermonitor.storage.writers import zabbix_values as values
 from wafermonitor.storage.writers.items import items, part
 from wafermonitor.storage.writers.protocol import ACCEPTED, SIGNALS, Fate, Outcome, Signal
-from wafermonitor.storage.writers.zabbix_values import Value
+from wafermonitor.storage.writers.zabbix_values import Owner, Value
 
 TEMPLATE: Final = "WaferMonitor"
 GROUP: Final = "WaferMonitor"
@@ -58,6 +59,8 @@ _TEXT: Final = "4"
 """history.get's number for text."""
 _IMPORTED: Final = ("templates", "items", "discoveryRules", "triggers", "valueMaps")
 _T = TypeVar("_T")
+_Place: TypeAlias = tuple[str, Owner | None]
+"""A host, and what its items were made for; None: its records."""
 _log = logging.getLogger(__name__)
 
 
@@ -104,7 +107,7 @@ class Writer:
         if bool(config.api_url) != bool(config.api_token):
             raise StorageRejected("WAFER_ZABBIX_API_URL and WAFER_ZABBIX_API_TOKEN belong together: set both or none")
         self._config = config
-        self._jobs = _Jobs(config.discovery_s)
+        self._owners = _Owners(config.discovery_s)
         self._stored: OrderedDict[bytes, None] = OrderedDict()
         """Requests whose records are kept, but which wait for the items of a job: Zabbix is slow to pass over what it has."""
         self._api = _Api(config) if config.api_url else None
@@ -124,7 +127,7 @@ class Writer:
             late = dict.fromkeys(_hosts(found.values()), str(error))
         for at, read in found.items():
             reasons = [late[place] for place in _places(read) if place in late]
-            if reasons and not any((host, "") in late for host, _ in _places(read)):
+            if reasons and not any((host, None) in late for host, _ in _places(read)):
                 self._remember(read.digest)
             outcomes[at] = Outcome(Fate.RETRY, reasons[0]) if reasons else _kept(signal, requests[at], read)
         return [outcomes[at] for at in range(len(requests))]
@@ -156,45 +159,46 @@ class Writer:
         while len(self._stored) > _REMEMBERED:
             self._stored.popitem(last=False)
 
-    def _sent(self, found: Sequence[_Read]) -> dict[tuple[str, str], str]:
-        """Why something must be tried again, for each place (host and job; no job: its records). StorageUnavailable for all."""
-        late: dict[tuple[str, str], str] = {}
+    def _sent(self, found: Sequence[_Read]) -> dict[_Place, str]:
+        """Why something must be tried again, for each place. StorageUnavailable for all."""
+        late: dict[_Place, str] = {}
         records = [value for one in found if one.digest not in self._stored for value in one.records]
         records.sort(key=lambda one: one.host)
         for host, group in itertools.groupby(records, key=lambda one: one.host):
             mine = list(group)
             if self._processed(mine) < len(mine):
-                late[host, ""] = self._unknown(host)
-        signs = [one for read in found for one in read.signs if (one.host, "") not in late]
+                late[host, None] = self._unknown(host)
+        signs = [one for read in found for one in read.signs if (one.host, None) not in late]
         late |= self._told(signs)
         if self._api is not None:
-            taken = [one for one in records if (one.host, "") not in late]
-            late |= {(host, ""): reason for host, reason in self._api.missing(taken)}
+            taken = [one for one in records if (one.host, None) not in late]
+            late |= {(host, None): reason for host, reason in self._api.missing(taken)}
         return late
 
-    def _told(self, signs: Sequence[Value]) -> dict[tuple[str, str], str]:
-        """Send the numbers of jobs; which of them Zabbix has no items for yet, and the requests shall wait."""
-        known = [one for one in signs if self._jobs.known(one)]
+    def _told(self, signs: Sequence[Value]) -> dict[_Place, str]:
+        """Send the numbers of jobs and alerts; of which Zabbix has no items yet, and the requests shall wait."""
+        known = [one for one in signs if self._owners.known(one)]
         if self._processed(known) < len(known):
-            self._jobs.forget(known)  # somebody has deleted items: find out whose
-            known = []
-        by_job: dict[tuple[str, str], list[Value]] = {}
+            self._owners.forget(known)  # somebody has deleted items: find out whose
+        others: dict[tuple[str, Owner], list[Value]] = {}
         for one in signs:
-            if not self._jobs.known(one):
-                by_job.setdefault((one.host, one.job), []).append(one)
-        late: dict[tuple[str, str], str] = {}
-        self._announce(by_job)
-        for (host, job), mine in by_job.items():
+            if one.owner is not None and not self._owners.known(one):
+                others.setdefault((one.host, one.owner), []).append(one)
+        late: dict[_Place, str] = {}
+        self._announce(others)
+        for (host, owner), mine in others.items():
             if self._processed(mine) == len(mine):
-                self._jobs.learn(host, job)
-            elif self._jobs.waits(host, job):
-                late[host, job] = "Zabbix has not made the items of a new job yet"
+                self._owners.learn(host, owner)
+            elif self._owners.waits(host, owner):
+                late[host, owner] = "Zabbix has not made the items of a new job or alert yet"
         return late
 
-    def _announce(self, jobs: Iterable[tuple[str, str]]) -> None:
-        for host, group in itertools.groupby(sorted(jobs), key=lambda one: one[0]):
-            now_ns = time.time_ns()
-            self._processed([Value(host, values.JOBS, values.discovery([job for _, job in group]), now_ns)])
+    def _announce(self, owners: Iterable[tuple[str, Owner]]) -> None:
+        by_rule: dict[tuple[str, str], list[Owner]] = {}
+        for host, owner in owners:
+            by_rule.setdefault((host, owner.rule), []).append(owner)
+        for (host, rule), mine in by_rule.items():
+            self._processed([Value(host, rule, values.discovery(mine), time.time_ns())])
 
     def _unknown(self, host: str) -> str:
         if self._api is None:
@@ -237,40 +241,40 @@ class Writer:
         raise StorageUnavailable(reason)
 
 
-class _Jobs:
-    """Which jobs have their items, and since when others wait for theirs. Thread-safe."""
+class _Owners:
+    """Which jobs and alerts have their items, and since when others wait for theirs. Thread-safe."""
 
     def __init__(self, discovery_s: float) -> None:
         self._discovery_s = discovery_s
-        self._known: set[tuple[str, str]] = set()
-        self._since_s: dict[tuple[str, str], float] = {}
+        self._known: set[_Place] = set()
+        self._since_s: dict[_Place, float] = {}
         self._lock = threading.Lock()
 
     def known(self, value: Value) -> bool:
-        """Whether its job has items."""
-        return (value.host, value.job) in self._known
+        """Whether its owner has items."""
+        return (value.host, value.owner) in self._known
 
-    def learn(self, host: str, job: str) -> None:
+    def learn(self, host: str, owner: Owner) -> None:
         """All its values were taken."""
         with self._lock:
-            self._known.add((host, job))
-            self._since_s.pop((host, job), None)
+            self._known.add((host, owner))
+            self._since_s.pop((host, owner), None)
 
     def forget(self, signs: Iterable[Value]) -> None:
         """Some of their values were not taken."""
         with self._lock:
-            self._known -= {(one.host, one.job) for one in signs}
+            self._known -= {(one.host, one.owner) for one in signs}
 
-    def waits(self, host: str, job: str) -> bool:
+    def waits(self, host: str, owner: Owner) -> bool:
         """Whether it is worth while to wait for its items; says once when it no longer is."""
         now_s = time.monotonic()
         with self._lock:
-            since_s = self._since_s.setdefault((host, job), now_s)
+            since_s = self._since_s.setdefault((host, owner), now_s)
             if now_s - since_s < self._discovery_s:
                 return True
             if since_s > 0:
-                self._since_s[host, job] = float("-inf")
-                _log.warning("Zabbix makes no items for job %r at host %r: only its records are kept", job, host)
+                self._since_s[host, owner] = float("-inf")
+                _log.warning("Zabbix makes no items for %r at host %r: only its records are kept", owner.name, host)
             return False
 
 
@@ -363,13 +367,15 @@ class _Api:
         return {(int(one["clock"]), int(one["ns"])) for one in self.call("history.get", question)}
 
 
-def _hosts(found: Iterable[_Read]) -> set[tuple[str, str]]:
-    return {(one.host, "") for read in found for one in (*read.records, *read.signs)}
+def _hosts(found: Iterable[_Read]) -> set[_Place]:
+    return {(one.host, None) for read in found for one in (*read.records, *read.signs)}
 
 
-def _places(read: _Read) -> list[tuple[str, str]]:
-    """Whose state decides about a request: its hosts and its jobs."""
-    return list(dict.fromkeys(place for one in (*read.records, *read.signs) for place in ((one.host, ""), (one.host, one.job))))
+def _places(read: _Read) -> list[_Place]:
+    """Whose state decides about a request: its hosts, its jobs and alerts."""
+    return list(
+        dict.fromkeys(one for value in (*read.records, *read.signs) for one in ((value.host, None), (value.host, value.owner)))
+    )
 
 
 def _batched(whole: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:

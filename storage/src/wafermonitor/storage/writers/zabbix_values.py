@@ -1,4 +1,4 @@
-"""What Zabbix keeps of an item: its record as text, and of a job's signs a few numbers.
+"""What Zabbix keeps of an item: its record as text, of a job's signs a few numbers, of an alert its severity.
 
 In: items. Out: values with item key, text and time. Called by: `zabbix`, which sends them; its docstring says what becomes of
 them there.
@@ -13,13 +13,13 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from wafermonitor.semconv import attributes as names
 from wafermonitor.semconv import events
 from wafermonitor.storage.writers import rows
-from wafermonitor.storage.writers.items import Item, Log, Point, Span
+from wafermonitor.storage.writers.items import Item, Log, Span
 from wafermonitor.storage.writers.protocol import Signal
 
 SECOND_NS: Final = 1_000_000_000
@@ -29,6 +29,10 @@ RECORDS: Final[Mapping[Signal, str]] = {"traces": "wafer.traces", "logs": "wafer
 """The item that keeps the records of a signal."""
 JOBS: Final = "wafer.jobs"
 """The discovery rule that makes the items of a job."""
+ALERTS: Final = "wafer.alerts"
+"""The one that makes the item of an alert."""
+SEVERITIES: Final[Mapping[str, int]] = {word: number + 1 for number, word in enumerate(names.WAFER_ALERT_SEVERITY_VALUES)}
+"""Values of `wafer.alert`; 0 is over."""
 STATES: Final[Mapping[str, int]] = {
     "running": 1,
     names.WAFER_JOB_RESULT_SUCCESS: 2,
@@ -55,14 +59,22 @@ _SIGNS: Final = frozenset(
 )
 
 
+class Owner(NamedTuple):
+    """What the items of a value were made for: a job or an alert. `rule` is the discovery rule, `label` stands in its keys."""
+
+    rule: str
+    label: str
+    name: str
+
+
 class Value(NamedTuple):
-    """One value for one item of Zabbix. `job` is the job whose item it is; empty for a record."""
+    """One value for one item of Zabbix; a record has no owner."""
 
     host: str
     key: str
     text: str
     time_ns: int
-    job: str = ""
+    owner: Owner | None = None
 
     @property
     def clock(self) -> int:
@@ -87,13 +99,17 @@ def record(item: Item, host: str) -> Value:
 
 
 def signs(item: Item, host: str) -> Iterator[Value]:
-    """What a run's end, or an event of its life, says about its job. Nothing for other items."""
-    job = item.attributes.get(names.WAFER_JOB_NAME)
-    if isinstance(item, Point) or not isinstance(job, str) or not job:
-        return
-    told = _ended(item) if isinstance(item, Span) else _heard(item)
-    for name, text, at_ns in told:
-        yield Value(host_of(item, host), f'{name}["{label(job)}"]', text, at_ns, job)
+    """What a run's end, or an event of its life, says about its job; how severe an alert is. Nothing for other items."""
+    if isinstance(item, Log) and item.event_name == events.WAFER_ALERT:
+        told: Iterator[tuple[str, str, int]] = _alert(item)
+        owner = _alerting(item)
+    else:
+        told = _ended(item) if isinstance(item, Span) else _heard(item) if isinstance(item, Log) else iter(())
+        job = item.attributes.get(names.WAFER_JOB_NAME)
+        owner = Owner(JOBS, label(job), job) if isinstance(job, str) and job else None
+    if owner is not None:
+        for name, text, at_ns in told:
+            yield Value(host_of(item, host), f'{name}["{owner.label}"]', text, at_ns, owner)
 
 
 def host_of(item: Item, pattern: str) -> str:
@@ -102,9 +118,9 @@ def host_of(item: Item, pattern: str) -> str:
     return "".join(one if one in _HOST else "_" for one in named)[:_LONGEST_HOST]
 
 
-def discovery(jobs: list[str]) -> str:
-    """What the discovery rule is told about these jobs."""
-    return json.dumps([{"{#JOB}": _shown(job), "{#KEY}": label(job)} for job in jobs])
+def discovery(owners: Iterable[Owner]) -> str:
+    """What their discovery rule is told about these jobs or alerts."""
+    return json.dumps([{"{#NAME}": _shown(one.name), "{#KEY}": one.label} for one in owners])
 
 
 def label(job: str) -> str:
@@ -159,6 +175,20 @@ def _heard(log: Log) -> Iterator[tuple[str, str, int]]:
     ratio = _ratio(log.attributes)
     if log.event_name == events.WAFER_JOB_PROGRESS and ratio is not None:
         yield "wafer.job.progress", repr(100 * ratio), log.time_ns + 1
+
+
+def _alert(log: Log) -> Iterator[tuple[str, str, int]]:
+    over = log.attributes.get(names.WAFER_ALERT_KIND) == names.WAFER_ALERT_KIND_RESOLVED
+    severity = SEVERITIES.get(str(log.attributes.get(names.WAFER_ALERT_SEVERITY)), 1)
+    yield "wafer.alert", str(0 if over else severity), log.time_ns or time.time_ns()
+
+
+def _alerting(log: Log) -> Owner | None:
+    rule, job = log.attributes.get(names.WAFER_ALERT_RULE), log.attributes.get(names.WAFER_JOB_NAME)
+    fingerprint = log.attributes.get(names.WAFER_ALERT_FINGERPRINT)
+    if not isinstance(fingerprint, str) or not fingerprint:
+        return None
+    return Owner(ALERTS, label(fingerprint), " ".join(str(one) for one in (rule, job) if one))
 
 
 def _over(found: Mapping[str, Any], otherwise: str, at_ns: int) -> Iterator[tuple[str, str, int]]:
