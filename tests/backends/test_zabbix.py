@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -14,7 +15,10 @@ from tests.backends import corpus, proof
 from tests.servers import collector, zabbix
 from tests.servers.collector import until
 from tests.servers.fixtures import running
+from wafermonitor.alerting.notify import Channel
+from wafermonitor.alerting.notify.sending import Letter, send
 from wafermonitor.collector import fragments
+from wafermonitor.runs.alerts import Finding, Kind, Severity, Subject, opened
 from wafermonitor.storage.errors import StorageUnavailable
 from wafermonitor.storage.writers import items
 from wafermonitor.storage.writers import zabbix as writers
@@ -135,7 +139,7 @@ def test_a_new_job_is_discovered_by_whatever_name(backend, writer):
         record.attributes[1].value.string_value = name
     request = message.SerializeToString()
     (outcome,) = writer.write("logs", [request])
-    assert (outcome.fate, "new job" in outcome.reason) == (Fate.RETRY, True)
+    assert (outcome.fate, "a new job" in outcome.reason) == (Fate.RETRY, True)
     until(lambda: writer.write("logs", [request])[0].fate is Fate.ACCEPTED, "its items are there")
     keys = {one["key_"] for one in backend.server.api("item.get", {"search": {"key_": "wafer.job.state"}, "output": ["key_"]})}
     assert [one for one in keys if "lots" in one]
@@ -193,6 +197,23 @@ def test_without_the_api_a_missing_host_is_named_and_nothing_lost(backend):
     assert f'"elsewhere {corpus.SITE}"' in outcome.reason
 
 
+def test_an_alert_is_a_problem_until_it_is_over(backend, monkeypatch):
+    for name, value in backend.environment.items():
+        monkeypatch.setenv(name, value)
+    subject = Subject(site=corpus.SITE, job="job 0", detail="L1")
+    late = opened(Finding("late", Severity.WARNING, subject, time.time_ns(), "job 0 is late"), time.time_ns())
+    channel = Channel("zabbix", "waferzabbix://")
+    send(Letter(channel, Kind.FIRING, '["r",{},0]', [late], url="", now_ns=time.time_ns()))
+    name = "WaferMonitor: late job 0 (warning)"
+    until(lambda: name in problems(backend), "the problem is there")
+    over = late._replace(resolved_ns=time.time_ns())
+    send(Letter(channel, Kind.RESOLVED, '["r",{},0]', [over], url="", now_ns=time.time_ns()))
+    until(lambda: name not in problems(backend), "the problem is over")
+    told = [json.loads(one["value"]) for one in backend.history("wafer.logs")]
+    kinds = [one["attributes"]["wafer.alert.kind"] for one in told if one.get("event_name") == "wafer.alert"]
+    assert sorted(kinds) == ["firing", "resolved"]
+
+
 @pytest.mark.skipif("exporter" not in proof.ways("zabbix"), reason="needs a full otelcol-contrib: WAFER_COLLECTOR_BIN")
 def test_zabbix_reads_how_runs_ended_from_the_page_of_a_collector(server):
     port = collector.free_ports(1)[0]
@@ -201,7 +222,7 @@ def test_zabbix_reads_how_runs_ended_from_the_page_of_a_collector(server):
     macros = {"{$WAFER.COLLECTOR.URL}": f"http://127.0.0.1:{port}/metrics", "{$WAFER.COLLECTOR.EVERY}": "1s"}
     host = {"host": "collector", "groups": [group], "templates": [known]}
     server.api("host.create", host | {"macros": [{"macro": name, "value": value} for name, value in macros.items()]})
-    running = collector.start(("zabbix",), environ={"WAFER_ZABBIX_SCRAPE": f"127.0.0.1:{port}"})
+    running = collector.start(("zabbix",), environ={"WAFER_ZABBIX_SCRAPE": f"127.0.0.1:{port}", "WAFER_ZABBIX_EVERY": "1s"})
     try:
         url = f"http://{running.otlp_http}/v1/traces"
         headers = {"Content-Type": "application/x-protobuf"}

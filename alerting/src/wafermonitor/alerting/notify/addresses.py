@@ -18,6 +18,9 @@ MASK = "***"
 _REFERENCE = re.compile(r"\$\{(env|file):([^}]+)\}")
 _OPEN = ("http", "https", "mailto", "mailtos", "json", "jsons")
 """Schemes of addresses that may be written out, as long as no user stands in them; others carry a token in their path."""
+_WRITER = re.compile(r"wafer[a-z0-9]+")
+"""Schemes of `backends`, whose secrets stand in the environment."""
+_SECRET = re.compile(r"password|token|secret|key|@", re.IGNORECASE)
 _OPEN_FIELDS = {"to", "from", "cc", "bcc", "name", "reply", "mode", "smtp", "format"}
 _SHORTEST_SECRET = 4
 _MOST_BYTES = 16_384
@@ -38,6 +41,8 @@ def check_address(url: str, engine: Engine) -> str | None:
 
 
 def _written_out(url: str, scheme: str) -> str | None:
+    if _WRITER.fullmatch(scheme) and not _SECRET.search(url):
+        return None
     if scheme not in _OPEN:
         return "such an address holds secrets: write ${env:NAME} or ${file:/path} and keep the address there"
     parts = urlsplit(url)

@@ -171,7 +171,10 @@ def _instant(at_ns: int) -> str:
 def _by_apprise(address: str, letter: Letter) -> str:
     import apprise
 
+    from wafermonitor.alerting.notify import backends
+
     silence_libraries()
+    backends.register()
     if address.startswith(("mailto:", "mailtos:")) and "format=" not in address:
         address += ("&" if "?" in address else "?") + "format=text"
     asset = apprise.AppriseAsset(app_id="WaferMonitor", app_desc="WaferMonitor", app_url="", async_mode=False)
@@ -179,6 +182,9 @@ def _by_apprise(address: str, letter: Letter) -> str:
         service = apprise.Apprise.instantiate(address, asset=asset)
         if service is None:
             raise AlertingRejected("Apprise takes this for no address: " + ("; ".join(said) or "unknown scheme"))
+        if isinstance(service, backends.Backend):
+            service.alerts, service.kind = letter.alerts, letter.kind
+            service.now_ns, service.timeout_s = letter.now_ns, letter.channel.timeout_s
         sent = service.notify(
             title=letter.message.title,
             body=letter.message.body,
