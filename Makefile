@@ -10,7 +10,7 @@ ON_EVERY_SERVER := tests/storage/contract tests/storage/timescale tests/storage/
 	--ignore=tests/storage/maintain/test_command.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup native packages collector check test test-part test-servers demo generate lock bench soak clean
+.PHONY: help setup native packages collector collector-full check test test-part test-servers demo generate lock bench soak clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ packages: ## Debian packages that the tests use (Chromium): installed when root,
 collector: setup ## a stock Collector: the one on PATH, or built once through Go (about 4 minutes)
 	@$(BIN)/wafer collector install
 
+collector-full: collector ## the same with the parts of further backends (Kafka, Prometheus, X-Ray): 2 minutes more
+	@$(BIN)/wafer collector install --full
+
 check: setup ## format, lint, types, import contracts, unit tests (under a minute)
 	@$(BIN)/ruff format --check --quiet . || { echo "run: $(BIN)/ruff format ." >&2; exit 1; }
 	@$(BIN)/ruff check --quiet .
@@ -60,7 +63,7 @@ $(CHDB): tests/servers/chdb.txt $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --target $(VENV)/chdb -r $<
 	@touch $@
 
-test-servers: setup packages collector $(CHDB) ## the rest: longer screens, other servers and versions
+test-servers: setup packages collector-full $(CHDB) ## the rest: longer screens, other servers and versions
 	@$(PYTEST) -q -n 2 --dist loadgroup -m servers --ignore=tests/storage/timescale
 	@for bin in /usr/lib/postgresql/*/bin; do \
 		if test -x $$bin/postgres; then \
