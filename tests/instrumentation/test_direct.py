@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -260,6 +261,36 @@ def test_status_names_each_backend_and_who_takes_it(
     monkeypatch.setenv("WAFER_SDK_CONFIG", file(webhook(None)))
     said = CliRunner().invoke(status, ["--json"], catch_exceptions=False, standalone_mode=False)
     assert (said.return_value, json.loads(said.output)["arriving"]) == (1, "not yet")
+
+
+def test_a_fork_waits_until_a_client_library_is_loaded() -> None:
+    loading, loaded = threading.Event(), threading.Event()
+
+    def load() -> None:
+        with backends._loading:
+            loading.set()
+            threading.Event().wait(0.3)
+            loaded.set()
+
+    loader = threading.Thread(target=load)
+    loader.start()
+    assert loading.wait(10)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if backends._loading.acquire(blocking=False) else 1)
+    waited = loaded.is_set()
+    loader.join(10)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, "the child's own lock is held by nobody"
+    assert waited, "forked while a library was being loaded"
+
+
+def test_writers_are_let_go_of_once_they_are_closed(hook: http_sink.Server) -> None:
+    before = list(backends._opened)
+    direct = Direct.of(Config(mode="direct", direct_backends=(Backend(type="webhook", settings={"url": hook.url}),)), {})
+    assert direct.check()[0][1] == ""
+    assert len(backends._opened) == len(before) + 1
+    direct.close(10)
+    assert backends._opened == before
 
 
 # What a writer may answer, one word after the other: a writer of our own that is told what to answer.

@@ -10,7 +10,9 @@ none.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 import queue
 import threading
 import time
@@ -112,8 +114,6 @@ class OtlpWriter:
     signals: ClassVar[frozenset[Any]] = frozenset(SIGNALS)
 
     def __init__(self, config: OtlpConfig) -> None:
-        import os
-
         urls: dict[Signal, str] = {signal: f"{config.url.rstrip('/')}/v1/{signal}" for signal in SIGNALS}
         headers = {"authorization": f"Bearer {config.token}"} if config.token else {}
         tls = {name: os.environ[name] for name in _TLS if name in os.environ}
@@ -162,7 +162,8 @@ def find(backend: Backend) -> type[Writer]:
     if not found:
         raise ConfigRejected(f"{backend.place}: there is no writer {backend.type!r} (known: {', '.join(names())})")
     try:
-        loaded: type[Writer] = found[0].load()
+        with _loading:
+            loaded: type[Writer] = found[0].load()
     except ModuleNotFoundError as error:
         extras = ",".join(found[0].extras) or name
         raise ConfigRejected(
@@ -211,7 +212,30 @@ def _json_type(annotation: str) -> str:
 
 
 _opened: Final[list[Writer]] = []
-"""Never let go of: a forked child that forgot its parent's writers would say goodbye on its parent's connections."""
+"""Held until they are closed: a forked child that forgot its parent's writers would say goodbye on its parent's connections."""
+
+_FORK_WAITS_S: Final = 10.0
+_loading = threading.RLock()
+"""Held while a client library is imported. A fork waits for it: in the child nobody would ever finish that import, and the job
+would wait for ever for a module that it imports itself."""
+_forking = threading.local()
+
+
+def _before_fork() -> None:
+    _forking.holds = _loading.acquire(timeout=_FORK_WAITS_S)
+
+
+def _after_fork_in_parent() -> None:
+    if _forking.holds:
+        _loading.release()
+
+
+def _after_fork_in_child() -> None:
+    global _loading  # noqa: PLW0603 - one for each process
+    _loading = threading.RLock()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
 
 
 class Lane:
@@ -274,6 +298,8 @@ class Lane:
         self._queue.put(None)
         if self._thread is not None:
             self._thread.join(max(wait_s, 0.0))
+        elif self._writer is not None:
+            _forget(self._writer)
 
     def _ask(self, work: Callable[[Writer], T], late: Callable[[], T]) -> T:
         if self._last is not None and not self._last.done():
@@ -300,7 +326,14 @@ class Lane:
                 asked.set_result(work(self._writer))
             except BaseException as error:  # noqa: BLE001 - who waits must hear of it
                 asked.set_exception(error)
-        self._writer.close()
+        _forget(self._writer)
+
+
+def _forget(writer: Writer) -> None:
+    with contextlib.suppress(Exception):  # it had all it was given; how it says goodbye is its own affair
+        writer.close()
+    with contextlib.suppress(ValueError):
+        _opened.remove(writer)
 
 
 def _written(writer: Writer, signal: Signal, request: bytes) -> Written:

@@ -10,7 +10,6 @@ its path in the file. Called by: `config`. What may stand in an entry of the lis
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -137,6 +136,8 @@ def resolved(text: str, place: str, environ: Mapping[str, str]) -> str:
 
 def unknown(key: str, place: str, known: Iterable[str]) -> str:
     """What is said of a key that nobody knows."""
+    import difflib
+
     near = difflib.get_close_matches(key, known, 1)
     meant = f"; did you mean {near[0]!r}?" if near else ""
     return f"{place}: unknown key {key!r}{meant} (known: {', '.join(known)})"
