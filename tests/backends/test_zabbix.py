@@ -24,7 +24,14 @@ from wafermonitor.storage.writers import items
 from wafermonitor.storage.writers import zabbix as writers
 from wafermonitor.storage.writers.protocol import SIGNALS, Fate, Signal
 
-pytestmark = [pytest.mark.servers, pytest.mark.collector, pytest.mark.xdist_group("zabbix"), pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.servers,
+    pytest.mark.collector,
+    pytest.mark.xdist_group("zabbix"),
+    pytest.mark.timeout(300),
+    # Apprise imports a module that Python 3.13 has no more, where it is still there.
+    pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning"),
+]
 
 HOST = f"wafermonitor-{corpus.SITE}"
 SAME = {
