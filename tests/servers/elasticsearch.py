@@ -38,7 +38,9 @@ ARTIFACT = f"org.elasticsearch.distribution.integ-test-zip:elasticsearch:{VERSIO
 COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy"
 OLDEST_JAVA = 17
 USER, PASSWORD = "elastic", "a secret of the tests"
-DEADLINE_S = 90.0
+FEEDER = "feeder"
+"""An account with the same password that may write to *.otel-* and do nothing else."""
+DEADLINE_S = 150.0
 HERE = Path(__file__).parent
 _SMALL = "-Xms384m -Xmx384m -XX:TieredStopAtLevel=1 -XX:-UsePerfData"
 _SETTINGS = """
@@ -53,6 +55,12 @@ path.logs: {home}/logs
 xpack.security.enabled: true
 xpack.security.autoconfiguration.enabled: false
 cluster.routing.allocation.disk.threshold_enabled: false
+"""
+_ROLES = """
+feeding:
+  indices:
+    - names: ["*.otel-*"]
+      privileges: [create_doc, auto_configure]
 """
 _LOGGING = """
 status = error
@@ -170,6 +178,9 @@ class Server(Rest):
         shutil.copytree(program / "config", settings)
         (settings / "elasticsearch.yml").write_text(_SETTINGS.format(http=self.port, transport=free_port(), home=self.home))
         (settings / "log4j2.properties").write_text(_LOGGING)
+        (settings / "users").write_text(f"{FEEDER}:{PASSWORD}\n")
+        (settings / "users_roles").write_text(f"feeding:{FEEDER}\n")
+        (settings / "roles.yml").write_text(_ROLES)
         self._account: tuple[int, int] | None = None
         if os.geteuid() == 0:
             nobody = pwd.getpwnam("nobody")

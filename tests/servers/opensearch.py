@@ -29,7 +29,7 @@ from wafermonitor.instrumentation.tether import tethered
 VERSION = "3.8.0"
 RUNNER = f"{VERSION}.0"
 OLDEST_JAVA = 21
-DEADLINE_S = 90.0
+DEADLINE_S = 150.0
 HERE = Path(__file__).parent
 _SMALL = (
     "-Xms384m",

@@ -32,9 +32,7 @@ STREAMS: Final[Mapping[Signal, tuple[Stream, ...]]] = {
     "metrics": ("metrics",),
 }
 """Where documents of a signal go: events of spans are kept as logs."""
-VERSION: Final = 1
-"""Of our index template; the server's is replaced by a newer one."""
-_OK, _REFUSED_LOGIN, _FORBIDDEN, _THERE, _TOO_LARGE, _FAULT = 200, 401, 403, 409, 413, 400
+_OK, _FAULT, _REFUSED_LOGIN, _FORBIDDEN, _NOT_FOUND, _THERE, _TOO_LARGE = 200, 400, 401, 403, 404, 409, 413
 _PUT_RIGHT: Final = frozenset({"validation_exception", "invalid_index_name_exception", "index_closed_exception"})
 """Errors of status 400 that are not the document's."""
 _FIELD: Final = re.compile(r"(?:field|mapper|term in field=)\s*[\[\"]([\w.@/ -]{1,200})[\]\"]")
@@ -97,6 +95,9 @@ class _Prepared(NamedTuple):
     templates: frozenset[str]
 
 
+_UNKNOWN: Final = _Prepared(own_ids=False, templates=frozenset())
+
+
 class _Line(NamedTuple):
     """A document as a bulk request has it, and whose it is."""
 
@@ -155,38 +156,47 @@ class Bulk:
         return f"{stream}-{self._settings.dataset}.otel-{self._settings.namespace}"
 
     def _look(self, stream: Stream) -> _Prepared:
-        """Which template the server has for a data stream; put ours where there is none."""
+        """How the server maps a data stream, now or once it is made; put our template where it has none for it."""
         index = self._index(stream)
-        answer = self._ask("POST", f"/_index_template/_simulate_index/{index}", None)
-        if answer.status == _FORBIDDEN:
-            # This account may write, and not see templates: whoever gave it that has made them.
-            return _Prepared(own_ids=False, templates=frozenset())
-        self._must(answer)
-        found = answer.said.get("template") or {} if isinstance(answer.said, dict) else {}
-        mappings = found.get("mappings", {})
-        # A template for any logs, which every server of Elastic has, knows nothing of these documents.
-        fits = "attributes" in mappings.get("properties", {})
-        outdated = mappings.get("_meta", {}).get("wafermonitor", VERSION) < VERSION
-        wanted = {"auto": not fits or outdated, "always": True, "never": False}
-        if wanted[self._settings.templates]:
+        put = self._settings.templates == "always"
+        # Asked for a template, OpenSearch fails when the data stream is there already.
+        there = self._ask("GET", f"/{index}?filter_path=*.settings.index.mode,*.mappings.dynamic_templates", None)
+        found: dict[str, Any] = {}
+        if there.status == _FORBIDDEN:
+            # This account may write, and not see how: whoever gave it that has made the templates.
+            return _UNKNOWN
+        if there.status == _OK:
+            found = there.said[max(there.said)] if there.said else {}
+        elif there.status == _NOT_FOUND:
+            would_be = self._ask("POST", f"/_index_template/_simulate_index/{index}", None)
+            if would_be.status == _FORBIDDEN:
+                return _UNKNOWN
+            found = self._must(would_be).get("template") or {}
+            # A template for any logs, which every server of Elastic has, knows nothing of these documents.
+            fits = "attributes" in found.get("mappings", {}).get("properties", {})
+            put = put or (self._settings.templates == "auto" and not fits)
+        else:
+            self._must(there)
+        if put:
             self._must(self._ask("PUT", f"/_index_template/wafermonitor-{index}", self._own_template(stream)))
-            return _Prepared(own_ids=False, templates=frozenset())
+        if put and there.status == _NOT_FOUND:
+            return _UNKNOWN
         mode = found.get("settings", {}).get("index", {}).get("mode")
-        dynamic = mappings.get("dynamic_templates", [])
+        dynamic = found.get("mappings", {}).get("dynamic_templates", [])
         return _Prepared(own_ids=mode == "time_series", templates=frozenset(name for one in dynamic for name in one))
 
-    def _must(self, answer: Answer) -> None:
+    def _must(self, answer: Answer) -> dict[str, Any]:
         if answer.status == _REFUSED_LOGIN:
             raise Silent(
                 f"{self._name} refuses the login (401): see WAFER_{self._settings.component.upper()}_USER and _PASSWORD"
             )
-        if answer.status != _OK:
+        if answer.status != _OK or not isinstance(answer.said, dict):
             raise Silent(f"{self._name} answers {answer.status} ({_kind(answer.said)}) when asked for its index templates")
+        return answer.said
 
     def _own_template(self, stream: Stream) -> bytes:
         made = json.loads((resources.files(__package__) / self._template).read_text(encoding="utf-8"))
         made["index_patterns"] = [self._index(stream)]
-        made["template"]["mappings"]["_meta"] = {"wafermonitor": VERSION}
         return json.dumps(made).encode()
 
     def _lines(self, request: int, found: Iterable[tuple[int, Document]], known: Mapping[Stream, _Prepared]) -> Iterator[_Line]:

@@ -13,9 +13,9 @@ metrics-…                           a point: `metrics.<name>`, `unit`, `start_
 all                                 `@timestamp`, `attributes.*`, `resource.attributes.*`, `scope.*`, `data_stream.*`
 
 Times are strings of milliseconds with six decimals, so that nanoseconds last; durations are ns. Bytes are hex, and a number
-that is none is a word. Beyond the exporter: a metric document has one metric, and names its `type` and `temporality`; what a
-histogram or summary counts stands whole in `summary`. A list that holds maps, or values of several kinds, is a list of texts:
-one field has one type.
+that is none is a word. Beyond the exporter: a metric document has one metric, and its `type`, `temporality` and `monotonic`;
+what a histogram or summary counts stands whole in `summary`. A list that holds maps, or values of several kinds, is a list of
+texts: one field has one type.
 """
 
 from __future__ import annotations
@@ -180,6 +180,7 @@ def _point(point: Point) -> Document:
                 "unit": point.unit,
                 "type": point.type,
                 "temporality": point.temporality if point.temporality != "unspecified" else "",
+                "monotonic": point.monotonic or None,
                 "attributes": _attributes(point.attributes),
                 "summary": value(point.summary),
             }
