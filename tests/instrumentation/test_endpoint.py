@@ -7,6 +7,8 @@ import time
 
 import pytest
 
+from tests.servers import http_sink
+from wafermonitor.instrumentation import endpoint as module
 from wafermonitor.instrumentation.config import Config
 from wafermonitor.instrumentation.endpoint import Endpoint, answer_of
 from wafermonitor.instrumentation.outbox import Outbox
@@ -124,3 +126,12 @@ def test_an_outbox_sends_what_it_is_given_and_spools_nothing(sink, tmp_path):
     assert [item.name for item in sink.logs] == ["e", "e"]
     assert outbox.answers
     assert size_bytes(tmp_path) == 0
+
+
+@pytest.mark.parametrize(("status", "posts"), [(503, 3), (400, 1), (401, 1), (200, 1)])
+def test_a_request_is_tried_again_as_often_as_is_set_and_only_where_that_helps(monkeypatch, status, posts):
+    monkeypatch.setattr(module, "_PAUSE_S", (0.001, 0.002))
+    with http_sink.start() as sink:
+        sink.status = status
+        Endpoint.of(Config(endpoint=sink.url, timeout_s=10, retries=2), {}).post("logs", b"{}")
+    assert len(sink.requests) == posts
