@@ -1,16 +1,30 @@
-"""The Collectors that these tests run are there before the first test's clock begins."""
+"""Collectors and servers are there before the clock of a test begins: the first time, they are fetched or built."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
 from tests.servers import collector
 
+TIMEOUT_S = 300
+LARGER = "kafka"
+"""A backend whose parts are only in the larger Collector."""
 
-@pytest.fixture(scope="session", autouse=True)
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What a test may take is counted without its fixtures."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent) and item.get_closest_marker("collector"):
+            item.add_marker(pytest.mark.timeout(TIMEOUT_S, func_only=True), append=False)
+            item.add_marker(pytest.mark.usefixtures("at_hand"))
+
+
+@pytest.fixture(scope="session")
 def at_hand() -> None:
-    """A Collector is found or built; the tests are skipped, with the reason, where there is none and none can be built."""
+    """The Collectors are found or built; the tests are skipped, with the reason, where there is none and none can be built."""
     reason = collector.missing()
     if reason is not None:
         pytest.skip(reason)
-    collector.prepare()
+    collector.prepare((LARGER,))

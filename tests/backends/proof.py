@@ -31,6 +31,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
@@ -79,7 +80,7 @@ class Backend(ABC):
     @abstractmethod
     def read(self, signal: Signal) -> Iterable[Kept]:
         """Everything it has of this signal that has a `corpus.key` (others, such as beats, are passed over), each as often as
-        it has it. May raise OSError while the server starts."""
+        it has it."""
 
     @abstractmethod
     def kill(self) -> None:
@@ -96,7 +97,7 @@ class Backend(ABC):
 
     def fragments(self, way: Way) -> tuple[str, ...]:
         """The Collector's files of a way."""
-        return (promised(self.name, way).get("fragment", self.name if way == "exporter" else f"bridge-{self.name}"),)
+        return named(self.name, way, promised(self.name, way))
 
 
 def promised(name: str, way: Way) -> dict[str, Any]:
@@ -107,7 +108,13 @@ def promised(name: str, way: Way) -> dict[str, Any]:
     return row
 
 
-def ways(name: str, *, fragment: str | None = None) -> list[Way]:
+def named(name: str, way: Way, row: Mapping[str, Any]) -> tuple[str, ...]:
+    """The Collector's files of a row: as it says, else called as the backend."""
+    fragment = row.get("fragment", name if way == "exporter" else f"bridge-{name}")
+    return (fragment,) if isinstance(fragment, str) else tuple(fragment)
+
+
+def ways(name: str) -> list[Way]:
     """The ways of the rows of `name` that can be tried here.
 
     The exporter is left out when no Collector that we can build has the parts of its fragment, and WAFER_COLLECTOR_BIN names
@@ -116,7 +123,7 @@ def ways(name: str, *, fragment: str | None = None) -> list[Way]:
     table = tomllib.loads(ROWS.read_text(encoding="utf-8")).get(name, {})
     known: tuple[Way, ...] = ("exporter", "bridge", "direct")
     found = [way for way in known if way in table]
-    if "exporter" in found and not can_be_run(fragment or table["exporter"].get("fragment", name)):
+    if "exporter" in found and not all(can_be_run(one) for one in named(name, "exporter", table["exporter"])):
         found.remove("exporter")
     return found
 
@@ -140,17 +147,18 @@ def survives(backend: Backend, way: Way) -> Report:
     with _standing(backend, way) as (line, sent):
         sent.add(line, 0)
         sent.wait()
+        sent.add(line, 1)  # is on its way when the server ends
         backend.kill()
         away_until = time.monotonic() + OUTAGE_S
         try:
-            sent.add(line, 1)
-            line.break_down()
             sent.add(line, 2)
+            line.break_down()
+            sent.add(line, 3)
             threading.Event().wait(max(away_until - time.monotonic(), 0.0))
         finally:
             backend.restart()
         line.mend()
-        sent.add(line, 3)
+        sent.add(line, 4)
         sent.wait()
         line.end()
         return sent.report()
@@ -184,24 +192,26 @@ class _Sent:
 
     def wait(self) -> None:
         """Until every item is there."""
-        missing: dict[Signal, list[str]] = {}
+        missing = {signal: set(expected) for signal, expected in self._expected.items()}
+        trouble: list[Exception] = []
 
         def all_there() -> bool:
-            for signal, expected in self._expected.items():
+            for signal in [signal for signal, keys in missing.items() if keys]:
                 try:
-                    found = self._found(signal)
-                except (OSError, http.client.HTTPException):
-                    return False
-                missing[signal] = sorted(set(expected) - {one.key for one in found})
-                if missing[signal]:
-                    return False
-            return True
+                    missing[signal] -= {one.key for one in self._found(signal)}
+                except AssertionError:
+                    raise
+                except Exception as error:  # noqa: BLE001 - a server that is just back; told when it stays so
+                    trouble[:] = [error]
+            return not any(missing.values())
 
         try:
-            until(all_there, "everything is there", DEADLINE_S)
-        except AssertionError:
-            told = {signal: f"{len(keys)} of {len(self._expected[signal])}: {keys[:5]}" for signal, keys in missing.items()}
-            raise AssertionError(f"{self._backend.name}, {self._way}: not there within {DEADLINE_S:g} s: {told}") from None
+            until(all_there, "everything is there", DEADLINE_S, every_s=0.2)
+        except AssertionError as error:
+            told = {
+                signal: f"{len(keys)} of {len(self._expected[signal])}: {sorted(keys)[:5]}" for signal, keys in missing.items()
+            }
+            raise AssertionError(f"{self._backend.name}, {self._way}: {error}; missing: {told}") from next(iter(trouble), None)
 
     def report(self) -> Report:
         """Compare what was found with what was sent, value by value, and with what the row promises."""
@@ -303,13 +313,13 @@ class _Direct:
     def mend(self) -> None:
         """Give everything again, also what was accepted, as one who never heard the answer."""
         for signal, request in [*self._waiting, *self._accepted]:
-            until(lambda s=signal, r=request: self._accepts(s, r), f"the writer takes {signal}")
+            until(partial(self._accepts, signal, request), f"the writer takes {signal}")
         self._waiting.clear()
 
     def end(self) -> None:
         """Give what waits, until it is taken; then nothing is under way, because writers are synchronous."""
         for signal, request in self._waiting:
-            until(lambda s=signal, r=request: self._accepts(s, r), f"the writer takes {signal}")
+            until(partial(self._accepts, signal, request), f"the writer takes {signal}")
 
     def close(self) -> None:
         """Let go of its connections."""

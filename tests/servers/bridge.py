@@ -51,7 +51,7 @@ class Server:
         self.http = f"127.0.0.1:{free_ports(1)[0]}"
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("WAFER_", "OTEL_"))}
         own = {"WAFER_RECEIVER_DEAD_LETTER_FILE": str(self.home / "dead.jsonl"), "LOG_LEVEL": "WARNING"}
-        self._environ = clean | own | environ
+        self._environ = {**clean, **own, **environ}
         self._process: subprocess.Popen[bytes] | None = None
 
     def launch(self) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 import socket
@@ -28,10 +27,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import yaml
 
-from wafermonitor.collector import binary, build, fragments
+from wafermonitor.collector import binary, build, catalog, fragments
 from wafermonitor.collector.config import Config
+from wafermonitor.collector.documents import read
 from wafermonitor.collector.errors import BinaryRejected
 
 DEADLINE_S = 60.0
@@ -63,14 +62,7 @@ def prepare(backends: tuple[str, ...] = ()) -> binary.Binary:
 def lacking(backend: str, manifest: str) -> list[str]:
     """The parts of `backends/<backend>.yaml` that a Collector built of `manifest` does not have."""
     path = Path(backend) if "/" in backend else fragments.HERE / "backends" / f"{backend}.yaml"
-    file, modules = yaml.safe_load(path.read_text(encoding="utf-8")), fragments.MANIFESTS[manifest].read_text(encoding="utf-8")
-    found = []
-    for kind in ("receivers", "processors", "exporters", "connectors", "extensions"):
-        for part in file.get(kind) or ():
-            module = {"otlp_grpc": "otlp"}.get(part.partition("/")[0], part.partition("/")[0]).replace("_", "")
-            if not re.search(rf"/{module}({kind[:-1]})? v", modules):
-                found.append(part)
-    return found
+    return catalog.lacking(read(path, {}), fragments.MANIFESTS[manifest])
 
 
 def _found() -> binary.Binary:
@@ -87,7 +79,7 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def until(condition: Callable[[], Any], what: str, timeout_s: float = DEADLINE_S) -> Any:
+def until(condition: Callable[[], Any], what: str, timeout_s: float = DEADLINE_S, *, every_s: float = 0.02) -> Any:
     """The first true value of `condition`; AssertionError names `what` when there is none in time."""
     end = time.monotonic() + timeout_s
     pause = threading.Event()
@@ -95,7 +87,7 @@ def until(condition: Callable[[], Any], what: str, timeout_s: float = DEADLINE_S
         value = condition()
         if value:
             return value
-        pause.wait(0.02)
+        pause.wait(every_s)
     raise AssertionError(f"{what}: not within {timeout_s:g} s")
 
 
