@@ -1,12 +1,12 @@
-"""What writers to AWS, and to services that speak its protocols, share: settings, clients, and what an error means.
+"""What writers to AWS, and to services that speak its protocols, share: settings, clients, what an error means, and a tally.
 
-In: settings, errors of botocore. Out: clients, an `Outcome`. Called by: `s3`, `sqs`, `cloudwatch`, `xray`.
+In: settings, errors of botocore. Out: clients, an `Outcome` for each request. Called by: `s3`, `sqs`, `cloudwatch`, `xray`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Final
@@ -18,7 +18,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from wafermonitor.instrumentation.environment import EnvironmentConfig, option, positive
 from wafermonitor.storage.errors import StorageRejected, StorageUnavailable
-from wafermonitor.storage.writers.protocol import Fate, Outcome
+from wafermonitor.storage.writers.items import Item, items, part
+from wafermonitor.storage.writers.protocol import ACCEPTED, Fate, Outcome, Signal
 
 ERRORS: Final = (BotoCoreError, ClientError)
 """What a call to a client raises."""
@@ -87,6 +88,49 @@ class Clients:
             for client in self._made.values():
                 client.close()
             self._made.clear()
+
+
+class Tally:
+    """What became of each request of a `write`, item by item. What nobody speaks of is accepted."""
+
+    def __init__(self, signal: Signal, requests: Sequence[bytes]) -> None:
+        self._signal = signal
+        self._requests = requests
+        self._whole: dict[int, Outcome] = {}
+        self._refused: dict[int, dict[int, str]] = {}
+
+    def items(self) -> Iterator[tuple[int, int, Item]]:
+        """Every item, with the place of its request and its own in that. What is no request is rejected."""
+        for place, request in enumerate(self._requests):
+            try:
+                found = items(self._signal, request)
+            except StorageRejected as error:
+                self.settle(place, Outcome(Fate.REJECTED, str(error)))
+                continue
+            for position, item in enumerate(found):
+                yield place, position, item
+
+    def settle(self, place: int, outcome: Outcome) -> None:
+        """A whole request; to be tried again outweighs the rest."""
+        if outcome.fate is Fate.RETRY or place not in self._whole:
+            self._whole[place] = outcome
+
+    def refuse(self, place: int, position: int, reason: str) -> None:
+        """One item, for good."""
+        self._refused.setdefault(place, {})[position] = reason
+
+    def outcomes(self) -> list[Outcome]:
+        """In the order of the requests."""
+        return [self._outcome(place) for place in range(len(self._requests))]
+
+    def _outcome(self, place: int) -> Outcome:
+        if place in self._whole:
+            return self._whole[place]
+        refused = self._refused.get(place)
+        if refused is None:
+            return ACCEPTED
+        remains = part(self._signal, self._requests[place], refused.__contains__)
+        return Outcome(Fate.ACCEPTED, next(iter(refused.values())), len(refused), remains)
 
 
 def code_of(error: BaseException) -> str:

@@ -28,9 +28,9 @@ from wafermonitor.storage.archive.protocol import Place, day_of
 from wafermonitor.storage.archive.tables import TABLES
 from wafermonitor.storage.errors import StorageRejected
 from wafermonitor.storage.writers import archive_rows as rows
-from wafermonitor.storage.writers.aws import ERRORS, AwsConfig, Clients, outcome_of, unavailable
-from wafermonitor.storage.writers.items import items, part
-from wafermonitor.storage.writers.protocol import ACCEPTED, SIGNALS, Fate, Outcome, Signal
+from wafermonitor.storage.writers.aws import ERRORS, AwsConfig, Clients, Tally, outcome_of, unavailable
+from wafermonitor.storage.writers.items import items
+from wafermonitor.storage.writers.protocol import SIGNALS, Fate, Outcome, Signal
 
 _FINAL: Final = frozenset({"EntityTooLarge", "KeyTooLongError"})
 _NAME_CHARACTERS: Final = 32
@@ -72,7 +72,7 @@ def objects(signal: Signal, request: bytes, received_ns: int) -> Objects:
 
 def _parquet(place: Place, held: list[Any]) -> bytes:
     key = TABLES[place.signal].key
-    held.sort(key=lambda row: tuple((part is not None, part) for part in key(row)))
+    held.sort(key=lambda row: tuple((one is not None, one) for one in key(row)))
     sink = io.BytesIO()
     writer = files.Writer(sink, place.signal)
     writer.write(held)
@@ -96,11 +96,14 @@ class Writer:
 
     def write(self, signal: Signal, requests: Sequence[bytes]) -> Sequence[Outcome]:
         """Put each; after one that must be tried again the rest of the batch waits, too."""
-        outcomes: list[Outcome] = []
-        for request in requests:
-            late = bool(outcomes) and outcomes[-1].fate is Fate.RETRY
-            outcomes.append(outcomes[-1] if late else self._put(signal, request))
-        return outcomes
+        tally = Tally(signal, requests)
+        later: Outcome | None = None
+        for place, request in enumerate(requests):
+            outcome = later or self._put(tally, signal, place, request)
+            if outcome is not None:
+                tally.settle(place, outcome)
+                later = outcome if outcome.fate is Fate.RETRY else None
+        return tally.outcomes()
 
     def check(self) -> None:
         """Whether the bucket is there and ours to write to."""
@@ -113,20 +116,16 @@ class Writer:
         """End the connections."""
         self._clients.close()
 
-    def _put(self, signal: Signal, request: bytes) -> Outcome:
+    def _put(self, tally: Tally, signal: Signal, place: int, request: bytes) -> Outcome | None:
+        """None when the objects are there; the tally knows which items have no place in them."""
         try:
             made = objects(signal, request, time.time_ns())
-        except StorageRejected as error:
-            return Outcome(Fate.REJECTED, str(error))
-        if made.refused and not made.files:
-            return Outcome(Fate.REJECTED, next(iter(made.refused.values())))
-        try:
             for path, body in made.files.items():
                 self._clients.of("s3").put_object(Bucket=self._bucket, Key=f"{self._prefix}{path}", Body=body)
+        except StorageRejected as error:
+            return Outcome(Fate.REJECTED, str(error))
         except ERRORS as error:
             return outcome_of("S3", error, _FINAL)
-        if not made.refused:
-            return ACCEPTED
-        reason = next(iter(made.refused.values()))
-        remains = part(signal, request, lambda position: position in made.refused)
-        return Outcome(Fate.ACCEPTED, reason, len(made.refused), remains)
+        for position, reason in made.refused.items():
+            tally.refuse(place, position, reason)
+        return None
