@@ -71,7 +71,7 @@ def test_without_collector_and_go_every_command_says_what_to_install(call, tmp_p
 def test_help_names_every_command(call):
     code, text, _ = call("--help")
     assert code == 0
-    for name in ("run", "install", "validate", "print", "components", "beat"):
+    for name in ("run", "install", "files", "validate", "render", "print", "components", "beat"):
         assert f"\n  {name} " in text
 
 

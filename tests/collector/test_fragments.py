@@ -112,7 +112,6 @@ def plain(server, count):
     return found if len(found) >= count else None
 
 
-@pytest.mark.servers
 def test_syslog_is_taken_by_udp_and_by_tcp(start):
     port = free_ports(1)[0]
     server = start(("file",), ("syslog",), environ={"WAFER_SYSLOG": f"127.0.0.1:{port}"})
@@ -127,7 +126,6 @@ def test_syslog_is_taken_by_udp_and_by_tcp(start):
     assert {record["timeUnixNano"] for record in records} == {"1795356000500000000"}
 
 
-@pytest.mark.servers
 def test_statsd_is_gathered(start):
     port = free_ports(1)[0]
     server = start(("file",), ("statsd",), environ={"WAFER_STATSD": f"127.0.0.1:{port}", "WAFER_STATSD_INTERVAL": "1s"})

@@ -138,7 +138,7 @@ def test_a_secret_stays_a_name(written):
         (one("s3", aws_secret_access_key="abc"), "x: aws_secret_access_key is a secret as text"),
         (one("webhook", headers={"Authorization": "Basic abc"}), "x: Authorization is a secret as text"),
         (one("mysql", password="abc"), "x: password is a secret as text"),
-        (one("datadog"), "x: type 'datadog' is unknown: known are aws_s3, .*; or a YAML file of your own"),
+        (one("datadog"), "x: type 'datadog' is unknown: known are aws_cloudwatch, .*; or a YAML file of your own"),
         (
             one("mysql", host="db"),
             "no Collector has an exporter for mysql: add --bridge mysql, and run `wafer receiver --writer",

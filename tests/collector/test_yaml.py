@@ -5,13 +5,13 @@ import re
 import pytest
 import yaml
 
-from tests.servers.collector import lacking
-from wafermonitor.collector import fragments
+from wafermonitor.collector import catalog, documented, fragments
 from wafermonitor.collector.config import Config
+from wafermonitor.collector.documents import read
 
-FILES = sorted(fragments.HERE.rglob("*.yaml"))
-FRAGMENTS = [path for path in FILES if path.parent.name in {"backends", "receivers"}]
+FRAGMENTS = sorted(path for kind in ("backends", "receivers") for path in (fragments.HERE / kind).glob("*.yaml"))
 CONFIGS = [fragments.BASE, *fragments.TOKENS.values(), *FRAGMENTS]
+FILES = [*CONFIGS, *fragments.MANIFESTS.values(), documented.TABLE]
 SUBSTITUTION = re.compile(r"\$\{env:(\w+)(?::-([^}]*))?\}")
 MODULE = re.compile(r"^(\S+) v(\d+\.\d+\.\d+)$")
 
@@ -36,7 +36,7 @@ def test_the_header_explains_every_variable(path):
 
 @pytest.mark.parametrize("path", FILES, ids=named)
 def test_no_file_holds_an_address_to_fetch_from(path):
-    assert not re.search(r"://(?!127\.0\.0\.1[:/]|\$)", path.read_text(encoding="utf-8"))
+    assert not re.search(r"://(?!127\.0\.0\.1[:/]|\$|\w+\.\$\{env:AWS_REGION)", path.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=named)
@@ -85,8 +85,5 @@ def test_a_manifest_has_one_number(manifest):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=named)
 def test_a_file_says_which_collector_has_its_parts(path):
-    text = path.read_text(encoding="utf-8")
-    if lacking(str(path), "full"):
-        assert "WAFER_COLLECTOR_BIN" in text
-    elif lacking(str(path), "minimal"):
-        assert "install --full" in text
+    says = {"minimal": "", "full": "install --full", "contrib": "otelcol-contrib"}
+    assert says[catalog.built(read(path, {}))] in " ".join(path.read_text(encoding="utf-8").replace("\n#", " ").split())

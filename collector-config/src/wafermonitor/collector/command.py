@@ -1,4 +1,4 @@
-"""`wafer collector`: run, install, validate, print, components, beat.
+"""`wafer collector`: run, install, files, validate, render, print, components, beat.
 
 In: the command line and the environment. Out: a supervised Collector, or one answer on stdout. Called by: `wafer`.
 """
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 _LINE_EVERY_S = 15.0
+_OF_FULL = (("managed", "file", "kafka", "zabbix", "prometheus"), ("files", "host", "syslog", "statsd"))
+"""Backends and receivers that together need what the larger Collector has and the smaller has not."""
 
 
 def _chosen(function: F) -> F:
@@ -105,8 +107,8 @@ def install(*, full: bool, again: bool, as_json: bool) -> None:
 
     WAFER_COLLECTOR_BIN, otelcol-contrib or otelcol on PATH if it is new enough and has the parts; else one built through Go.
     """
-    config, files = _settings((), ())
-    found = None if full or again else _find(config, files)
+    config, files = _settings(*_OF_FULL) if full else _settings((), ())
+    found = None if again else _find(config, files)
     if found is None:
         path = build.install(fragments.MANIFESTS["full" if full else "minimal"], _progress(), again=again)
         found = Binary(path, ".".join(map(str, binary.version_of(path) or ())), "cache")
@@ -218,6 +220,20 @@ def print_(backends: tuple[str, ...], receivers: tuple[str, ...], *, as_json: bo
     """Show what the files make together; secrets are hidden."""
     config, files = _settings(backends, receivers)
     click.echo(binary.merged(binary.find(config, files).path, files, config, "json" if as_json else "yaml"), nl=False)
+
+
+@collector.command("files")
+@_as_json
+def files_(*, as_json: bool) -> None:
+    """List the files that come with the package."""
+    from wafermonitor.collector import catalog
+
+    for row in catalog.rows():
+        if as_json:
+            click.echo(json.dumps(row._asdict() | {"settings": [one._asdict() for one in row.settings], "hours": row.hours}))
+        else:
+            carries = ",".join(row.signals)
+            click.echo(f"{row.kind + '/' + row.name:<30}{carries:<21}{row.build:<9}{row.title}")
 
 
 @collector.command()
