@@ -91,7 +91,15 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Name the skipped tests that failed the run."""
+    """Say what proofs of backends counted, and name the skipped tests that failed the run."""
+    reports = (
+        report for kind in terminalreporter.stats.values() for report in kind if getattr(report, "when", "") == "teardown"
+    )
+    counted = [told for report in reports for name, told in report.user_properties if name == "proof"]
+    if counted:
+        terminalreporter.section("sent, and found more than once, although a server was away and what carries was killed")
+        for told in sorted(counted):
+            terminalreporter.line(told)
     if os.environ.get("CI") and _skipped_layers:
         terminalreporter.section("skipped, but CI must run them")
         for nodeid in _skipped_layers:

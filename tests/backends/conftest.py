@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.backends import proof
 from tests.servers import collector
 
 TIMEOUT_S = 300
@@ -28,3 +30,11 @@ def at_hand() -> None:
     if reason is not None:
         pytest.skip(reason)
     collector.prepare((LARGER,))
+
+
+@pytest.fixture(autouse=True)
+def _count(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What a proof counted goes into the test's report."""
+    proof.counted.clear()
+    yield
+    request.node.user_properties += [("proof", told) for told in proof.counted]

@@ -50,6 +50,10 @@ NEVER = "never"
 """What `twice` of a row says when an item is kept once, whatever happens."""
 
 
+counted: list[str] = []
+"""What `survives` found, in words, for the end of a test run."""
+
+
 class Kept(NamedTuple):
     """An item as the backend has it. `fields`: those of `storage.writers.items` that it keeps, and `site` and `service`."""
 
@@ -161,7 +165,9 @@ def survives(backend: Backend, way: Way) -> Report:
         sent.add(line, 4)
         sent.wait()
         line.end()
-        return sent.report()
+        report = sent.report()
+        counted.append(f"{backend.name}, {way}: {report.sent} sent, {report.duplicates} of them twice")
+        return report
 
 
 class _Line(Protocol):
