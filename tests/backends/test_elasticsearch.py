@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 from elasticsearch import ApiError, Elasticsearch, TransportError
 
-from tests.backends import corpus, elastic, proof
+from tests.backends import alerts, corpus, elastic, proof
 from tests.servers import elasticsearch
 from tests.servers.fixtures import running
 from wafermonitor.storage.errors import StorageUnavailable
@@ -170,3 +170,16 @@ def test_points_of_time_series_are_there_once(backend, dataset):
     mapped = backend.server.ask("GET", f"/{name}/_mapping")[1].popitem()[1]["mappings"]["properties"]["metrics"]["properties"]
     assert mapped["wafers.done"] == {"type": "long", "time_series_metric": "counter"}
     writer.close()
+
+
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
+def test_an_alert_is_a_document_and_told_again_it_is_the_same(backend):
+    late = alerts.opened_now("job 0")
+    alerts.tell(backend, late)
+    alerts.tell(backend, late)
+    alerts.tell(backend, late._replace(resolved_ns=late.opened_ns + corpus.SECOND_NS))
+    found = [
+        one["_source"] for one in backend.search("logs-generic.otel-default", {"term": {"attributes.wafer.alert.id": late.id}})
+    ]
+    told = sorted((one["attributes"]["wafer.alert.kind"], one["body"]["text"], one["severity_text"]) for one in found)
+    assert told == [("firing", "job 0 is late", "WARN"), ("resolved", "job 0 is late", "WARN")]

@@ -11,14 +11,11 @@ from typing import Any, ClassVar
 
 import pytest
 
-from tests.backends import corpus, proof
+from tests.backends import alerts, corpus, proof
 from tests.servers import collector, zabbix
 from tests.servers.collector import until
 from tests.servers.fixtures import running
-from wafermonitor.alerting.notify import Channel
-from wafermonitor.alerting.notify.sending import Letter, send
 from wafermonitor.collector import fragments
-from wafermonitor.runs.alerts import Finding, Kind, Severity, Subject, opened
 from wafermonitor.storage.errors import StorageUnavailable
 from wafermonitor.storage.writers import items
 from wafermonitor.storage.writers import zabbix as writers
@@ -204,17 +201,12 @@ def test_without_the_api_a_missing_host_is_named_and_nothing_lost(backend):
     assert f'"elsewhere {corpus.SITE}"' in outcome.reason
 
 
-def test_an_alert_is_a_problem_until_it_is_over(backend, monkeypatch):
-    for name, value in backend.environment.items():
-        monkeypatch.setenv(name, value)
-    subject = Subject(site=corpus.SITE, job="job 0", detail="L1")
-    late = opened(Finding("late", Severity.WARNING, subject, time.time_ns(), "job 0 is late"), time.time_ns())
-    channel = Channel("zabbix", "waferzabbix://")
-    send(Letter(channel, Kind.FIRING, '["r",{},0]', [late], url="", now_ns=time.time_ns()))
+def test_an_alert_is_a_problem_until_it_is_over(backend):
+    late = alerts.opened_now("job 0")
+    alerts.tell(backend, late)
     name = "WaferMonitor: late job 0 (warning)"
     until(lambda: name in problems(backend), "the problem is there")
-    over = late._replace(resolved_ns=time.time_ns())
-    send(Letter(channel, Kind.RESOLVED, '["r",{},0]', [over], url="", now_ns=time.time_ns()))
+    alerts.tell(backend, late._replace(resolved_ns=time.time_ns()))
     until(lambda: name not in problems(backend), "the problem is over")
     told = [json.loads(one["value"]) for one in backend.history("wafer.logs")]
     kinds = [one["attributes"]["wafer.alert.kind"] for one in told if one.get("event_name") == "wafer.alert"]
@@ -223,7 +215,7 @@ def test_an_alert_is_a_problem_until_it_is_over(backend, monkeypatch):
 
 @pytest.mark.skipif("exporter" not in proof.ways("zabbix"), reason="needs a full otelcol-contrib: WAFER_COLLECTOR_BIN")
 def test_zabbix_reads_how_runs_ended_from_the_page_of_a_collector(server):
-    port = collector.free_ports(1)[0]
+    port = zabbix.free_port()  # not among those that the Collector chooses for itself
     known = import_template(server, Path(fragments.HERE, "zabbix-template.yaml"), "WaferMonitor Collector by HTTP")
     (group,) = server.api("hostgroup.get", {"filter": {"name": "Zabbix servers"}, "output": ["groupid"]})
     macros = {"{$WAFER.COLLECTOR.URL}": f"http://127.0.0.1:{port}/metrics", "{$WAFER.COLLECTOR.EVERY}": "1s"}

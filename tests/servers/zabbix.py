@@ -129,7 +129,7 @@ class Server:
         else:
             subprocess.run(["cp", "-a", "--reflink=auto", "-T", parent / "seed", self.home], check=True)
         self._log = parent / f"{self.home.name}.log"
-        self._trapper, self._web = _free_port(), _free_port()
+        self._trapper, self._web = free_port(), free_port()
         self.trapper = f"127.0.0.1:{self._trapper}"
         self.url = f"http://127.0.0.1:{self._web}/"
 
@@ -245,7 +245,7 @@ class Server:
         self._processes.clear()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """Zabbix takes none above 32767, where a system's own choice begins."""
     for port in random.sample(range(20_000, 32_000), 100):
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):

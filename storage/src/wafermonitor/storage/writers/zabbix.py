@@ -201,10 +201,10 @@ class Writer:
             self._processed([Value(host, rule, values.discovery(mine), time.time_ns())])
 
     def _unknown(self, host: str) -> str:
-        if self._api is None:
-            return f'Zabbix has no host "{host}" with the template {TEMPLATE}: import the template and link it'
-        self._api.set_up(host)
-        return f'Zabbix does not know its new host "{host}" yet'
+        if self._api is not None:
+            self._api.set_up(host)
+            return f'Zabbix does not take records of host "{host}" yet: it has just been made, or it is disabled'
+        return f'Zabbix has no host "{host}" with the template {TEMPLATE}, or it is disabled: import the template and link it'
 
     def _processed(self, found: Sequence[Value]) -> int:
         """How many of the values the server took. StorageUnavailable."""
