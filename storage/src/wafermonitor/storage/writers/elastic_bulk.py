@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Final, NamedTuple
+from urllib.parse import SplitResult, urlsplit
 
 from wafermonitor.instrumentation.environment import EnvironmentConfig, one_of, option, positive
 from wafermonitor.storage.errors import StorageRejected, StorageUnavailable
@@ -66,11 +67,25 @@ class Settings(EnvironmentConfig):
 
     @property
     def urls(self) -> list[str]:
-        """Each address. StorageRejected when there is none."""
+        """Each address. StorageRejected when one is none, or says who we are."""
         found = [one.strip() for one in self.url.split(",") if one.strip()]
+        variable = f"WAFER_{self.component.upper()}_"
+        for one in found:
+            parts = urlsplit(one)
+            if "@" in parts.netloc:
+                raise StorageRejected(f"{variable}URL has an account in it: name it by {variable}USER and {variable}PASSWORD")
+            if parts.scheme not in {"http", "https"} or not parts.hostname or _port(parts) is None:
+                raise StorageRejected(f"{variable}URL is no address such as https://host:9200")
         if not found:
-            raise StorageRejected(f"WAFER_{self.component.upper()}_URL names no address")
+            raise StorageRejected(f"{variable}URL names no address")
         return found
+
+
+def _port(parts: SplitResult) -> int | None:
+    try:
+        return parts.port
+    except ValueError:
+        return None
 
 
 class Answer(NamedTuple):
@@ -117,22 +132,18 @@ class Bulk:
     def write(self, signal: Signal, requests: Sequence[bytes]) -> list[Outcome]:
         """As the protocol of writers has it."""
         outcomes: list[Outcome] = [ACCEPTED] * len(requests)
-        lines: list[_Line] = []
-        try:
-            known = self._prepare(STREAMS[signal])
-        except Silent as error:
-            return [Outcome(Fate.RETRY, str(error))] * len(requests)
+        found: dict[int, list[tuple[int, Document]]] = {}
         for number, request in enumerate(requests):
             try:
-                lines.extend(self._lines(number, documents_of(signal, request), known))
+                found[number] = documents_of(signal, request)
             except StorageRejected as error:
                 outcomes[number] = Outcome(Fate.REJECTED, str(error))
-        later, refused = self._send(lines)
-        for number, request in enumerate(requests):
+        later, refused = self._deliver(signal, found)
+        for number in found:
             if number in later:
                 outcomes[number] = Outcome(Fate.RETRY, later[number])
             elif number in refused:
-                outcomes[number] = _partly(signal, request, refused[number])
+                outcomes[number] = _partly(signal, requests[number], refused[number])
         return outcomes
 
     def check(self) -> None:
@@ -199,6 +210,16 @@ class Bulk:
         made["index_patterns"] = [self._index(stream)]
         return json.dumps(made).encode()
 
+    def _deliver(
+        self, signal: Signal, found: Mapping[int, list[tuple[int, Document]]]
+    ) -> tuple[dict[int, str], dict[int, dict[int, str]]]:
+        """Why requests must be tried again, and why items of others were refused, by request and position."""
+        try:
+            known = self._prepare(STREAMS[signal])
+        except Silent as error:
+            return dict.fromkeys(found, str(error)), {}
+        return self._send([line for number, some in found.items() for line in self._lines(number, some, known)])
+
     def _lines(self, request: int, found: Iterable[tuple[int, Document]], known: Mapping[Stream, _Prepared]) -> Iterator[_Line]:
         for position, document in found:
             about = known[document.stream]
@@ -217,7 +238,6 @@ class Bulk:
             yield _Line(request, position, text.encode())
 
     def _send(self, lines: list[_Line]) -> tuple[dict[int, str], dict[int, dict[int, str]]]:
-        """Why requests must be tried again, and why items of others were refused, by request and position."""
         later: dict[int, str] = {}
         refused: dict[int, dict[int, str]] = {}
         waiting = list(_chunks(lines, self._settings.bulk_bytes))[::-1]

@@ -47,10 +47,7 @@ class Writer:
 
     def __init__(self, config: Config) -> None:
         headers = _login(config)
-        try:
-            nodes = [url_to_node_config(url, use_default_ports_for_scheme=True) for url in config.urls]
-        except ValueError:
-            raise StorageRejected("WAFER_ELASTICSEARCH_URL is no address such as https://host:9200") from None
+        nodes = [url_to_node_config(url) for url in config.urls]
         self._transport = Transport(
             [
                 node.replace(
