@@ -194,6 +194,20 @@ def test_what_an_operator_can_mend_loses_nothing(backend, setting, word):
         writer.check()
 
 
+def test_a_token_that_may_only_read_is_enough_where_the_host_is(backend):
+    api = backend.server.api
+    (group,) = api("hostgroup.get", {"filter": {"name": writers.GROUP}, "output": ["groupid"]})
+    readers = api("usergroup.create", {"name": "readers", "hostgroup_rights": [{"id": group["groupid"], "permission": 2}]})
+    (role,) = api("role.get", {"filter": {"name": "User role"}, "output": ["roleid"]})
+    account = {"username": "reader", "passwd": "a Secret 4 tests", "usrgrps": [{"usrgrpid": readers["usrgrpids"][0]}]}
+    (user,) = api("user.create", account | role)["userids"]
+    made = api("token.create", {"name": "reader", "userid": user})["tokenids"]
+    writer = writers.Writer(writers.Config.load(backend.environment, api_token=api("token.generate", made)[0]["token"]))
+    part = corpus.part("reader", 0)
+    assert [one.fate for one in writer.write("traces", [part.requests["traces"]])] == [Fate.ACCEPTED]
+    assert {one.key for one in backend.read("traces")} >= set(part.items["traces"])
+
+
 def test_without_the_api_a_missing_host_is_named_and_nothing_lost(backend):
     writer = writers.Writer(writers.Config(server=backend.server.trapper, host="elsewhere {site}"))
     (outcome,) = writer.write("metrics", [corpus.part("none", 0).requests["metrics"]])
