@@ -23,6 +23,7 @@ from typing import Any
 from wafermonitor.alerting.declared import file_name, load
 from wafermonitor.alerting.judges import KINDS
 from wafermonitor.alerting.schema import schema
+from wafermonitor.collector import catalog, sizing
 from wafermonitor.instrumentation import sdk_schema
 
 DOCS = Path(__file__).resolve().parent
@@ -65,6 +66,14 @@ BACKENDS_END = """\
 4. `docs/backends.toml` has a row for each way; `make generate` writes this page.
 """
 
+COLLECTOR_FILES_PREFACE = f"""\
+`wafer collector run --backend NAME --receiver NAME` takes any number of them; [collector.md](collector.md) says how. The column
+Collector says which one has the parts: `minimal` is what `wafer collector install` builds, `full` what `wafer collector install
+--full` builds, `contrib` is otelcol-contrib, named by `WAFER_COLLECTOR_BIN`. The column queue says how long each queue of the
+usual 1 GB lasts at {catalog.STATED_RATE:g} items/s of {sizing.ITEM_BYTES} B;
+`wafer collector run --queue 24h --rate 100` makes them larger.
+"""
+
 GOAL_TEST = re.compile(r"^(?:async )?def (test(?:_[urapsw][0-9]{2})+_)", re.MULTILINE)
 
 PREFACE = """\
@@ -85,6 +94,7 @@ def pages() -> dict[Path, str]:
         DOCS / "requirements.md": requirements_page(),
         DOCS / "quality.md": quality_page(),
         DOCS / "backends.md": backends_page(),
+        DOCS / "collector-files.md": collector_files_page(),
         DOCS / "configuration.md": configuration_page(),
         DOCS / "alerts.md": alerts_page(),
         DOCS / "alerting.schema.json": as_json(schema()),
@@ -190,6 +200,31 @@ def promise_line(name: str, way: str, backend: dict[str, Any]) -> str:
 def slanted(way: str, row: dict[str, Any]) -> str:
     """The name of a way, slanted where it is not run here."""
     return f"*{way}*" if row.get("linted") else way
+
+
+def collector_files_page() -> str:
+    """The Collector's files: what each sends or takes, needs and may lose, which Collector has its parts, what it reads."""
+    rows = catalog.rows()
+    lines = ["# The Collector's files", "", MARK, "", COLLECTOR_FILES_PREFACE]
+    for kind, title, does in (("backends", "Backends", "sends"), ("receivers", "Receivers", "takes")):
+        own = [row for row in rows if row.kind == kind]
+        lines += [
+            f"## {title}",
+            "",
+            f"| file | signals | Collector | queue | {does} | needs | loses |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for row in own:
+            path = f"[{row.name}](../collector-config/src/wafermonitor/collector/{kind}/{row.name}.yaml)"
+            queue = "–" if row.hours is None else f"{row.hours:.1f} h"
+            told = " | ".join(map(cell, (row.does, row.needs, row.loses)))
+            lines.append(f"| {path}: {cell(row.title)} | {', '.join(row.signals)} | {row.build} | {queue} | {told} |")
+        lines += ["", "| variable | default | file | meaning |", "|---|---|---|---|"]
+        lines += [
+            f"| `{one.name}` | {cell(one.default)} | {row.name} | {cell(one.meaning)} |" for row in own for one in row.settings
+        ]
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
 
 
 def tests_by_goal() -> dict[str, list[str]]:
