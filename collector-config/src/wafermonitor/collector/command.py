@@ -1,4 +1,4 @@
-"""`wafer collector`: run, install, files, validate, render, print, components, beat.
+"""`wafer collector`: run, install, files, validate, render, print, components, status, doctor, beat.
 
 In: the command line and the environment. Out: a supervised Collector, or one answer on stdout. Called by: `wafer`.
 """
@@ -13,7 +13,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -27,6 +27,7 @@ from wafermonitor.collector.errors import BinaryRejected, CollectorError, Collec
 from wafermonitor.collector.supervise import Supervisor
 
 if TYPE_CHECKING:
+    from wafermonitor.collector.condition import Check
     from wafermonitor.collector.lint import Finding
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -248,6 +249,47 @@ def components(*, as_json: bool) -> None:
     click.echo(f"Collector {found.version} ({found.source}): {found.path}")
     for section, names in parts.items():
         click.echo(f"{section:<12}{', '.join(names)}")
+
+
+@collector.command()
+@_as_json
+def status(*, as_json: bool) -> int:
+    """Say how the Collector of this host is: process, OTLP, each exporter, disk, spool.
+
+    The exit code is 0 while it takes data and drops none, else 1.
+    """
+    from wafermonitor.collector import condition
+
+    return _told(condition.status(Config.load()), as_json=as_json)
+
+
+@collector.command()
+@_chosen
+@_as_json
+def doctor(backends: tuple[str, ...], receivers: tuple[str, ...], *, as_json: bool) -> int:
+    """Find what is wrong, why, and what to do next.
+
+    The files by our rules, the Collector that would run with them, its ports; then what `status` says. Exit code as there.
+    """
+    from wafermonitor.collector import condition
+
+    return _told(condition.doctor(*_settings(backends, receivers)), as_json=as_json)
+
+
+def _told(checks: Iterable[Check], *, as_json: bool) -> int:
+    """Print each check as it comes; the exit code."""
+    found = []
+    for check in checks:
+        found.append(check)
+        if as_json:
+            continue
+        click.echo(f"{check.state:<5} {check.step:<12} {check.found}")
+        if check.cause:
+            click.echo(f"{'':<18} because {check.cause}; next: {check.next}")
+    well = all(check.well for check in found)
+    if as_json:
+        click.echo(json.dumps({"ok": well, "checks": [check._asdict() for check in found]}))
+    return 0 if well else 1
 
 
 @collector.command()

@@ -39,7 +39,7 @@ FIRST_REPORT_S: Final = 60.0
 _LOSS_AGAIN_S: Final = 60.0
 _PROBE_S: Final = 0.05
 _PROBE_TIMEOUT_S: Final = 2.0
-_LOCK: Final = "in-use-by"
+LOCK: Final = "in-use-by"
 
 
 class Supervisor:
@@ -65,7 +65,7 @@ class Supervisor:
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._hup.set)
         with _owned(self._config.queue_dir):
-            _ports_free(self._config)
+            ports_free(self._config)
             try:
                 await self._first_start()
                 await self._serve()
@@ -116,7 +116,7 @@ class Supervisor:
         """True once the health page answers; False when the Collector ends before."""
         began = said = time.monotonic()
         while self._collector.code is None:
-            if await asyncio.to_thread(_healthy, self._config.health):
+            if await asyncio.to_thread(healthy, self._config.health):
                 self._tell_ready()
                 return True
             now = time.monotonic()
@@ -227,7 +227,8 @@ def _replay(config: Config) -> Iterator[list[str]]:
         yield [*program, "replay", str(config.spool_dir), "--watch", "--endpoint", endpoint]
 
 
-def _healthy(address: str) -> bool:
+def healthy(address: str) -> bool:
+    """Whether the health page there answers well."""
     host, port = reachable(address)
     connection = http.client.HTTPConnection(host, port, timeout=_PROBE_TIMEOUT_S)
     try:
@@ -239,7 +240,7 @@ def _healthy(address: str) -> bool:
         connection.close()
 
 
-def _ports_free(config: Config) -> None:
+def ports_free(config: Config) -> None:
     """Look before starting: another program's health page would otherwise pass for ours."""
     wanted = {
         "WAFER_OTLP_GRPC": config.otlp_grpc,
@@ -265,7 +266,7 @@ def _owned(folder: Path) -> Iterator[None]:
     """The queue folder, ours alone: a second Collector on it would fail after seconds with a message about a lock."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = (folder / _LOCK).open("a+")
+        lock = (folder / LOCK).open("a+")
     except OSError as error:
         raise CollectorUnavailable(
             f"the queue folder {folder} cannot be used ({error.strerror}): set WAFER_COLLECTOR_QUEUE_DIR"
