@@ -10,7 +10,7 @@
         dsn = clickhouse.database()        # the address of a database that is not there yet
 
 chDB is 530 MB, so it stands in a folder of its own beside the environment (`make test-servers` puts it there), or where
-WAFER_TEST_CHDB says. `kill()` is kill -9; `restart()` starts again on the same data, with another port. All calls block.
+WAFER_TEST_CHDB says. `kill()` is kill -9; `restart()` starts again on the same data and port. All calls block.
 """
 
 from __future__ import annotations
@@ -50,13 +50,14 @@ class Server:
 
     def __init__(self, home: Path) -> None:
         self.home = home
+        self.port = 0
         self._numbers = itertools.count(1)
         self.restart()
 
     def restart(self) -> None:
         """Start on what is there."""
         self._process = subprocess.Popen(
-            [sys.executable, str(_PROGRAM), str(self.home / "data")],
+            [sys.executable, str(_PROGRAM), str(self.home / "data"), str(self.port)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment(),

@@ -1,7 +1,7 @@
 """ClickHouse's own engine (chDB) behind as much of its HTTP interface as a driver needs; a program of its own.
 
-In: a folder for the data. Out: a line with the port, then answers until standard input ends. Called by: `clickhouse.start`;
-a process has one engine, one folder, and 300 MB for it.
+In: a folder for the data, and a port (0: a free one). Out: a line with the port, then answers until standard input ends. Called
+by: `clickhouse.start`; a process has one engine, one folder, and 300 MB for it.
 """
 
 from __future__ import annotations
@@ -17,10 +17,14 @@ from urllib.parse import parse_qsl, urlsplit
 
 import chdb
 
-FOLDER = sys.argv[1]
+FOLDER, PORT = sys.argv[1], int(sys.argv[2])
 OURS = {"database", "query", "query_id", "session_id", "default_format", "client_protocol_version", "wait_end_of_query"}
 INSERT = re.compile(rb"\s*(insert\s.*?)\sformat\s+(\w+)[ \t]*(?:\n|\Z)", re.IGNORECASE | re.DOTALL)
 LONGEST_FIELD = 128 * 1024  # http_max_field_value_size of a server that nobody changed
+REVISION = 54454  # since then a block in the format Native says more about itself
+WIDTHS = {
+    "UInt8": 1, "Bool": 1, "UInt16": 2, "UInt32": 4, "Int32": 4, "DateTime": 4, "UInt64": 8, "Int64": 8, "Float64": 8,
+}  # fmt: skip
 FORMAT = re.compile(r"\sformat\s+(\w+)\s*\Z", re.IGNORECASE)
 here = threading.local()
 first = chdb.connect(FOLDER)
@@ -82,7 +86,8 @@ class Handler(BaseHTTPRequestHandler):
         form = wanted[1] if wanted else given.get("default_format", "TabSeparated")
         params = {name.removeprefix("param_"): value for name, value in given.items() if name.startswith("param_")}
         answer = handle.query(sql[: wanted.start()] if wanted else sql, form, params=params)
-        return bytes(answer.bytes() or b"")
+        whole = bytes(answer.bytes() or b"")
+        return later(whole) if form == "Native" and int(given.get("client_protocol_version", 0)) >= REVISION else whole
 
     def engine(self, given: dict[str, str]) -> Any:
         """This connection's handle, with the database and the settings of this request."""
@@ -110,12 +115,52 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+def later(blocks: bytes) -> bytes:
+    """Native of the first revision as clients of REVISION expect it: block info before, a 0 after each column's type."""
+    place, made = 0, bytearray()
+
+    def number() -> int:
+        nonlocal place
+        value = shift = 0
+        while True:
+            byte = blocks[place]
+            place += 1
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value
+
+    def text() -> str:
+        nonlocal place
+        size = number()
+        place += size
+        return blocks[place - size : place].decode()
+
+    while place < len(blocks):
+        begin = place
+        columns, rows = number(), number()
+        made += b"\x01\x00\x02\xff\xff\xff\xff\x00" + blocks[begin:place]
+        for _ in range(columns):
+            begin = place
+            text()
+            kind = text()
+            made += blocks[begin:place] + b"\x00"
+            begin = place
+            if kind == "String":
+                for _ in range(rows):
+                    text()
+            else:
+                place += WIDTHS[kind.partition("(")[0]] * rows
+            made += blocks[begin:place]
+    return bytes(made)
+
+
 class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
 
-server = Server(("127.0.0.1", 0), Handler)
+server = Server(("127.0.0.1", PORT), Handler)
 threading.Thread(target=server.serve_forever, daemon=True).start()
 print(server.server_port, flush=True)
 sys.stdin.read()
