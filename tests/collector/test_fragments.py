@@ -1,6 +1,7 @@
 """Files of ours in a real Collector: each and any two of them validate, and what they take arrives where they say."""
 
 import itertools
+import json
 import os
 import socket
 from concurrent import futures
@@ -10,14 +11,17 @@ import pytest
 from tests.collector.test_supervise import post
 from tests.servers import collector, otlp_sink
 from tests.servers.collector import free_ports, until
-from wafermonitor.collector import binary, fragments
+from wafermonitor.collector import binary, documented, fragments
 from wafermonitor.collector.config import Config
+from wafermonitor.collector.documents import PARTS
 
 pytestmark = [pytest.mark.collector, pytest.mark.timeout(900)]
 
 EVERY = [(kind, name) for kind in ("backends", "receivers") for name in fragments.names(kind)]
 WITHOUT_AWS = {"AWS_ACCESS_KEY_ID": "none", "AWS_SECRET_ACCESS_KEY": "none", "AWS_EC2_METADATA_DISABLED": "true"}
 """An authenticator of AWS looks for keys while it is validated."""
+SILENT = {"host_metrics", "filter", "transform"}
+"""Parts that read their settings themselves: they say nothing of unknown keys, or first something else."""
 IN_HAND = "WAFER_COLLECTOR_BIN" in os.environ
 
 
@@ -58,6 +62,48 @@ def test_each_file_and_any_two_validate_with_all_that_can_be_built(found, monkey
     chosen = [[one] for one in files] + pairs + [files]
     path = collector.prepare(tuple(str(file) for file in files)).path
     assert problems(path, chosen, monkeypatch) == {}
+
+
+def tree(keys):
+    """Every documented key below `keys`, with no value."""
+    level = documented.level(keys)
+    return {key: tree(below) for key, below in level.items()} if isinstance(level, dict) and level else None
+
+
+def refused(path, section, kind, settings, tmp_path):
+    """What the Collector says of keys that it does not know; other complaints are passed over."""
+    file = tmp_path / f"{section}-{kind}.yaml"
+    file.write_text(json.dumps({section: {kind: settings}, "service": {"pipelines": {}}}))
+    return [
+        line.strip() for line in (binary.validate(path, [file], Config.load({})) or "").splitlines() if "invalid keys" in line
+    ]
+
+
+def assert_every_documented_key_is_one_of(path, tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    parts = [(section, kind) for section, there in binary.components(path).items() for kind in there]
+    parts = [(section, kind) for section, kind in parts if section in PARTS and documented.known(section, kind)]
+    assert len(parts) > 15
+
+    def look(part):
+        keys = tree(documented.table()[part[0]][part[1]]["keys"]) or {}
+        return refused(path, *part, keys, tmp_path), refused(path, *part, {**keys, "colour": None}, tmp_path)
+
+    with futures.ThreadPoolExecutor(2) as pool:
+        for part, (documented_ones, with_another) in zip(parts, pool.map(look, parts), strict=True):
+            assert documented_ones == [], part
+            assert part[1] in SILENT or ["colour" in line for line in with_another] == [True], part
+
+
+def test_the_collector_knows_every_key_that_our_table_has(found, tmp_path, monkeypatch):
+    assert_every_documented_key_is_one_of(found.path, tmp_path, monkeypatch)
+
+
+@pytest.mark.servers
+def test_the_larger_collector_knows_every_key_that_our_table_has(found, tmp_path, monkeypatch):
+    path = collector.prepare(("kafka",)).path
+    assert path != found.path or IN_HAND
+    assert_every_documented_key_is_one_of(path, tmp_path, monkeypatch)
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ def queue(kind: str) -> Queue | None:
 
 def has(section: str, kind: str, key: str) -> bool:
     """Whether the part has `key` on its highest level."""
-    return known(section, kind) and key in _level(table()[section][kind]["keys"])
+    return known(section, kind) and key in level(table()[section][kind]["keys"])
 
 
 def unknown(section: str, kind: str, settings: Any) -> Iterator[tuple[str, str]]:
@@ -59,27 +59,27 @@ def _walk(keys: Any, value: Any, path: str) -> Iterator[tuple[str, str]]:
         for item in value:
             yield from _walk(keys, item, path)
         return
-    level = _level(keys)
-    if not isinstance(value, dict) or level is None:
+    known_here = level(keys)
+    if not isinstance(value, dict) or known_here is None:
         return
     for key, below in value.items():
         here = f"{path}::{key}" if path else str(key)
-        if key in level:
-            yield from _walk(level[key], below, here)
-        elif ANY in level:
-            yield from _walk(level[ANY], below, here)
+        if key in known_here:
+            yield from _walk(known_here[key], below, here)
+        elif ANY in known_here:
+            yield from _walk(known_here[ANY], below, here)
         else:
-            near = difflib.get_close_matches(str(key), level, n=1)
-            yield here, f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(level)) or 'none'}"
+            near = difflib.get_close_matches(str(key), known_here, n=1)
+            yield here, f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known_here)) or 'none'}"
 
 
-def _level(keys: Any) -> Any:
-    """The keys of one level, names of `shared` put in. None: anything goes."""
+def level(keys: Any) -> Any:
+    """The keys of one level of the table, names of `shared` put in. None: anything goes."""
     if isinstance(keys, str):
-        return _level(table()["shared"][keys.removeprefix("$")])
+        return level(table()["shared"][keys.removeprefix("$")])
     if not isinstance(keys, dict) or _ADDED not in keys:
         return keys
-    level: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for name in keys[_ADDED]:
-        level |= _level(name)
-    return level | {key: value for key, value in keys.items() if key != _ADDED}
+        found |= level(name)
+    return found | {key: value for key, value in keys.items() if key != _ADDED}
