@@ -224,6 +224,15 @@ def test_where_metrics_are_time_series_documents_are_not_named_and_fields_are():
     assert not any("metrics.wafer.time" in one for one in named)
 
 
+def test_an_account_that_cannot_see_time_series_learns_of_them():
+    refusal = error(400, "document_parsing_exception", "failed to parse: _id must be unset or set to [x] but was [y] because …")
+    server = Server(lambda place, _body: refusal if "_id" in place else CREATED)
+    server.there = Answer(403, {})
+    writer, part = bulk(server), corpus.part("t", 0)
+    assert writer.write("metrics", [part.requests["metrics"]])[0].fate is Fate.RETRY
+    assert writer.write("metrics", [part.requests["metrics"]])[0].fate is Fate.ACCEPTED
+
+
 @BOTH
 def test_who_is_not_there_is_tried_again_and_not_named(kind, unused_tcp_port):
     writer = kind.Writer(kind.Config(url=f"http://127.0.0.1:{unused_tcp_port}", user="someone", password="hidden"))

@@ -2,8 +2,9 @@
 
 In: OTLP requests, and a way to ask the server. Out: an Outcome for each. Called by: `elasticsearch`, `opensearch`.
 
-A document's `_id` is its item's, and it is created, not overwritten: what is there already is accepted, so nothing doubles.
-What was answered is in the server's log on disk, at every copy that it has (`index.translog.durability: request`, the default).
+A document's `_id` is its item's, and it is created, not overwritten: what is there already is accepted, so nothing doubles but
+what is tried again after the data stream has gone on to its next index (rollover). What was answered is in the server's log on
+disk, at every copy that it has (`index.translog.durability: request`, the default).
 
 A mapping may refuse a document for good; of a whole bulk that is refused the half is tried, down to one document. What an
 operator can put right (a login, a closed or full or write-protected index, a limit of shards) is tried again. Reasons name the
@@ -37,6 +38,8 @@ _OK, _FAULT, _REFUSED_LOGIN, _FORBIDDEN, _NOT_FOUND, _THERE, _TOO_LARGE = 200, 4
 _PUT_RIGHT: Final = frozenset({"validation_exception", "invalid_index_name_exception", "index_closed_exception"})
 """Errors of status 400 that are not the document's."""
 _FIELD: Final = re.compile(r"(?:field|mapper|term in field=)\s*[\[\"]([\w.@/ -]{1,200})[\]\"]")
+_OWN_ID: Final = "_id must be unset or set to"
+_SERIES: Final = "keeps metrics as time series, which this account could not see: the next try has no ids"
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.]{0,99}")
 
 
@@ -153,7 +156,8 @@ class Bulk:
             answer = self._ask("GET", "/", None)
         except Silent as error:
             raise StorageUnavailable(str(error)) from None
-        if answer.status != _OK:
+        # An account that may only write may not ask this.
+        if answer.status not in {_OK, _FORBIDDEN}:
             raise StorageUnavailable(f"{self._name} answers {answer.status}")
 
     def _prepare(self, streams: Iterable[Stream]) -> dict[Stream, _Prepared]:
@@ -258,6 +262,9 @@ class Bulk:
                 continue
             for line, result in zip(chunk, results, strict=True):
                 fate, reason = _fate(result)
+                if reason == _SERIES:
+                    with self._lock:
+                        self._prepared["metrics"] = _UNKNOWN._replace(own_ids=True)
                 if fate is Fate.RETRY:
                     later[line.request] = f"{self._name}: {reason}"
                 elif fate is Fate.REJECTED:
@@ -306,6 +313,8 @@ def _fate(result: Mapping[str, Any]) -> tuple[Fate, str]:
         return Fate.ACCEPTED, ""
     error = result.get("error") or {}
     kind, text = str(error.get("type", status)), str(error.get("reason", ""))
+    if _OWN_ID in text:
+        return Fate.RETRY, _SERIES
     if status != _FAULT or kind in _PUT_RIGHT or text.startswith("pipeline with id"):
         return Fate.RETRY, f"{status} {kind}"
     field = _FIELD.search(text)
