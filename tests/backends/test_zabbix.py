@@ -147,6 +147,7 @@ def test_a_new_job_is_discovered_by_whatever_name(backend, writer):
     until(lambda: writer.write("logs", [request])[0].fate is Fate.ACCEPTED, "its items are there")
     keys = {one["key_"] for one in backend.server.api("item.get", {"search": {"key_": "wafer.job.state"}, "output": ["key_"]})}
     assert [one for one in keys if "lots" in one]
+    until(lambda: len(triggers(backend, "lots")) == 2, "its triggers are there")
 
 
 def test_a_record_that_zabbix_would_cut_is_refused_alone(backend, writer):
@@ -262,6 +263,12 @@ def import_template(server: zabbix.Server, path: Path, name: str) -> dict[str, s
     server.api("configuration.import", {"format": "yaml", "rules": rules, "source": path.read_text(encoding="utf-8")})
     (found,) = server.api("template.get", {"filter": {"host": name}, "output": ["templateid"]})
     return dict(found)
+
+
+def triggers(backend: Zabbix, word: str) -> list[str]:
+    """Names of the triggers that have this word in theirs."""
+    found = backend.server.api("trigger.get", {"search": {"description": word}, "output": ["description"]})
+    return [one["description"] for one in found]
 
 
 def problems(backend: Zabbix) -> list[str]:

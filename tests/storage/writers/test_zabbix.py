@@ -152,6 +152,11 @@ def test_a_job_name_becomes_text_that_a_key_can_hold(name, expected):
     assert label(name) == expected
 
 
+def test_a_name_is_never_read_as_a_macro():
+    (told,) = json.loads(discovery([zabbix_values.Owner(zabbix_values.JOBS, "x", "{$SECRET}")]))
+    assert told["{#NAME}"] == "($SECRET)"
+
+
 def test_long_names_stay_apart():
     one, other = label("x" * 400), label("x" * 401)
     assert one != other
@@ -194,6 +199,12 @@ def test_the_template_has_an_item_for_every_value_and_the_same_words():
 def test_an_address_without_a_token_is_a_mistake():
     with pytest.raises(StorageRejected, match="belong together"):
         zabbix.Writer(zabbix.Config(api_url="http://127.0.0.1/"))
+
+
+def test_a_time_that_zabbix_cannot_write_is_refused():
+    writer = zabbix.Writer(zabbix.Config(server="127.0.0.1:9", timeout_s=1.0))
+    (outcome,) = writer.write("logs", [request(events.WAFER_JOB_START, at_ns=2**63 - 1)])
+    assert (outcome.fate, "2038" in outcome.reason) == (Fate.REJECTED, True)
 
 
 def test_nothing_is_lost_where_nobody_listens_and_a_broken_request_is_refused():

@@ -19,7 +19,8 @@ Accepted is what Zabbix calls processed. That is in the server's memory for abou
 may lose it; with WAFER_ZABBIX_API_URL and a token a request is accepted once the database has its records, as the API tells.
 Zabbix says how many values it did not take, and not which, so a host without the template, and a job whose items are not made
 yet, hold up their requests: tried again, for a new job at most `discovery_s`, after which its records stand alone. Nothing
-doubles: a value of the same item, second and nanosecond is kept once. Records above 65,535 bytes are rejected.
+doubles: a value of the same item, second and nanosecond is kept once. Records above 65,535 bytes are rejected, and times
+after January 2038, for which Zabbix has no number.
 Source: Zabbix 7.0 manual, "Sender protocol", "Low-level discovery", API methods history.get, configuration.import, host.create.
 """
 
@@ -55,6 +56,7 @@ _SET_UP_AGAIN_S: Final = 30.0
 _API_LEAST_S: Final = 60
 """The import of a template may take long."""
 _REMEMBERED: Final = 1000
+_MOST_KNOWN: Final = 50_000
 _TEXT: Final = "4"
 """history.get's number for text."""
 _IMPORTED: Final = ("templates", "items", "discoveryRules", "triggers", "valueMaps")
@@ -82,7 +84,9 @@ class Config(EnvironmentConfig):
     api_url: str = option(
         str, "Address of the web interface. With it and a token hosts are made, and values looked for once sent.", default=""
     )
-    api_token: str = option(str, "Token of an API user who may write to hosts and templates.", default="", secret=True)
+    api_token: str = option(
+        str, "Token of a user who may read the hosts; of a super admin, to have them made.", default="", secret=True
+    )
     discovery_s: float = option(positive, "How long values of a new job wait for Zabbix to make its items.", default=120.0)
     timeout_s: float = option(positive, "How long to wait for an answer.", default=10.0)
 
@@ -134,9 +138,8 @@ class Writer:
 
     def check(self) -> None:
         """Ask the server whether it listens, and the API who we are."""
-        self._processed(
-            [Value(self._config.host, "wafer.check", "", time.time_ns())]
-        )  # no such item: it answers, and keeps nothing
+        # No such item: the server answers, and keeps nothing.
+        self._processed([Value(self._config.host, "wafer.check", "", time.time_ns())])
         if self._api is not None:
             self._api.call("host.get", {"limit": 1, "output": ["hostid"]})
 
@@ -146,12 +149,12 @@ class Writer:
     def _read(self, signal: Signal, request: bytes) -> _Read:
         read = _Read(hashlib.sha256(request).digest(), [], [], [])
         for position, item in enumerate(items(signal, request)):
-            read.signs.extend(values.signs(item, self._config.host))
             record = values.record(item, self._config.host)
-            if len(record.text.encode()) > values.LONGEST_BYTES:
+            if record.clock > values.LATEST_S or len(record.text.encode()) > values.LONGEST_BYTES:
                 read.refused.append(position)
             else:
                 read.records.append(record)
+            read.signs.extend(one for one in values.signs(item, self._config.host) if one.clock <= values.LATEST_S)
         return read
 
     def _remember(self, digest: bytes) -> None:
@@ -185,7 +188,9 @@ class Writer:
             if one.owner is not None and not self._owners.known(one):
                 others.setdefault((one.host, one.owner), []).append(one)
         late: dict[_Place, str] = {}
-        self._announce(others)
+        # An alert is named each time: Zabbix removes the items of those that were not for long.
+        alerts = [(one.host, one.owner) for one in known if one.owner is not None and one.owner.rule == values.ALERTS]
+        self._announce(dict.fromkeys([*others, *alerts]))
         for (host, owner), mine in others.items():
             if self._processed(mine) == len(mine):
                 self._owners.learn(host, owner)
@@ -257,6 +262,8 @@ class _Owners:
     def learn(self, host: str, owner: Owner) -> None:
         """All its values were taken."""
         with self._lock:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
             self._known.add((host, owner))
             self._since_s.pop((host, owner), None)
 
@@ -386,7 +393,7 @@ def _kept(signal: Signal, request: bytes, read: _Read) -> Outcome:
     if not read.refused:
         return ACCEPTED
     refused = frozenset(read.refused)
-    reason = f"longer than the {values.LONGEST_BYTES} bytes that Zabbix keeps of a text"
+    reason = f"longer than the {values.LONGEST_BYTES} bytes that Zabbix keeps of a text, or of a time after 2038"
     if not read.records:
         return Outcome(Fate.REJECTED, reason)
     return Outcome(Fate.ACCEPTED, reason, len(refused), part(signal, request, refused.__contains__))

@@ -25,6 +25,8 @@ from wafermonitor.storage.writers.protocol import Signal
 SECOND_NS: Final = 1_000_000_000
 LONGEST_BYTES: Final = 65_535
 """Of a text; Zabbix cuts the rest off."""
+LATEST_S: Final = 2**31 - 1
+"""The last second that Zabbix can write."""
 RECORDS: Final[Mapping[Signal, str]] = {"traces": "wafer.traces", "logs": "wafer.logs", "metrics": "wafer.metrics"}
 """The item that keeps the records of a signal."""
 JOBS: Final = "wafer.jobs"
@@ -47,6 +49,7 @@ _FIELDS: Final = (1_000_000_000, 1_000_000, 1_000)
 _LONGEST_HOST: Final = 128
 _LONGEST_NAME: Final = 180
 _HOST: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 ._-")
+_NO_MACROS: Final = str.maketrans("{}", "()")
 _ESCAPED: Final = frozenset('\\"%{}$[]')
 _SIGNS: Final = frozenset(
     {
@@ -131,8 +134,9 @@ def label(job: str) -> str:
     return f"{bare[:_LONGEST_NAME]} {hashlib.sha256(job.encode()).hexdigest()[:12]}"
 
 
-def _shown(job: str) -> str:
-    return "".join(one if one.isprintable() else " " for one in job)[:_LONGEST_NAME]
+def _shown(name: str) -> str:
+    """Without what Zabbix would read as a macro: the name comes from whoever may send a span."""
+    return "".join(one if one.isprintable() else " " for one in name).translate(_NO_MACROS)[:_LONGEST_NAME]
 
 
 def _percent(character: str) -> str:
