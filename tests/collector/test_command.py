@@ -9,6 +9,7 @@ import urllib.request
 
 import pytest
 
+import wafermonitor.collector
 from tests.servers.collector import COMMAND, free_ports
 from wafermonitor.collector import build, fragments
 from wafermonitor.instrumentation.cli import main
@@ -117,14 +118,18 @@ def test_our_rules_are_asked_without_a_collector(call, tmp_path):
     assert message.startswith("Error: own.yaml: exporters::otlp_http/own: its queue is in memory")
 
 
-def test_without_pyyaml_that_is_said_and_the_collector_alone_is_asked(call, monkeypatch):
-    for name in ("lint", "queues", "documented", "documents"):
+def test_without_pyyaml_that_is_said_and_the_collector_alone_is_asked(call, monkeypatch, tmp_path):
+    for name in ("catalog", "lint", "queues", "documented", "documents"):
         monkeypatch.delitem(sys.modules, f"wafermonitor.collector.{name}", raising=False)
-    monkeypatch.delattr("wafermonitor.collector.lint", raising=False)
+        monkeypatch.delattr(wafermonitor.collector, name, raising=False)
     monkeypatch.setitem(sys.modules, "yaml", None)
-    code, _, message = call("validate", "--lint")
-    assert code == 0
-    assert message == 'our rules were not asked: they need the extra "collector": pip install "wafermonitor[collector]"\n'
+    wanted = 'the extra "collector": pip install "wafermonitor[collector]"'
+    code, _, message = call("validate", WAFER_COLLECTOR_BIN=str(tmp_path / "none"))
+    assert message.startswith(f"our rules were not asked: they need {wanted}\nError: {tmp_path}/none cannot be run")
+    for words in (("validate", "--lint"), ("files",)):
+        code, _, message = call(*words)
+        assert code == 1
+        assert message.startswith(f"Error: wafer collector needs {wanted}")
 
 
 @pytest.mark.collector
