@@ -128,6 +128,14 @@ def test_a_wrong_password_loses_nothing(backend, signal):
         writer.check()
 
 
+def test_a_connection_that_the_server_has_ended_is_opened_again_at_once(backend, writer):
+    (first,) = writer.write("logs", [corpus.part("ended", 0).requests["logs"]])
+    (one,) = backend.server.ask(f"SELECT id FROM information_schema.processlist WHERE user = '{mariadb.USER}'")
+    backend.server.ask(f"KILL {one['id']}")
+    (second,) = writer.write("logs", [corpus.part("ended", 1).requests["logs"]])
+    assert (first.fate, second.fate) == (Fate.ACCEPTED, Fate.ACCEPTED)
+
+
 def test_an_account_that_may_make_no_tables_writes_to_those_that_are_there(backend, writer):
     writer.check()
     backend.server.ask("CREATE USER guest IDENTIFIED BY 'x'")

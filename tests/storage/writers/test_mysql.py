@@ -76,3 +76,11 @@ def test_who_is_not_there_is_tried_again_and_not_named(unused_tcp_port):
         writer.check()
     writer.close()
     writer.close()
+
+
+def test_a_missing_file_of_certificates_is_named_by_its_option(tmp_path):
+    writer = mysql.Writer(mysql.Config(ca_file=str(tmp_path / "none.pem")))
+    (outcome,) = writer.write("logs", [corpus.part("t", 0).requests["logs"]])
+    assert outcome.fate is Fate.RETRY
+    assert "ca_file" in outcome.reason
+    assert str(tmp_path) not in outcome.reason

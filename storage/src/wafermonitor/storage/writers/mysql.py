@@ -38,6 +38,8 @@ _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - a column of UTC has no zo
 _JSON: Final = frozenset({"attributes", "resource", "events", "links", "summary"})
 _REFUSED: Final = frozenset({1118, 3140, 3141, 3157, 3903, 4025})
 """What a row is to blame for and no operator, besides the driver's DataError: a row too long, JSON that it does not take."""
+_GONE: Final = frozenset({0, 2006, 2013, 4031})
+"""The connection ended, for instance because nothing was written for the server's wait_timeout."""
 _STATEMENT_BYTES: Final = 1_000_000
 _WIDEST_CHARACTER: Final = 4
 """Bytes that a character may have in a statement: as UTF-8, or two escaped ones."""
@@ -78,7 +80,7 @@ class Config(EnvironmentConfig):
     password: str = option(str, "Its password.", default="", secret=True)
     create: bool = option(switch, "Make the tables if they are not there.", default=True)
     ca_file: str = option(
-        str, "Certificates that sign the server's; with it TLS is asked for and the name checked.", default=""
+        str, "Certificates that sign the server's; without it nobody checks who answers, and TLS is not asked for.", default=""
     )
     timeout_s: float = option(positive, "How long to wait for a connection or an answer.", default=30.0)
 
@@ -119,9 +121,7 @@ class Writer:
                 columns = tuple(values)
                 lines.append(_Line(number, position, tuple(values.values())))
         try:
-            with self._lock, self._usable() as connection:
-                refused = self._insert(connection, _insert(rows.TABLES[signal], columns), lines) if lines else []
-                connection.commit()
+            refused = self._kept(_insert(rows.TABLES[signal], columns), lines) if lines else []
         except _BROKEN as error:
             later = Outcome(Fate.RETRY, _reason(error))
             return [later if outcome is None else outcome for outcome in outcomes]
@@ -143,6 +143,23 @@ class Writer:
         """End the connection."""
         with self._lock:
             self._drop()
+
+    def _kept(self, statement: str, lines: list[_Line]) -> list[tuple[_Line, str]]:
+        """Insert and commit; what was refused. Once more at once, when a connection from before had ended meanwhile."""
+        with self._lock:
+            before = self._connection
+            try:
+                return self._committed(statement, lines)
+            except pymysql.err.Error as error:
+                if before is None or not error.args or error.args[0] not in _GONE:
+                    raise
+            return self._committed(statement, lines)
+
+    def _committed(self, statement: str, lines: list[_Line]) -> list[tuple[_Line, str]]:
+        with self._usable() as connection:
+            refused = self._insert(connection, statement, lines)
+            connection.commit()
+            return refused
 
     def _insert(self, connection: pymysql.Connection[Any], statement: str, lines: list[_Line]) -> list[tuple[_Line, str]]:
         """Insert all, or one by one what is not to blame for a refusal; those that are, and why."""
@@ -273,6 +290,8 @@ def _reason(error: Exception) -> str:
     """Without the driver's text, which may name hosts and accounts."""
     if isinstance(error, RuntimeError):
         return "MySQL asks for a login that needs TLS (set ca_file) or the package cryptography"
+    if isinstance(error, OSError):
+        return "MySQL: the certificates of ca_file cannot be read"
     code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
     said = _REASONS.get(code)
     return f"MySQL: {said}" if said else f"MySQL does not answer as it should (error {code})"
