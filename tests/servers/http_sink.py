@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,8 +45,8 @@ class Server:
 
 
 @contextmanager
-def start(port: int = 0) -> Iterator[Server]:
-    """A sink on a free loopback port, or on `port`."""
+def start(port: int = 0, context: ssl.SSLContext | None = None) -> Iterator[Server]:
+    """A sink on a free loopback port, or on `port`; with TLS when it has a `context`."""
     sink = Server()
     release = threading.Event()
 
@@ -79,6 +80,8 @@ def start(port: int = 0) -> Iterator[Server]:
 
     with Http(("127.0.0.1", port), Handler) as server:
         sink.port = server.server_address[1]
+        if context is not None:
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.backends import corpus, elastic
-from tests.servers import http_sink
+from tests.servers import http_sink, smtp
 from wafermonitor.instrumentation.errors import ConfigRejected
 from wafermonitor.storage.errors import StorageRejected, StorageUnavailable
 from wafermonitor.storage.writers import elasticsearch, opensearch
@@ -273,6 +274,38 @@ def test_an_address_that_is_none_is_refused_without_saying_it(kind, url, says):
     with pytest.raises(StorageRejected, match=says) as raised:
         kind.Writer(kind.Config(url=url))
     assert "hidden" not in str(raised.value)
+
+
+@BOTH
+def test_a_server_is_trusted_by_the_file_that_is_named(kind, tmp_path):
+    certificate, key = smtp.certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with http_sink.start(context=context) as sink:
+        url = sink.url.replace("http:", "https:")
+        for known, says in (("", "certificate is not trusted"), (str(certificate), "what answers there is not")):
+            writer = kind.Writer(kind.Config(url=url, ca_file=known))
+            (outcome,) = writer.write("logs", [numbered(1)])
+            assert outcome.fate is Fate.RETRY
+            assert says in outcome.reason
+            writer.close()
+
+
+@BOTH
+@pytest.mark.parametrize("content", [None, "no certificate"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_file_without_certificates_is_named_by_its_option(kind, content, scheme, tmp_path):
+    path = tmp_path / "ca.pem"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(StorageRejected, match=f"WAFER_{kind.Config.component.upper()}_CA_FILE"):
+        kind.Writer(kind.Config(url=f"{scheme}://127.0.0.1:9200", ca_file=str(path)))
+
+
+def test_certificates_are_of_no_matter_without_tls(tmp_path):
+    certificate, _ = smtp.certificate(tmp_path)
+    for kind in (elasticsearch, opensearch):
+        kind.Writer(kind.Config(url="http://127.0.0.1:9200", ca_file=str(certificate))).close()
 
 
 def test_two_logins_contradict_one_another():

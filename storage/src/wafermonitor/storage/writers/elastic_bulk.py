@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -82,6 +83,17 @@ class Settings(EnvironmentConfig):
         if not found:
             raise StorageRejected(f"{variable}URL names no address")
         return found
+
+    @property
+    def trusted(self) -> str | None:
+        """The file of certificates, if one is named. StorageRejected when there are none in it."""
+        if not self.ca_file:
+            return None
+        try:
+            ssl.create_default_context(cafile=self.ca_file)
+        except OSError:
+            raise StorageRejected(f"WAFER_{self.component.upper()}_CA_FILE is no file of certificates") from None
+        return self.ca_file
 
 
 def _port(parts: SplitResult) -> int | None:

@@ -46,18 +46,11 @@ class Writer:
     port: ClassVar[int] = 14506
 
     def __init__(self, config: Config) -> None:
-        headers = _login(config)
+        same = {"headers": _login(config), "request_timeout": config.timeout_s, "http_compress": True}
+        tls = {"ca_certs": config.trusted} if config.trusted else {}
         nodes = [url_to_node_config(url) for url in config.urls]
         self._transport = Transport(
-            [
-                node.replace(
-                    headers=headers,
-                    request_timeout=config.timeout_s,
-                    http_compress=True,
-                    **({"ca_certs": config.ca_file} if config.ca_file else {}),
-                )
-                for node in nodes
-            ],
+            [node.replace(**same, **(tls if node.scheme == "https" else {})) for node in nodes],
             max_retries=len(nodes) - 1,
             retry_on_status=(),
             meta_header=False,

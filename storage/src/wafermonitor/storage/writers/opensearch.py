@@ -44,7 +44,7 @@ class Writer:
         self._client = OpenSearch(
             hosts=config.urls,
             http_auth=(config.user, config.password) if config.user else None,
-            ca_certs=config.ca_file or None,
+            ca_certs=config.trusted,
             timeout=config.timeout_s,
             max_retries=len(config.urls) - 1,
             retry_on_status=(),
