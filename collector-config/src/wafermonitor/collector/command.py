@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import os
 import signal
 import sys
 import tempfile
@@ -102,8 +103,11 @@ def run(
 @collector.command()
 @click.option("--full", is_flag=True, help="With the parts of further backends (Kafka, Prometheus, X-Ray …).")
 @click.option("--again", is_flag=True, help="Build even if it is built already.")
+@click.option("--service", is_flag=True, help="Then write a unit of systemd: the machine's for root, else the user's own.")
+@click.option("--account", metavar="NAME", help="Whom the machine's service runs as.  [default: wafer if there is one]")
+@click.option("--root", type=click.Path(file_okay=False, path_type=Path), default="/", help="With --service: of an image.")
 @_as_json
-def install(*, full: bool, again: bool, as_json: bool) -> None:
+def install(*, full: bool, again: bool, service: bool, account: str | None, root: Path, as_json: bool) -> None:
     """Get a Collector: find one that fits, else build it.
 
     WAFER_COLLECTOR_BIN, otelcol-contrib or otelcol on PATH if it is new enough and has the parts; else one built through Go.
@@ -113,10 +117,19 @@ def install(*, full: bool, again: bool, as_json: bool) -> None:
     if found is None:
         path = build.install(fragments.MANIFESTS["full" if full else "minimal"], _progress(), again=again)
         found = Binary(path, ".".join(map(str, binary.version_of(path) or ())), "cache")
+    written = None
+    if service:
+        from wafermonitor.collector import service as services
+
+        where = services.places(system=os.geteuid() == 0, root=root)
+        written = services.install(found, where, account=account, root=root)
     if as_json:
-        click.echo(json.dumps(found._asdict(), default=str))
-    else:
-        click.echo(f"Collector {found.version} ({found.source}): {found.path}")
+        unit = {} if written is None else {"service": written._asdict()}
+        click.echo(json.dumps(found._asdict() | unit, default=str))
+        return
+    click.echo(f"Collector {found.version} ({found.source}): {found.path}")
+    if written is not None:
+        click.echo(f"{written.unit}: runs as {written.account}; its settings: {written.settings}\nnext: {written.next}")
 
 
 @collector.command()
