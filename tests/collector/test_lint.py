@@ -1,6 +1,7 @@
 """What our rules find in YAML files, and that they find nothing in those which come with the package."""
 
 import itertools
+import random
 
 import pytest
 import yaml
@@ -114,6 +115,11 @@ def test_a_good_file_has_no_finding(found, text):
         ),
         (GOOD, QUEUE, f"{QUEUE}\n    headers: {{api-key: abc}}", "a secret as text: write ${env:WAFER_API_KEY}"),
         (GOOD, "http://", "http://me:pw@", "exporters::otlp_http/mine::endpoint: an address with a password in it"),
+        (GOOD, "[forward/backends]", "forward/backends", "pipelines::traces/mine::receivers: wrong shape: a list of names"),
+        (GOOD, "exporters: [otlp_http/mine]", "exporter: [otlp_http/mine]", "exporter: wrong shape: no such list; there are"),
+        (GOOD, "exporters:\n", "receivers: [otlp]\nexporters:\n", "receivers: wrong shape: a map of names"),
+        (GOOD, "exporters:\n", "exporters:\n  5: {}\n", "exporters::5: wrong shape: a name is text"),
+        (GOOD, "exporters:\n", "exporters:\n  nop/x: 5\n", "exporters::nop/x: wrong shape: a map of settings"),
         (TAKES, "5599", "4317", None),
         (SPOOL, "14499", "4317", "port 4317 is taken by "),
         (TAKES, "127.0.0.1:5599", "here", "'here' is no host:port"),
@@ -155,6 +161,33 @@ def test_what_may_lose_data_is_careless(found, text, old, new, says):
     assert old in text
     findings = found(text.replace(old, new))
     assert [wrong for wrong, message in findings if says in message] == [False], findings
+
+
+def changed(value, chance):
+    """`value` with something else at one place."""
+    others = (None, 5, True, "x", [], {}, ["a"], [None], [[1]], {"a": 1}, {1: 2}, {None: None}, "${env:X}", [{"a": None}])
+    if isinstance(value, dict) and value and chance.random() < 0.9:
+        key = chance.choice(list(value))
+        if chance.random() < 0.1:
+            return {1: value[key]} | {name: item for name, item in value.items() if name != key}
+        return value | {key: changed(value[key], chance)}
+    if isinstance(value, list) and value and chance.random() < 0.7:
+        place = chance.randrange(len(value))
+        return [changed(item, chance) if number == place else item for number, item in enumerate(value)]
+    return chance.choice(others)
+
+
+def test_whatever_stands_where_the_rules_answer():
+    """Files of operators hold anything; a finding about the shape and no traceback is what they get."""
+    base = read(fragments.BASE, {})
+    documents = [base, *(read(path_of(kind, name), {}) for kind, name in SHIPPED)]
+    for seed in range(2000):
+        chance = random.Random(seed)
+        one = chance.choice(documents)
+        content = filled(changed(changed(one.raw, chance), chance), {})
+        if isinstance(content, dict):
+            odd = one._replace(raw=content, content=content)
+            assert all(map(str, lint.examine([odd, documents[-1]] if one is base else [base, odd])))
 
 
 def test_two_files_that_bring_the_same_are_named(found):

@@ -8,7 +8,7 @@ Needs PyYAML (the extra `collector`); a Collector is run, and asked for its own 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -17,6 +17,8 @@ import yaml
 from wafermonitor.collector.errors import ConfigRejected
 
 PARTS: Final = ("receivers", "processors", "exporters", "connectors", "extensions")
+LISTS: Final = ("receivers", "processors", "exporters")
+"""What a pipeline is made of."""
 _VARIABLE: Final = re.compile(r"\$\{env:(\w+)(?::-([^}]*))?\}")
 
 
@@ -32,22 +34,67 @@ class Document(NamedTuple):
         """How people call it."""
         return self.path.stem
 
-    def parts(self, section: str) -> dict[str, Any]:
-        """Name → settings of one of `PARTS`; what has no settings has an empty map."""
-        found = self.content.get(section)
-        return {name: value if value is not None else {} for name, value in found.items()} if isinstance(found, dict) else {}
+    def parts(self, section: str) -> dict[str, dict[str, Any]]:
+        """Name → settings of one of `PARTS`; what has no settings has an empty map. What has another shape is left out."""
+        found = block(self.content, section)
+        return {
+            name: settings if isinstance(settings, dict) else {} for name, settings in found.items() if isinstance(name, str)
+        }
 
     @property
     def service(self) -> dict[str, Any]:
         """The section `service`."""
-        found = self.content.get("service")
-        return found if isinstance(found, dict) else {}
+        return block(self.content, "service")
 
     @property
-    def pipelines(self) -> dict[str, dict[str, Any]]:
-        """Pipeline → its three lists."""
-        found = self.service.get("pipelines")
-        return {name: value or {} for name, value in found.items()} if isinstance(found, dict) else {}
+    def extensions(self) -> list[str]:
+        """What `service` starts."""
+        return _texts(self.service.get("extensions"))
+
+    @property
+    def pipelines(self) -> dict[str, dict[str, list[str]]]:
+        """Pipeline → receivers, processors, exporters. What has another shape is left out."""
+        found = block(self.service, "pipelines")
+        return {name: {key: _texts(block(found, name).get(key)) for key in LISTS} for name in found if isinstance(name, str)}
+
+    def misshapen(self) -> Iterator[tuple[str, str]]:
+        """(place, what should stand there) of what the above leave out."""
+        for section in PARTS:
+            yield from _maps(self.content.get(section), section)
+        yield from _maps(self.content.get("service"), "service", deep=False)
+        pipelines = self.service.get("pipelines")
+        yield from _maps(pipelines, "pipelines")
+        for name, lists in block(self.service, "pipelines").items():
+            for key, value in lists.items() if isinstance(lists, dict) else ():
+                if key not in LISTS:
+                    yield f"pipelines::{name}::{key}", f"no such list; there are {', '.join(LISTS)}"
+                elif value is not None and _texts(value) != value:
+                    yield f"pipelines::{name}::{key}", "a list of names"
+        if _texts(self.service.get("extensions")) != (self.service.get("extensions") or []):
+            yield "service::extensions", "a list of names"
+
+
+def block(settings: Any, key: str) -> dict[Any, Any]:
+    """The map under `key`; an empty one where there is none."""
+    found = settings.get(key) if isinstance(settings, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _texts(value: Any) -> list[str]:
+    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
+
+
+def _maps(value: Any, place: str, *, deep: bool = True) -> Iterator[tuple[str, str]]:
+    if value is None:
+        return
+    if not isinstance(value, dict):
+        yield place, "a map of names"
+        return
+    for name, settings in value.items():
+        if not isinstance(name, str):
+            yield f"{place}::{name}", "a name is text"
+        elif deep and settings is not None and not isinstance(settings, dict):
+            yield f"{place}::{name}", "a map of settings"
 
 
 def read(path: Path, environ: Mapping[str, str]) -> Document:

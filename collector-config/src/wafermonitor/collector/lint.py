@@ -4,6 +4,7 @@ In: the files in the order in which the Collector gets them, the environment. Ou
 what would work and may lose data or touch another file (`careless`). Called by: `wafer collector validate` and `render`, tests.
 
 Rules, each a function here or in `queues`:
+shape       maps and lists are where a Collector wants them
 keys        every key of every part is documented (`documented.yaml`); an unknown part is named
 names       what a file adds is called kind/name, so that two files do not become one part
 merging     a file brings pipelines of its own and touches neither those nor `service` of another
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from wafermonitor.collector import documented
-from wafermonitor.collector.documents import PARTS, Document, read, together
+from wafermonitor.collector.documents import PARTS, Document, block, read, together
 
 SIGNALS: Final = ("traces", "metrics", "logs", "profiles")
 _PART: Final = re.compile(r"[a-z][a-z0-9_]*(/[a-z0-9][a-z0-9_]*)?")
@@ -76,7 +77,7 @@ def examine(every: list[Document]) -> list[Finding]:
     from wafermonitor.collector import queues
 
     files = Files(every, together(every))
-    rules = (keys, names, merging, references, ports, secrets, queues.rules)
+    rules = (shape, keys, names, merging, references, ports, secrets, queues.rules)
     return list(dict.fromkeys(finding for rule in rules for finding in rule(files)))
 
 
@@ -88,6 +89,13 @@ def kind(name: str) -> str:
 def secret(key: str) -> bool:
     """Whether a key of this name holds a secret itself, not the name of a file with one."""
     return bool(_SECRET.search(key)) and not _NO_SECRET.search(key)
+
+
+def shape(files: Files) -> Iterator[Finding]:
+    """Maps and lists where others are wanted; the other rules pass over them."""
+    for document in files.every:
+        for where, wanted in document.misshapen():
+            yield Finding(document.path, where, f"wrong shape: {wanted}")
 
 
 def keys(files: Files) -> Iterator[Finding]:
@@ -136,7 +144,7 @@ def merging(files: Files) -> Iterator[Finding]:
                 yield Finding(document.path, f"pipelines::{pipeline}", f"{first.path.name} has it already: lists are replaced")
     makers: dict[tuple[str, str], Document] = {}
     for document in files.added:
-        used = {name for pipeline in document.pipelines.values() for names in pipeline.values() for name in names or ()}
+        used = {name for pipeline in document.pipelines.values() for names in pipeline.values() for name in names}
         for section in PARTS:
             for name in used & set(document.parts(section)):
                 first = makers.setdefault((section, name), document)
@@ -157,7 +165,7 @@ def references(files: Files) -> Iterator[Finding]:
     for document in files.every:
         for pipeline, lists in document.pipelines.items():
             for section, known in there.items():
-                for name in lists.get(section) or ():
+                for name in lists[section]:
                     used.add(name)
                     if name not in known:
                         yield Finding(document.path, f"pipelines::{pipeline}::{section}", f"there is no `{name}`")
@@ -172,7 +180,7 @@ def references(files: Files) -> Iterator[Finding]:
 def _extensions(files: Files) -> Iterator[Finding]:
     """What is named by `storage` and `authenticator`, and what is started: the Collector's validate looks at neither."""
     there = files.whole.parts("extensions")
-    listed = files.whole.service.get("extensions") or []
+    listed = files.whole.extensions
     for document in files.every:
         for name in document.parts("extensions"):
             if name not in listed:
@@ -185,7 +193,7 @@ def _extensions(files: Files) -> Iterator[Finding]:
                         yield Finding(document.path, f"{section}::{part}::{path}", f"there is no extension `{value}`")
     for name in listed:
         if name not in there:
-            owner = [one for one in files.every if name in (one.service.get("extensions") or [])][-1]
+            owner = [one for one in files.every if name in one.extensions][-1]
             yield Finding(owner.path, "service::extensions", f"there is no extension `{name}`")
 
 
@@ -197,10 +205,11 @@ def listeners(files: Files) -> Iterator[tuple[Document, str, str, str]]:
                 continue
             for path, key, value in _leaves(settings, ""):
                 if key in _ADDRESS_KEYS and isinstance(value, str):
-                    udp = "udp" in path or (kind(name) == "statsd" and settings.get("transport", "udp").startswith("udp"))
+                    udp = "udp" in path or (kind(name) == "statsd" and str(settings.get("transport", "udp")).startswith("udp"))
                     yield files.owner(section, name), f"{section}::{name}::{path}", "udp" if udp else "tcp", value
-    for reader in ((files.whole.service.get("telemetry") or {}).get("metrics") or {}).get("readers") or ():
-        page = ((reader.get("pull") or {}).get("exporter") or {}).get("prometheus") or {}
+    readers = block(block(files.whole.service, "telemetry"), "metrics").get("readers")
+    for reader in readers if isinstance(readers, list) else ():
+        page = block(block(block(reader, "pull"), "exporter"), "prometheus")
         if page:
             yield files.every[0], "service::telemetry::metrics", "tcp", f"{page.get('host', '')}:{page.get('port', '')}"
 

@@ -14,13 +14,13 @@ from typing import Any, Final
 
 from wafermonitor.collector import documented
 from wafermonitor.collector.config import loopback
-from wafermonitor.collector.documents import Document
+from wafermonitor.collector.documents import Document, block
 from wafermonitor.collector.lint import Files, Finding, kind
 
 FAN_OUT: Final = "forward/backends"
 MESSAGE_MIB: Final = 64
 """What a spool's receiver must take: a batch of the queue before it is at most 3 MB, a single request may be larger."""
-_FOREVER: Final = (0, "0", "0s")
+_FOREVER: Final = ("0", "0s")
 _OTLP: Final = ("otlp_grpc", "otlp_http")
 
 
@@ -31,7 +31,7 @@ def rules(files: Files) -> Iterator[Finding]:
         for name in spools:
             yield from _spool(document, name)
         for pipeline, lists in document.pipelines.items():
-            receivers = [name for name in lists.get("receivers") or () if name in files.whole.parts("receivers")]
+            receivers = [name for name in lists["receivers"] if name in files.whole.parts("receivers")]
             if receivers and not set(receivers) & spools:
                 yield from _incoming(document, pipeline, lists)
                 continue
@@ -40,8 +40,8 @@ def rules(files: Files) -> Iterator[Finding]:
 
 def _outgoing(files: Files, document: Document, pipeline: str, *, spooled: bool) -> Iterator[Finding]:
     lists = document.pipelines[pipeline]
-    member = any(kind(name) == "failover" for name in lists.get("receivers") or ())
-    for name in lists.get("exporters") or ():
+    member = any(kind(name) == "failover" for name in lists["receivers"])
+    for name in lists["exporters"]:
         settings = files.whole.parts("exporters").get(name)
         where = f"exporters::{name}"
         if settings is None:
@@ -65,15 +65,15 @@ def _direct(name: str, settings: dict[str, Any]) -> Iterator[str]:
         yield "keeps nothing while its far end is away: put it behind a loopback spool, as backends/file.yaml does"
     if how != "own":
         return
-    queue = settings.get("sending_queue") or {}
+    queue = block(settings, "sending_queue")
     if queue.get("enabled") is False or not queue.get("storage"):
         yield "its queue is in memory: write sending_queue::storage: file_storage"
     elif queue.get("sizer") != "bytes" or not queue.get("queue_size"):
         yield "the size of its queue is not bytes: write sending_queue::sizer: bytes and queue_size"
     elif isinstance(queue.get("batch"), dict) and queue["batch"].get("sizer") != "bytes":
         yield "batches by items may be larger than the far end takes: write sending_queue::batch::sizer: bytes and max_size"
-    retry = settings.get("retry_on_failure") or {}
-    if retry.get("enabled") is False or retry.get("max_elapsed_time") not in _FOREVER:
+    retry = block(settings, "retry_on_failure")
+    if retry.get("enabled") is False or str(retry.get("max_elapsed_time")) not in _FOREVER:
         yield "gives up after 5 minutes: write retry_on_failure::max_elapsed_time: 0"
 
 
@@ -109,9 +109,11 @@ def _on(settings: dict[str, Any], key: str, *, default: bool) -> bool:
 
 def _spools(document: Document) -> Iterator[str]:
     """Receivers of the file that an exporter of the same file sends to."""
-    ends = {settings.get("endpoint") for name, settings in document.parts("exporters").items() if kind(name) == "otlp_grpc"}
+    ends = {
+        str(settings.get("endpoint")) for name, settings in document.parts("exporters").items() if kind(name) == "otlp_grpc"
+    }
     for name, settings in document.parts("receivers").items():
-        if kind(name) == "otlp" and _grpc(settings).get("endpoint") in ends:
+        if kind(name) == "otlp" and str(_grpc(settings).get("endpoint")) in ends:
             yield name
 
 
@@ -122,24 +124,24 @@ def _spool(document: Document, name: str) -> Iterator[Finding]:
         yield Finding(document.path, where, "is a spool: call it otlp/…_spool", wrong=False)
     if not loopback(str(grpc.get("endpoint"))):
         yield Finding(document.path, where, "a spool listens on loopback, or anybody may write to it", wrong=False)
-    if (grpc.get("max_recv_msg_size_mib") or 0) < MESSAGE_MIB:
+    size = grpc.get("max_recv_msg_size_mib")
+    if not isinstance(size, int) or size < MESSAGE_MIB:
         text = f"refuses more than 4 MiB for good: write max_recv_msg_size_mib: {MESSAGE_MIB}"
         yield Finding(document.path, where, text, wrong=False)
 
 
 def _grpc(settings: dict[str, Any]) -> dict[str, Any]:
-    found = (settings.get("protocols") or {}).get("grpc")
-    return found if isinstance(found, dict) else {}
+    return block(block(settings, "protocols"), "grpc")
 
 
 def _incoming(document: Document, pipeline: str, lists: dict[str, Any]) -> Iterator[Finding]:
     """What other receivers bring goes the way of what OTLP brings."""
     where = f"pipelines::{pipeline}"
-    processors = list(lists.get("processors") or ())
+    processors = lists["processors"]
     if processors[:2] != ["memory_limiter", "resource/site"]:
         text = "begin with the processors memory_limiter, resource/site: else nothing limits it, and it has no site"
         yield Finding(document.path, where, text, wrong=False)
     if not pipeline.startswith("metrics/") and "redaction/secrets" not in processors:
         yield Finding(document.path, where, "add the processor redaction/secrets: else passwords pass", wrong=False)
-    if lists.get("exporters") != [FAN_OUT]:
+    if lists["exporters"] != [FAN_OUT]:
         yield Finding(document.path, where, f"end in {FAN_OUT}: else it reaches only some backends", wrong=False)

@@ -85,7 +85,7 @@ def _queues(files: list[Path]) -> int | None:
         {
             (name, pipeline.partition("/")[0])
             for pipeline, lists in whole.pipelines.items()
-            for name in lists.get("exporters") or ()
+            for name in lists["exporters"]
             if name in kept
         }
     )
