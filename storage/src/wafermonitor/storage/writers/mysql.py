@@ -38,6 +38,7 @@ _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - a column of UTC has no zo
 _JSON: Final = frozenset({"attributes", "resource", "events", "links", "summary"})
 _REFUSED: Final = frozenset({1118, 3140, 3141, 3157, 3903, 4025})
 """What a row is to blame for and no operator, besides the driver's DataError: a row too long, JSON that it does not take."""
+_MAY_NOT: Final = frozenset({1044, 1142})
 _GONE: Final = frozenset({0, 2006, 2013, 4031})
 """The connection ended, for instance because nothing was written for the server's wait_timeout."""
 _STATEMENT_BYTES: Final = 1_000_000
@@ -58,6 +59,8 @@ _REASONS: Final = {
     1205: "a lock was not had in time",
     1213: "it ended the transaction for another's sake",
     1698: "it refuses the account or its password",
+    2003: "nobody answers there, or not with a certificate that ca_file signs",
+    2026: "it offers no TLS, or none that ca_file signs",
 }
 
 
@@ -79,9 +82,7 @@ class Config(EnvironmentConfig):
     user: str = option(str, "The account.", default="wafer")
     password: str = option(str, "Its password.", default="", secret=True)
     create: bool = option(switch, "Make the tables if they are not there.", default=True)
-    ca_file: str = option(
-        str, "Certificates that sign the server's; without it nobody checks who answers, and TLS is not asked for.", default=""
-    )
+    ca_file: str = option(str, "Certificates that sign the server's; without it nobody checks who answers.", default="")
     timeout_s: float = option(positive, "How long to wait for a connection or an answer.", default=30.0)
 
 
@@ -212,7 +213,7 @@ class Writer:
         connection = pymysql.connect(
             host=host.strip("[]"), port=int(port), user=config.user, password=config.password, database=config.database,
             charset="utf8mb4", autocommit=False, connect_timeout=math.ceil(config.timeout_s), read_timeout=config.timeout_s,
-            write_timeout=config.timeout_s, ssl={"ca": config.ca_file, "check_hostname": True} if config.ca_file else None,
+            write_timeout=config.timeout_s, **_verified(config.ca_file),
             # Otherwise a server without strict mode would cut what is too long, and say nothing.
             init_command="SET SESSION sql_mode = 'STRICT_ALL_TABLES'",
         )  # fmt: skip
@@ -232,6 +233,10 @@ class Writer:
         if connection is not None:
             with contextlib.suppress(pymysql.err.Error, OSError):
                 connection.close()
+
+
+def _verified(ca_file: str) -> dict[str, Any]:
+    return {"ssl_ca": ca_file, "ssl_verify_cert": True, "ssl_verify_identity": True} if ca_file else {}
 
 
 def columns_of(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -278,7 +283,7 @@ def _create(cursor: Any) -> None:
             if statement.strip():
                 cursor.execute(statement)
     except pymysql.err.OperationalError as error:
-        if error.args[0] not in _REASONS:
+        if error.args[0] not in _MAY_NOT:
             raise
 
 
