@@ -104,6 +104,8 @@ class Writer:
             if not final.exists():
                 self._make(folder)
                 _write(final, content)
+            # Also of what is there already: whoever wrote it may have been killed before.
+            _sync(folder)
         except OSError as error:
             return Outcome(Fate.RETRY, _reason(error))
         return ACCEPTED
@@ -135,7 +137,6 @@ def _write(final: Path, content: bytes) -> None:
     except OSError:
         part.unlink(missing_ok=True)
         raise
-    _sync(final.parent)
 
 
 def _sync(folder: Path) -> None:
