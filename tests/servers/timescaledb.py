@@ -28,7 +28,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from tests.servers import chrooted
+from tests.servers import chrooted, debs
 from tests.servers.databases import DEADLINE_S, Databases
 from wafermonitor.instrumentation.folders import cache_home
 from wafermonitor.storage.errors import StorageRejected
@@ -109,16 +109,8 @@ def bootstrap(folder: Path, suite: str, packages: Sequence[str]) -> list[str]:
         '--essential-hook=mkdir -p "$1/etc/postgresql-common"',
         '--essential-hook=echo "create_main_cluster = false" > "$1/etc/postgresql-common/createcluster.conf"',
         f"--include={','.join(packages)}",
-        *(suite, str(folder), f"deb {_mirror()} {suite} main"),
+        *(suite, str(folder), f"deb {debs.mirror()} {suite} main"),
     ]
-
-
-def _mirror() -> str:
-    """Where this machine's apt gets Debian from."""
-    words = ["apt-get", "indextargets", "--format", "$(RELEASE) $(REPO_URI)", "Created-By: Packages"]
-    said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
-    release = platform.freedesktop_os_release()["VERSION_CODENAME"]
-    return next(uri for name, uri in (line.split() for line in said.splitlines()) if name == release)
 
 
 def start() -> Server:
