@@ -155,6 +155,19 @@ def test_run_makes_each_queue_as_large_as_was_asked(start):
 
 @pytest.mark.collector
 @pytest.mark.timeout(900)
+def test_run_says_what_our_rules_find_in_a_file_of_ones_own(start, tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text(
+        "exporters: {otlp_http/own: {endpoint: 'http://127.0.0.1:9'}}\n"
+        "service: {pipelines: {logs/own: {receivers: [forward/backends], exporters: [otlp_http/own]}}}\n"
+    )
+    told = start(("file", str(own))).wait("finding")
+    assert told["text"].startswith("may lose data: own.yaml: exporters::otlp_http/own: its queue is in memory")
+    assert (told["path"], told["wrong"]) == (str(own), False)
+
+
+@pytest.mark.collector
+@pytest.mark.timeout(900)
 def test_components_lists_the_parts(call, using):
     assert "file_storage" in call("components", **using)[1]
     answer = json.loads(call("components", "--json", **using)[1])

@@ -90,12 +90,17 @@ def run(
     """Run a Collector until SIGTERM.
 
     Finds or builds one, starts it again when it dies, sends the feed's beat, ships the file spool. SIGHUP validates the files
-    again and reloads them.
+    again and reloads them. What our rules find in files of one's own is said.
     """
     config, files = _settings(backends, receivers)
     say = _teller(as_json=as_json)
     if outage is not None or rate is not None:
         config = _sized(config, files, say, outage=outage, rate=rate, item_bytes=item_bytes)
+    if not all(path.is_relative_to(fragments.HERE) for path in files):
+        for finding in _findings(config, files, needed=False):
+            (record,) = _records([finding])
+            record["finding"] = record.pop("text")
+            say("finding", f"{'wrong' if finding.wrong else 'may lose data'}: {finding}", **record)
     found = _obtain(config, files)
     asyncio.run(Supervisor(config, found, files, say, ready_file).run())
 
