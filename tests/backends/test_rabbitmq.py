@@ -10,6 +10,7 @@ import pytest
 
 from tests.backends import corpus, messages, proof
 from tests.servers import rabbitmq as server
+from tests.servers import tcp_proxy
 from wafermonitor.storage.errors import StorageUnavailable
 from wafermonitor.storage.writers import items, rabbitmq
 from wafermonitor.storage.writers.protocol import Fate, Signal
@@ -148,13 +149,31 @@ def test_a_request_above_the_limit_becomes_several_messages_and_an_item_above_it
 
 
 def test_a_connection_that_broke_is_opened_again_at_the_next_call(backend):
-    writer = writer_of(backend)
+    link = tcp_proxy.start("127.0.0.1", backend.server.port)
+    writer = writer_of(backend, brokers=f"127.0.0.1:{link.port}")
     writer.check()
-    backend.server.kill()
-    backend.server.restart()
-    (outcome,) = writer.write("metrics", [corpus.part("again", 0).requests["metrics"]])
+    request = corpus.part("again", 0).requests["metrics"]
+    link.cut()
+    (refused,) = writer.write("metrics", [request])
+    link.heal()
+    first = writer.write("metrics", [request])[0]
+    link.cut()
+    link.heal()
+    second = writer.write("metrics", [request])[0]
     writer.close()
-    assert outcome.fate is Fate.ACCEPTED
+    link.stop()
+    assert [one.fate for one in (refused, first, second)] == [Fate.RETRY, Fate.ACCEPTED, Fate.ACCEPTED]
+
+
+def test_a_broker_that_no_longer_answers_is_given_up_in_time(backend):
+    link = tcp_proxy.start("127.0.0.1", backend.server.port)
+    writer = writer_of(backend, brokers=f"127.0.0.1:{link.port}", timeout_s=1.0)
+    writer.check()
+    link.silence()
+    (outcome,) = writer.write("metrics", [corpus.part("silent", 0).requests["metrics"]])
+    writer.close()
+    link.stop()
+    assert outcome.fate is Fate.RETRY
 
 
 def test_what_is_no_request_is_rejected(backend):
