@@ -177,7 +177,7 @@ def backends_page() -> str:
             ", ".join(slanted(way, one[way]) for way in WAYS if way in one and signal in one[way]["signals"])
             for signal in SIGNALS
         ]
-        server = f"{cell(one['server'])}{' (stand-in)' if one.get('stand_in') else ''}"
+        server = f"{cell(one['server'])}{' (stand-in)' if one.get('stand_in') and not one['server'].startswith('none') else ''}"
         lines.append(f"| {one['title']} | {' | '.join(cells)} | {server} | {', '.join(proven(one)) or '–'} |")
     lines += ["", "## What each way promises", ""]
     lines += ["| backend | way | made of | delivery | there twice | lost | shown by |", "|---|---|---|---|---|---|---|"]
@@ -192,9 +192,10 @@ def promise_line(name: str, way: str, backend: dict[str, Any]) -> str:
     parts = fragments(name, way, row) + ([] if way == "exporter" else [f"{WRITERS}/{name}.py"])
     made_of = linked(", ".join(f"`{part}`" for part in parts))
     told = " | ".join(cell(row[word]) for word in ("promise", "twice", "lost"))
-    state = " (linted, not run here)" if row.get("linted") else ""
-    path, _, test = row["test"].partition("::")
-    return f"| {backend['title']} | {slanted(way, row)} | {made_of} | {told} | {linked(f'`{path}`')} `{test}`{state} |"
+    state = "linted, not run here" if row.get("linted") else ""
+    path, _, test = row.get("test", "").partition("::")
+    shown = " – ".join(filter(None, [state, f"{linked(f'`{path}`')} `{test}`" if test else ""]))
+    return f"| {backend['title']} | {slanted(way, row)} | {made_of} | {told} | {shown} |"
 
 
 def slanted(way: str, row: dict[str, Any]) -> str:

@@ -121,12 +121,12 @@ def named(name: str, way: Way, row: Mapping[str, Any]) -> tuple[str, ...]:
 def ways(name: str) -> list[Way]:
     """The ways of the rows of `name` that can be tried here.
 
-    The exporter is left out when no Collector that we can build has the parts of its fragment, and WAFER_COLLECTOR_BIN names
-    none that has all.
+    The exporter is left out when no Collector that we can build has the parts of its fragment and WAFER_COLLECTOR_BIN names
+    none that has all, or when its row has no test.
     """
     table = tomllib.loads(ROWS.read_text(encoding="utf-8")).get(name, {})
     known: tuple[Way, ...] = ("exporter", "bridge", "direct")
-    found = [way for way in known if way in table]
+    found = [way for way in known if "test" in table.get(way, {})]
     if "exporter" in found and not all(can_be_run(one) for one in named(name, "exporter", table["exporter"])):
         found.remove("exporter")
     return found
