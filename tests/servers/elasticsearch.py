@@ -7,9 +7,9 @@
     server.stop()
 
 The program is Elastic's own zip for integration tests, from Maven Central by `mvn`, once, into the user's cache folder. It is
-the server's core: mappings, bulk, data streams, search and the login are the real ones; ILM, ES|QL, painless, ingest and the
-built-in templates are left out, and so is `GET /`, which a small plug-in of ours answers. It refuses root, so root starts it as
-`nobody`, from hard links, because that account cannot read root's cache. Calls block.
+the server's core: mappings, bulk, data streams, search and the login are the real ones; ILM, ES|QL, painless, ingest, the
+built-in templates and the answer to `GET /` are left out. It refuses root, so root starts it as `nobody`, from hard links,
+because that account cannot read root's cache. Calls block.
 """
 
 from __future__ import annotations
@@ -41,7 +41,6 @@ USER, PASSWORD = "elastic", "a secret of the tests"
 FEEDER = "feeder"
 """An account with the same password that may write to *.otel-* and do nothing else."""
 DEADLINE_S = 150.0
-HERE = Path(__file__).parent
 _SMALL = "-Xms384m -Xmx384m -XX:TieredStopAtLevel=1 -XX:-UsePerfData"
 _SETTINGS = """
 cluster.name: wafer-tests
@@ -71,21 +70,13 @@ appender.console.layout.pattern = %d %p %c{1.} %m%n
 rootLogger.level = warn
 rootLogger.appenderRef.console.ref = console
 """
-_PLUGIN = """
-description=GET /
-version=1
-name=wafer-root
-classname=wafermonitor.tests.RootPlugin
-java.version=17
-elasticsearch.version={version}
-"""
 
 
 def missing() -> str | None:
     """Why no server can be started here; None when one can."""
-    for program in ("java", "javac", *(() if _folder().is_dir() else ("mvn",))):
+    for program in ("java", *(() if _folder().is_dir() else ("mvn",))):
         if shutil.which(program) is None:
-            return f"{program} is not on PATH: install a JDK of {OLDEST_JAVA} or newer, and Maven"
+            return f"{program} is not on PATH: install a Java of {OLDEST_JAVA} or newer, and Maven"
     said = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False).stderr
     version = re.search(r'version "(\d+)', said)
     if version is None or int(version[1]) < OLDEST_JAVA:
@@ -98,7 +89,7 @@ def _folder() -> Path:
 
 
 def prepare() -> Path:
-    """The folder of the program, with its plug-in and its keystore, made when it is not there yet."""
+    """The folder of the program with its keystore, made when it is not there yet."""
     folder = _folder()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_suffix(".lock").open("w") as lock:
@@ -116,21 +107,9 @@ def prepare() -> Path:
 
 
 def _complete(home: Path) -> None:
-    """Programs that can be run, the plug-in, and a keystore with the login's password."""
+    """Programs that can be run, and a keystore with the login's password."""
     for program in home.joinpath("bin").iterdir():
         program.chmod(0o755)
-    plugin = home / "plugins" / "wafer-root"
-    plugin.mkdir(parents=True)
-    with tempfile.TemporaryDirectory() as classes:
-        sources = str(HERE / "elasticsearch_root.java")
-        renamed = Path(classes, "RootPlugin.java")
-        shutil.copy(sources, renamed)
-        subprocess.run(["javac", "-nowarn", "-cp", f"{home}/lib/*", "-d", classes, str(renamed)], check=True)
-        renamed.unlink()
-        with zipfile.ZipFile(plugin / "wafer-root.jar", "w") as jar:
-            for path in Path(classes).rglob("*.class"):
-                jar.write(path, path.relative_to(classes))
-    (plugin / "plugin-descriptor.properties").write_text(_PLUGIN.format(version=VERSION))
     keystore = [str(home / "bin" / "elasticsearch-keystore")]
     subprocess.run([*keystore, "create"], check=True, env=_environment(home), stdout=subprocess.DEVNULL)
     subprocess.run(

@@ -7,21 +7,21 @@
     server.stop()
 
 The jars come from Maven Central by `mvn`, once, into the user's cache folder. It needs Java 21, which need not be the one on
-PATH: any below /usr/lib/jvm, or `WAFER_TEST_JAVA_21`, will do. Calls block.
+PATH (`java`). Calls block.
 """
 
 from __future__ import annotations
 
 import fcntl
-import os
-import re
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 
+from tests.servers import java
 from tests.servers.rest import Rest, free_port
 from wafermonitor.instrumentation.folders import cache_home
 from wafermonitor.instrumentation.tether import tethered
@@ -31,6 +31,8 @@ RUNNER = f"{VERSION}.0"
 OLDEST_JAVA = 21
 DEADLINE_S = 150.0
 HERE = Path(__file__).parent
+_PORTS = range(9201, 9300)
+"""The runner takes no other."""
 _SMALL = (
     "-Xms384m",
     "-Xmx384m",
@@ -53,28 +55,7 @@ def missing() -> str | None:
     """Why no server can be started here; None when one can."""
     if not _jars().is_dir() and shutil.which("mvn") is None:
         return "mvn is not on PATH: install Maven"
-    if _java() is None:
-        return f"no Java {OLDEST_JAVA} or newer on PATH or below /usr/lib/jvm: install one, or name it by WAFER_TEST_JAVA_21"
     return None
-
-
-def _java() -> str | None:
-    """A program `java` that is new enough, with a compiler beside it."""
-    named, found = os.environ.get("WAFER_TEST_JAVA_21"), shutil.which("java")
-    known = [named, found, *sorted(str(path) for path in Path("/usr/lib/jvm").glob("*/bin/java"))]
-    for program in known:
-        if program and _version(program) >= OLDEST_JAVA and Path(program).resolve().with_name("javac").is_file():
-            return program
-    return None
-
-
-def _version(java: str) -> int:
-    try:
-        said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
-    except OSError:
-        return 0
-    found = re.search(r'version "(\d+)', said)
-    return int(found[1]) if found else 0
 
 
 def _jars() -> Path:
@@ -82,7 +63,8 @@ def _jars() -> Path:
 
 
 def prepare() -> Path:
-    """The folder of the jars, fetched when it is not there yet."""
+    """The folder of the jars, and a Java, fetched when they are not there yet."""
+    java.prepare(OLDEST_JAVA)
     folder = _jars()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_suffix(".lock").open("w") as lock:
@@ -110,12 +92,20 @@ def start() -> Server:
     return server
 
 
+def _free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
+
+
 class Server(Rest):
     """One node."""
 
     def __init__(self, jars: Path) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="wafer-opensearch-"))
-        self.port = free_port()
+        self.port = next(port for port in _PORTS if _free(port))
         super().__init__(self.port)
         self._jars = jars
         self._process: subprocess.Popen[bytes] | None = None
@@ -130,15 +120,14 @@ class Server(Rest):
 
     def restart(self) -> None:
         """Start after `kill()`, or for the first time; returns when every shard it has can be read."""
-        java = _java()
-        assert java is not None
+        program = java.prepare(OLDEST_JAVA)
         # The runner counts its nodes from 1, and their ports from there.
         node = ["-basePath", str(self.home), "-numOfNode", "1", "-baseHttpPort", str(self.port - 1), "-printOnFailure"]
-        main = ["-cp", f"{self._jars}/*", str(HERE / "opensearch_node.java"), *node]
+        main = ["-cp", f"{self._jars}/*", "org.codelibs.opensearch.runner.OpenSearchRunner", *node]
         log = self.home / "log"
         with log.open("ab") as out:
             self._process = subprocess.Popen(
-                tethered([java, *_SMALL, *main], signal.SIGKILL),
+                tethered([program, *_SMALL, *main], signal.SIGKILL),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,

@@ -163,14 +163,12 @@ class Bulk:
 
     def check(self) -> None:
         """As the protocol of writers has it: whether the login is good and the data streams can be made."""
+        with self._lock:
+            self._prepared.clear()
         try:
             self._prepare(("traces", "logs", "metrics"))
-            answer = self._ask("GET", "/", None)
         except Silent as error:
             raise StorageUnavailable(str(error)) from None
-        # An account that may only write may not ask this.
-        if answer.status not in {_OK, _FORBIDDEN}:
-            raise StorageUnavailable(f"{self._name} answers {answer.status}")
 
     def _prepare(self, streams: Iterable[Stream]) -> dict[Stream, _Prepared]:
         with self._lock:
