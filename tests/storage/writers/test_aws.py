@@ -263,7 +263,7 @@ def test_a_span_without_parent_is_a_segment_with_what_can_be_searched():
     found = segment_of(lambda span: span.attributes.add(key="lots").value.array_value.values.add(string_value="L1"))
     assert "type" not in found
     assert found["trace_id"] == "1-01020304-05060708090a0b0c0d0e0f10"
-    assert found["annotations"] == {"step": "probe", "wafer_site_id": "f1", "lots": "L1"}
+    assert found["annotations"] == {"step": "probe", "otel.resource.wafer.site.id": "f1", "lots": "L1"}
 
 
 def test_a_span_with_a_parent_is_a_subsegment_and_a_serving_one_its_services_segment():

@@ -4,9 +4,9 @@ In: OTLP requests of traces. Out: segment documents, one for each span. Called b
 
 The shape is that of the Collector's awsxray exporter. A span that has no parent, or that serves or consumes, is a segment
 (named after its service when it serves or consumes); any other is a subsegment of its parent. `fault` says status ERROR, and
-`cause` has the exceptions. What people search for are annotations, under names with _ for . and - (a list is joined by commas);
-all attributes are in `metadata.default`, those of the resource there as `otel.resource.<name>`. Ours beside it, in
-`metadata.wafer`, because X-Ray's times are doubles: `name`, `kind`, `status`, `status_message`, `start_unix_nano`,
+`cause` has the exceptions. What people search for are annotations (a list is joined by commas, which the exporter leaves out).
+All attributes are in `metadata.default`; those of the resource are called `otel.resource.<name>` here and there. Ours beside it,
+in `metadata.wafer`, because X-Ray's times are doubles: `name`, `kind`, `status`, `status_message`, `start_unix_nano`,
 `end_unix_nano`, `events`, `scope`.
 
 Accepted is what PutTraceSegments does not name as unprocessed. A segment is named after its span: X-Ray lets the later one of
@@ -35,7 +35,7 @@ MOST_BYTES: Final = 64_000
 _NAME_CHARACTERS: Final = 200
 _TRACE_CHARACTERS: Final = 32
 _NO_NAME: Final = re.compile(r"[^\w\s.:/%&#=+\\\-@]")
-_NO_KEY: Final = re.compile(r"[^A-Za-z0-9_]")
+_NO_KEY: Final = re.compile(r"[^A-Za-z0-9_.]")
 _SERVES: Final = frozenset({"SERVER", "CONSUMER"})
 _LATER: Final = ("Throttl", "Internal", "ServiceUnavailable", "LimitExceeded")
 _encode = msgspec.json.Encoder(decimal_format="number").encode
@@ -137,15 +137,15 @@ def segment(span: Span, annotations: Sequence[str]) -> dict[str, Any]:
     """The document of one span."""
     inner = bool(span.parent_span_id) and span.kind not in _SERVES
     name = (span.kind in _SERVES and span.resource.service) or span.name
-    known = span.resource.attributes | span.attributes
+    sender = {f"otel.resource.{name}": value for name, value in span.resource.attributes.items()}
     found: dict[str, Any] = {
         "name": _NO_NAME.sub("_", name)[:_NAME_CHARACTERS] or "-",
         "id": span.span_id,
         "trace_id": f"1-{span.trace_id[:8]}-{span.trace_id[8:]}",
         "start_time": _seconds(span.start_ns),
         "end_time": _seconds(max(span.end_ns, span.start_ns)),
-        "annotations": {_NO_KEY.sub("_", key): _indexed(known[key]) for key in annotations if known.get(key) not in (None, "")},
-        "metadata": {"default": _metadata(span), "wafer": _own(span)},
+        "annotations": _searched(sender, span.attributes, annotations),
+        "metadata": {"default": plain_json(sender | span.attributes), "wafer": _own(span)},
     }
     if span.parent_span_id:
         found["parent_id"] = span.parent_span_id
@@ -174,16 +174,22 @@ def _seconds(time_ns: int) -> Decimal:
     return Decimal(time_ns).scaleb(-9)
 
 
+def _searched(sender: dict[str, Any], own: dict[str, Any], annotations: Sequence[str]) -> dict[str, Any]:
+    """Those of the span, else of its resource."""
+    found = {}
+    for name in annotations:
+        key = name if name in own else f"otel.resource.{name}"
+        value = (sender | own).get(key)
+        if value not in (None, ""):
+            found[_NO_KEY.sub("_", key)] = _indexed(value)
+    return found
+
+
 def _indexed(value: Any) -> Any:
     """X-Ray indexes text, numbers and booleans."""
     if isinstance(value, list):
         return ",".join(map(str, value))
     return value if isinstance(value, str | int | float | bool) else str(value)
-
-
-def _metadata(span: Span) -> dict[str, Any]:
-    sender = {f"otel.resource.{name}": value for name, value in span.resource.attributes.items()}
-    return dict(plain_json(sender | span.attributes))
 
 
 def _own(span: Span) -> dict[str, Any]:
