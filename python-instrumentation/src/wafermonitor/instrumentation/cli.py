@@ -26,7 +26,14 @@ if TYPE_CHECKING:
 
 GROUP: Final = "wafermonitor.commands"
 DISTRIBUTION: Final = "wafermonitor"
-EXTRAS: Final = {"storage": "timescale", "deploy": "all"}
+EXTRAS: Final = {
+    "storage": "timescale",
+    "deploy": "all",
+    "s3": "archive,aws",
+    "sqs": "aws",
+    "cloudwatch": "aws",
+    "xray": "aws",
+}
 """Components whose extra has another name than they have."""
 
 _FAILED, _WRONG_USE, _LATER, _INTERRUPTED, _PIPE_CLOSED = 1, 2, 75, 130, 141

@@ -5,8 +5,8 @@ In: OTLP requests of traces. Out: segment documents, one for each span. Called b
 The shape is that of the Collector's awsxray exporter. A span that has no parent, or that serves or consumes, is a segment
 (named after its service when it serves or consumes); any other is a subsegment of its parent. `fault` says status ERROR, and
 `cause` has the exceptions. What people search for are annotations (a list is joined by commas, which the exporter leaves out).
-All attributes are in `metadata.default`; those of the resource are called `otel.resource.<name>` here and there. Ours beside it,
-in `metadata.wafer`, because X-Ray's times are doubles: `name`, `kind`, `status`, `status_message`, `start_unix_nano`,
+All attributes are in `metadata.default`; those of the resource are called `otel.resource.<name>` here and there. Ours beside
+it, in `metadata.wafer`, because X-Ray's times are doubles: `name`, `kind`, `status`, `status_message`, `start_unix_nano`,
 `end_unix_nano`, `events`, `scope`.
 
 Accepted is what PutTraceSegments does not name as unprocessed. A segment is named after its span: X-Ray lets the later one of
