@@ -48,7 +48,9 @@ def test_the_machines_service_has_its_own_copy_of_the_collector_and_its_own_fold
     assert lines(text, "EnvironmentFile") == ["-/etc/wafermonitor/collector.env"]
     assert os.access(root / "usr/local/lib/wafermonitor/otelcol", os.X_OK)
     assert (root / "var/lib/wafermonitor/queue").is_dir()
-    assert (root / "var/spool/wafermonitor").is_dir()
+    spool = "/var/spool/wafermonitor" if os.geteuid() == 0 else "/var/lib/wafermonitor/spool"
+    assert f'"WAFER_SPOOL_DIR={spool}"' in text
+    assert (root / spool.lstrip("/")).is_dir()
     assert written.next == "systemctl daemon-reload && systemctl enable --now wafer-collector.service"
     assert "@" not in "".join(line for line in text.splitlines() if not line.startswith("#"))
 
@@ -61,6 +63,16 @@ def test_settings_are_their_owners_alone_and_stay_as_the_site_has_them(fake, tmp
     where.settings.write_text("WAFER_SITE_ID=fab1\n")
     service.install(fake, where, account=ME, root=tmp_path)
     assert where.settings.read_text() == "WAFER_SITE_ID=fab1\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives folders to another account")
+def test_another_account_has_its_folders_its_settings_and_a_spool_of_its_own(fake, tmp_path):
+    nobody = pwd.getpwnam("nobody")
+    where = service.places(system=True, root=tmp_path)
+    text = service.install(fake, where, account="nobody", root=tmp_path).unit.read_text()
+    assert '"WAFER_SPOOL_DIR=/var/lib/wafermonitor/spool"' in text
+    for path in (where.queue, where.queue.with_name("spool"), where.settings):
+        assert path.stat().st_uid == nobody.pw_uid
 
 
 def test_an_account_that_there_is_not_is_named_with_the_command_that_makes_it(fake, tmp_path):

@@ -63,6 +63,8 @@ def install(found: Binary, where: Places, *, account: str | None, root: Path = P
     """Write unit, settings and folders. ConfigRejected names an account that there is not, or what cannot be written."""
     system = where.library is not None
     owner = _owner(account, system=system)
+    if system and owner.pw_uid != 0:  # root's spool is for root's jobs, and its files are closed to this account
+        where = where._replace(spool=where.queue.with_name("spool"))
     try:
         binary = found.path.absolute()
         if where.library is not None:  # a cache of root's is closed to other accounts, and may be emptied
