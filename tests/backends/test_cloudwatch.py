@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tests.backends import corpus, proof
+from tests.backends import alerts, corpus, proof
 from tests.servers import moto
 from tests.servers.collector import free_ports
 from tests.servers.fixtures import running
@@ -52,6 +52,11 @@ class CloudWatch(proof.Backend):
             return
         except (BotoCoreError, ClientError) as error:
             raise OSError(str(error)) from error
+
+    def alerts(self) -> list[dict[str, Any]]:
+        """Log events that are alerts."""
+        told = [json.loads(message) for message in self._messages(GROUPS["logs"])]
+        return [one for one in told if one.get("event_name") == "wafer.alert"]
 
     def _messages(self, group: str) -> Iterator[str]:
         for stream in self._client.describe_log_streams(logGroupName=group)["logStreams"]:
@@ -123,3 +128,12 @@ def backend(server: moto.Server) -> CloudWatch:
 @pytest.mark.parametrize("way", proof.ways("cloudwatch"))
 def test_nothing_is_lost_while_cloudwatch_is_away(backend, way):
     proof.survives(backend, way)
+
+
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
+def test_an_alert_is_a_log_event_and_its_end_another(backend):
+    late = alerts.opened_now("job 0")
+    alerts.tell(backend, late)
+    alerts.tell(backend, late._replace(resolved_ns=late.opened_ns + corpus.SECOND_NS))
+    told = sorted((one["attributes"]["wafer.alert.kind"], one["body"], one["severity_text"]) for one in backend.alerts())
+    assert told == [("firing", "job 0 is late", "WARN"), ("resolved", "job 0 is late", "WARN")]
