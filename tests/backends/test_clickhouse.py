@@ -90,10 +90,12 @@ def backend() -> Iterator[ClickHouse]:
     if reason is not None:
         pytest.skip(reason)
     backend = ClickHouse()
-    # The tables are made by a Collector that is started for them.
-    collector.start(("clickhouse",), environ={**backend.environment, "WAFER_CLICKHOUSE_CREATE": "true"}).stop()
-    yield backend
-    backend.server.stop()
+    try:
+        # The tables are made by a Collector that is started for them.
+        collector.start(("clickhouse",), environ={**backend.environment, "WAFER_CLICKHOUSE_CREATE": "true"}).stop()
+        yield backend
+    finally:
+        backend.server.stop()
 
 
 @pytest.mark.parametrize("way", proof.ways("clickhouse"))

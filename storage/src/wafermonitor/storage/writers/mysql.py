@@ -19,6 +19,7 @@ import contextlib
 import json
 import math
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -41,6 +42,8 @@ _REFUSED: Final = frozenset({1118, 3140, 3141, 3157, 3903, 4025})
 _MAY_NOT: Final = frozenset({1044, 1142})
 _GONE: Final = frozenset({0, 2006, 2013, 4031})
 """The connection ended, for instance because nothing was written for the server's wait_timeout."""
+_AT_ONCE_S: Final = 1.0
+"""An ended connection shows sooner than this; later it is a server that does not answer."""
 _STATEMENT_BYTES: Final = 1_000_000
 _WIDEST_CHARACTER: Final = 4
 """Bytes that a character may have in a statement: as UTF-8, or two escaped ones."""
@@ -137,6 +140,7 @@ class Writer:
             with self._lock, self._usable() as connection:
                 for table in rows.TABLES.values():
                     connection.query(f"SELECT 1 FROM {table} LIMIT 0")  # noqa: S608 - the names are ours
+                connection.rollback()  # an open transaction would keep the tables from being changed
         except _BROKEN as error:
             raise StorageUnavailable(_reason(error)) from None
 
@@ -148,11 +152,12 @@ class Writer:
     def _kept(self, statement: str, lines: list[_Line]) -> list[tuple[_Line, str]]:
         """Insert and commit; what was refused. Once more at once, when a connection from before had ended meanwhile."""
         with self._lock:
-            before = self._connection
+            before, began = self._connection, time.monotonic()
             try:
                 return self._committed(statement, lines)
             except pymysql.err.Error as error:
-                if before is None or not error.args or error.args[0] not in _GONE:
+                waited = time.monotonic() - began > _AT_ONCE_S
+                if before is None or waited or not error.args or error.args[0] not in _GONE:
                     raise
             return self._committed(statement, lines)
 
@@ -163,7 +168,7 @@ class Writer:
             return refused
 
     def _insert(self, connection: pymysql.Connection[Any], statement: str, lines: list[_Line]) -> list[tuple[_Line, str]]:
-        """Insert all, or one by one what is not to blame for a refusal; those that are, and why."""
+        """Insert all at once, or row by row when one is refused; those that are, and why."""
         fitting, refused = [], []
         for line in lines:
             if self._too_large(line.values):
