@@ -36,7 +36,7 @@ def test_a_backend_says_what_it_is_and_has_a_way(name):
 
 @pytest.mark.parametrize(("name", "way", "row"), ROWS, ids=ids)
 def test_a_row_names_a_test_that_is_there(name, way, row):
-    assert KEYS <= set(row) <= KEYS | {"linted", "fragment", "test"}
+    assert KEYS <= set(row) <= KEYS | {"linted", "fetched", "fragment", "test"}
     if row.get("linted") and "test" not in row:
         return
     path, _, test = row["test"].partition("::")
