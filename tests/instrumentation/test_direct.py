@@ -170,6 +170,16 @@ def test_a_wrong_entry_is_left_out_and_said_once(into: Any, hook: http_sink.Serv
     assert caplog.text.count("direct_backends[1].token: the variable NOBODY_SET_THIS is not set") == 1
 
 
+def test_what_a_writer_has_against_its_settings_is_told_with_its_place(
+    into: Any, hook: http_sink.Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    into({"type": "files"}, webhook(hook))
+    with wafer.job("a"):
+        pass
+    assert spans(hook) == ["a"]
+    assert "direct_backends[0]: files.dir names no folder (set WAFER_FILES_DIR); this backend is left out" in caplog.text
+
+
 def test_nothing_is_lost_while_no_entry_can_be_used(into: Any) -> None:
     made = into({"type": "carrier pigeon"})
     with wafer.job("a"):

@@ -265,7 +265,8 @@ class Lane:
                 self._writer = kind(settings(self.backend, self._environ))
                 _opened.append(self._writer)
             except Exception as error:  # noqa: BLE001 - a library may raise anything while it is imported
-                self.unusable = _words(error)
+                words, place = _words(error), self.backend.place
+                self.unusable = words if place in words else f"{place}: {words}"
                 once(f"{self.unusable}; this backend is left out")
         return self._writer
 
