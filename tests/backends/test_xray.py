@@ -65,28 +65,25 @@ class XRay(proof.Backend):
 
 def _kept(document: dict[str, Any]) -> proof.Kept:
     metadata = document["metadata"]["default"]
-    fields = {
+    fields: dict[str, Any] = {
         "trace_id": document["trace_id"].removeprefix("1-").replace("-", ""),
         "span_id": document["id"],
         "parent_span_id": document.get("parent_id", ""),
         "name": document["name"],
         "status": "ERROR" if document.get("fault") else "UNSET",
     }
+    told = document.get("annotations", {}) | metadata
+    fields["attributes"] = {name: value for name, value in told.items() if not name.startswith("otel.resource.")}
     # The exporter says who sent it of segments alone.
-    told = metadata | document.get("annotations", {})
     for field, name in (("site", names.WAFER_SITE_ID), ("service", names.SERVICE_NAME)):
         if f"otel.resource.{name}" in told:
             fields[field] = told[f"otel.resource.{name}"]
     own = document["metadata"].get("wafer")
     if own is not None:
         fields |= {"start_ns": own["start_unix_nano"], "end_ns": own["end_unix_nano"], "kind": own["kind"]}
-        fields |= {"status_message": own["status_message"], "attributes": _attributes(metadata)}
+        fields["status_message"] = own["status_message"]
         fields["events"] = [(one["time_unix_nano"], one["name"], one["attributes"]) for one in own["events"]]
     return proof.Kept(metadata[corpus.KEY], fields)
-
-
-def _attributes(metadata: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in metadata.items() if not name.startswith("otel.resource.")}
 
 
 @pytest.fixture(scope="module")

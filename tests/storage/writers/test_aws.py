@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 from tests.receiver.otlp import GOOD, logs, metrics, spans
 from wafermonitor.receiver.transcode.protocol import Signal as Wire
-from wafermonitor.storage.errors import StorageRejected
+from wafermonitor.storage.errors import StorageRejected, StorageUnavailable
 from wafermonitor.storage.writers import aws, cloudwatch, sqs, xray
 from wafermonitor.storage.writers.items import Span, count, items
 from wafermonitor.storage.writers.protocol import SIGNALS, Fate, Outcome
@@ -238,6 +238,23 @@ def test_a_segment_that_is_unprocessed_alone(code, fate, rejected):
     put_in(writer, {"UnprocessedTraceSegments": [{"Id": f"{2:016x}", "ErrorCode": code}]})
     (outcome,) = writer.write("traces", [spans(3).SerializeToString()])
     assert (outcome.fate, outcome.rejected) == (fate, rejected)
+
+
+@pytest.mark.parametrize("answer", [{}, answered("InvalidRequestException")])
+def test_x_ray_is_there_when_it_answers_to_the_key(answer):
+    writer = xray.Writer(xray.Config())
+    put_in(writer, answer)
+    writer.check()
+
+
+@pytest.mark.parametrize(
+    "writer", [xray.Writer(xray.Config()), cloudwatch.Writer(cloudwatch.Config()), sqs.Writer(sqs.Config(queue_url="q"))]
+)
+@pytest.mark.parametrize("error", [AWAY, answered("UnrecognizedClientException")])
+def test_a_check_says_why_not(writer, error):
+    put_in(writer, error)
+    with pytest.raises(StorageUnavailable, match="answer"):
+        writer.check()
 
 
 def test_what_no_segment_can_be_is_refused_alone():

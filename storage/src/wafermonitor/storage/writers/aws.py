@@ -33,7 +33,9 @@ class AwsConfig(EnvironmentConfig):
 
     region: str = option(str, "Region; empty: AWS_REGION, what AWS's own tools are set to, or us-east-1.", default="")
     endpoint: str = option(str, "Address of a service that speaks the same protocol; empty: AWS's own.", default="")
-    access_key: str = option(str, "Key; empty: as AWS's own tools find theirs (environment, profile, role).", default="")
+    access_key: str = option(
+        str, "Key; empty: as AWS's own tools find theirs (environment, profile, role).", default="", secret=True
+    )
     secret_key: str = option(str, "Its secret.", default="", secret=True)
     timeout_s: float = option(positive, "How long to wait for an answer.", default=20.0)
 

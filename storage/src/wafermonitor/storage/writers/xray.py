@@ -25,7 +25,7 @@ import msgspec
 
 from wafermonitor.instrumentation.environment import EnvironmentConfig, option
 from wafermonitor.semconv import attributes as names
-from wafermonitor.storage.writers.aws import ERRORS, AwsConfig, Clients, Tally, outcome_of, unavailable
+from wafermonitor.storage.writers.aws import ERRORS, AwsConfig, Clients, Tally, code_of, outcome_of, unavailable
 from wafermonitor.storage.writers.items import Event, Span
 from wafermonitor.storage.writers.protocol import Fate, Outcome, Signal
 from wafermonitor.storage.writers.rows import plain_json
@@ -37,6 +37,8 @@ _TRACE_CHARACTERS: Final = 32
 _NO_NAME: Final = re.compile(r"[^\w\s.:/%&#=+\\\-@]")
 _NO_KEY: Final = re.compile(r"[^A-Za-z0-9_.]")
 _SERVES: Final = frozenset({"SERVER", "CONSUMER"})
+_NOTHING: Final = "InvalidRequestException"
+"""What it may say to a call without a segment, to a key that it knows."""
 _LATER: Final = ("Throttl", "Internal", "ServiceUnavailable", "LimitExceeded")
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -112,7 +114,8 @@ class Writer:
         try:
             self._clients.of("xray").put_trace_segments(TraceSegmentDocuments=[])
         except ERRORS as error:
-            raise unavailable("X-Ray", error) from None
+            if code_of(error) != _NOTHING:
+                raise unavailable("X-Ray", error) from None
 
     def close(self) -> None:
         """End the connections."""
