@@ -404,6 +404,12 @@ def test_items_that_one_refuses_are_offered_to_the_next(boxes: Any) -> None:
     assert Box.taken == [(0, "logs", request("a", "b")), (1, "logs", rest)]
 
 
+def test_a_request_that_one_refuses_as_a_whole_is_offered_as_a_whole(boxes: Any) -> None:
+    direct = boxes(Answer(Told("rejected"), "too long", request("b")), ACCEPTED)
+    assert direct.post("logs", request("a", "b"), **PROTOBUF).outcome == "accepted"
+    assert Box.taken[-1] == (1, "logs", request("a", "b"))
+
+
 def test_items_that_all_refuse_are_kept_with_what_is_refused(
     boxes: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -91,7 +91,8 @@ class Direct:
             answers.add(written.fate)
             reasons.append(f"{lane.backend}: {written.reason}")
             once(f"{lane.backend.place}: {written.reason}; the next backend is asked", key=f"{lane.backend.place} fails")
-            request = written.remains or request
+            if written.fate == "accepted":
+                request = written.remains
         return self._left(signal, request, answers, "; ".join(reasons))
 
     def _left(self, signal: Signal, request: bytes, answers: set[str], reason: str) -> Answer:
