@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tests.backends import json_lines, proof
+from tests.backends import corpus, json_lines, proof
 from tests.servers import moto
 from tests.servers.fixtures import running
-from wafermonitor.storage.writers.protocol import Signal
+from wafermonitor.storage.writers import sqs
+from wafermonitor.storage.writers.protocol import Fate, Signal
 
 pytestmark = [pytest.mark.servers, pytest.mark.collector, pytest.mark.xdist_group("moto"), pytest.mark.timeout(300)]
 
@@ -74,3 +75,17 @@ def backend(server: moto.Server) -> Sqs:
 @pytest.mark.parametrize("way", proof.ways("sqs"))
 def test_nothing_is_lost_while_sqs_is_away(backend, way):
     proof.survives(backend, way)
+
+
+def test_a_fifo_queue_has_what_comes_twice_once(server):
+    client = server.client("sqs")
+    attributes = {"FifoQueue": "true", "ContentBasedDeduplication": "false"}
+    url = client.create_queue(QueueName="wafer.fifo", Attributes=attributes)["QueueUrl"]
+    settings = {"queue_url": url, "endpoint": server.endpoint, "access_key": moto.ACCESS, "secret_key": moto.SECRET}
+    writer = sqs.Writer(sqs.Config(**settings))
+    request = corpus.part("fifo", 0).requests["logs"]
+    for _ in range(2):
+        assert [one.fate for one in writer.write("logs", [request])] == [Fate.ACCEPTED]
+    writer.close()
+    counted = client.get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"])
+    assert counted["Attributes"]["ApproximateNumberOfMessages"] == "1"
