@@ -103,3 +103,17 @@ def test_settings_that_cannot_be_are_named(name, value):
 def test_certificates_that_are_none_are_named_at_once(tmp_path):
     with pytest.raises(StorageRejected, match="WAFER_CASSANDRA_CA_FILE"):
         cassandra.Writer(cassandra.Config.load({}, ca_file=str(tmp_path / "none.pem")))
+
+
+def test_rows_of_a_partition_go_together_up_to_a_bound(monkeypatch):
+    monkeypatch.setattr(cassandra, "_TOGETHER_ROWS", 3)
+    found = items("logs", PART.requests["logs"])
+    lines = [cassandra._Row(0, position, cassandra.columns_of(item)) for position, item in enumerate(found)]
+    groups = cassandra._by_partition(lines)
+    assert sorted(line.position for group in groups for line in group) == list(range(len(found)))
+    for group in groups:
+        assert len(group) <= 3
+        assert len({(line.values["site"], line.values["hour"], line.values["shard"]) for line in group}) == 1
+    assert len(groups) < len(found)
+    monkeypatch.setattr(cassandra, "_TOGETHER_CHARACTERS", 1)
+    assert [len(group) for group in cassandra._by_partition(lines)] == [1] * len(found)

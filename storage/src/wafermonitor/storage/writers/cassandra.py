@@ -36,6 +36,7 @@ from cassandra import (
     DriverException,
     InvalidRequest,
     OperationTimedOut,
+    ProtocolVersion,
     Timeout,
     Unauthorized,
     Unavailable,
@@ -43,10 +44,10 @@ from cassandra import (
 )
 from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable
-from cassandra.concurrent import execute_concurrent_with_args
+from cassandra.concurrent import execute_concurrent
 from cassandra.connection import ConnectionException
 from cassandra.policies import ConstantReconnectionPolicy, DCAwareRoundRobinPolicy, TokenAwarePolicy
-from cassandra.query import UNSET_VALUE
+from cassandra.query import UNSET_VALUE, BatchStatement, BatchType
 
 from wafermonitor.instrumentation.environment import EnvironmentConfig, one_of, option, positive, switch
 from wafermonitor.storage.errors import StorageRejected, StorageUnavailable
@@ -62,8 +63,11 @@ _LARGEST_BYTES: Final = 8_000_000
 _LONGEST_SITE_BYTES: Final = 32_000
 """A key may have 65,535 bytes."""
 _DAY_S: Final = 86_400
-_AT_ONCE: Final = 64
-"""Rows that are under way together."""
+_PARTITION: Final = ("site", "hour", "shard")
+_TOGETHER_ROWS, _TOGETHER_CHARACTERS = 500, 500_000
+"""At most, in one statement."""
+_AT_ONCE: Final = 32
+"""Statements that are under way together."""
 _RECONNECT_S: Final = 2.0
 _JSON: Final = frozenset({"attributes", "resource", "events", "links", "summary"})
 _LEVELS: Final = ("ONE", "LOCAL_ONE", "TWO", "QUORUM", "LOCAL_QUORUM", "EACH_QUORUM", "ALL")
@@ -192,18 +196,15 @@ class Writer:
         try:
             with self._usable() as session:
                 statement = self._prepared(session, table, columns)
-                done = execute_concurrent_with_args(
-                    session,
-                    statement,
-                    [tuple(line.values.values()) for line in lines],
-                    concurrency=_AT_ONCE,
-                    raise_on_first_error=False,
-                )
-                failed = [(line, result) for line, (success, result) in zip(lines, done, strict=True) if not success]
-                if any(isinstance(error, InvalidRequest) for _, error in failed):
+                together = _by_partition(lines)
+                failed = _failed(session, [_batch(statement, group) for group in together], together)
+                suspects = [[line] for group, error in failed if isinstance(error, InvalidRequest) for line in group]
+                if suspects:
                     # Rows are to blame only as long as the table is what it was.
                     self._statements.pop(table, None)
-                    self._prepared(session, table, columns)
+                    statement = self._prepared(session, table, columns)
+                    failed = [one for one in failed if not isinstance(one[1], InvalidRequest)]
+                    failed += _failed(session, [_batch(statement, group) for group in suspects], suspects)
         except _BROKEN as error:
             if isinstance(error, InvalidRequest):
                 # Of the statement itself: the tables are not there, and are made when we connect.
@@ -212,7 +213,7 @@ class Writer:
             return [(line, error) for line in lines]
         if any(isinstance(error, NoHostAvailable) for _, error in failed):
             self._drop()
-        return failed
+        return [(line, error) for group, error in failed for line in group]
 
     def _prepared(self, session: Any, table: str, columns: tuple[str, ...]) -> Any:
         statement = self._statements.get(table)
@@ -248,6 +249,7 @@ class Writer:
             [(host.strip("[]"), int(port)) for host, _, port in nodes],
             auth_provider=PlainTextAuthProvider(config.user, config.password) if config.user else None,
             execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+            protocol_version=ProtocolVersion.V4,  # every server has it; else it is found out by trying newer ones
             ssl_context=self._tls,
             connect_timeout=config.timeout_s,
             control_connection_timeout=config.timeout_s,
@@ -287,6 +289,40 @@ class Writer:
 
 class StatementRefused(DriverException):  # type: ignore[misc]  # the library publishes no types
     """Cassandra does not understand the insert as such."""
+
+
+def _by_partition(lines: Sequence[_Row]) -> list[list[_Row]]:
+    """Rows that go together: of one partition, so that they are one change of one node's data, whatever their number."""
+    groups: list[list[_Row]] = []
+    latest: dict[tuple[Any, ...], tuple[list[_Row], int]] = {}
+    for line in lines:
+        partition = tuple(line.values[name] for name in _PARTITION)
+        size = sum(len(value) for value in line.values.values() if isinstance(value, str))
+        group, held = latest.get(partition, ([], 0))
+        if group and (held + size > _TOGETHER_CHARACTERS or len(group) == _TOGETHER_ROWS):
+            group, held = [], 0
+        if not group:
+            groups.append(group)
+        group.append(line)
+        latest[partition] = group, held + size
+    return groups
+
+
+def _batch(statement: Any, lines: Sequence[_Row]) -> Any:
+    if len(lines) == 1:
+        return statement.bind(tuple(lines[0].values.values()))
+    batch = BatchStatement(BatchType.UNLOGGED)
+    for line in lines:
+        batch.add(statement, tuple(line.values.values()))
+    batch.is_idempotent = True
+    return batch
+
+
+def _failed(session: Any, statements: Sequence[Any], groups: Sequence[list[_Row]]) -> list[tuple[list[_Row], Exception]]:
+    """Execute; the groups of those that failed, and why."""
+    arguments = [(statement, None) for statement in statements]
+    done = execute_concurrent(session, arguments, concurrency=_AT_ONCE, raise_on_first_error=False)
+    return [(group, result) for group, (success, result) in zip(groups, done, strict=True) if not success]
 
 
 def columns_of(item: Item) -> dict[str, Any]:

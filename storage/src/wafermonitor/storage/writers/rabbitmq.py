@@ -26,6 +26,7 @@ from typing import Any, ClassVar, Final
 
 import pika
 from pika import exceptions
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
 from wafermonitor.instrumentation.environment import EnvironmentConfig, one_of, option, positive, switch
 from wafermonitor.storage.errors import StorageRejected, StorageUnavailable
@@ -35,7 +36,9 @@ from wafermonitor.storage.writers.protocol import ACCEPTED, SIGNALS, Fate, Outco
 
 _LIBRARY: Final = logging.getLogger("pika")
 _PERSISTENT: Final = 2
-_BROKEN: Final = (exceptions.AMQPError, OSError)
+_BROKEN: Final = (exceptions.AMQPError, AMQPConnectorException, OSError)
+_GONE: Final = (exceptions.StreamLostError, exceptions.ConnectionClosed, exceptions.ConnectionWrongStateError, OSError)
+"""How a connection shows at its next use that it broke meanwhile; others have been waited for long enough."""
 _NOT_FOUND, _REFUSED, _PRECONDITION = 404, 403, 406
 _REASONS: Final[Mapping[type[Exception], str]] = {
     exceptions.ProbableAuthenticationError: "refuses the user or its password",
@@ -78,7 +81,11 @@ class Config(EnvironmentConfig):
     create: bool = option(switch, "Make queues that are not there (default exchange only).", default=True)
     queue_type: str = option(one_of("classic", "quorum"), "Of queues that are made; quorum for a cluster.", default="classic")
     message_bytes: int = option(int, "Largest message; the broker's max_message_size bounds it.", default=8_000_000)
-    timeout_s: float = option(positive, "How long to wait for an answer, and for twice that for a confirmation.", default=10.0)
+    timeout_s: float = option(
+        positive,
+        "How long to wait for an answer; a confirmation is waited for until the broker has missed two heartbeats of this.",
+        default=10.0,
+    )
 
 
 class Writer:
@@ -141,11 +148,11 @@ class Writer:
         return ACCEPTED
 
     def _again(self, publish: Callable[[], None]) -> None:
-        """A connection that has been idle may be gone, which only its next use shows."""
+        """A connection that has been idle may be gone."""
         used = self._connection is not None
         try:
             publish()
-        except (exceptions.AMQPConnectionError, exceptions.ConnectionWrongStateError, OSError):
+        except _GONE:
             if not used:
                 raise
             publish()
