@@ -47,7 +47,7 @@ class Site:
     def settings(self) -> dict[str, Any]:
         """The configuration file, with nothing secret in it."""
         host = {"address": self.database.address, "database": mariadb.DATABASE, "user": mariadb.USER}
-        keys = {"access_key": s3.ACCESS, "secret_key": "${env:DIRECT_S3_SECRET}"}
+        keys = {"access_key": "${env:DIRECT_S3_KEY}", "secret_key": "${env:DIRECT_S3_SECRET}"}
         return {
             "mode": "direct",
             "app": {"name": "wafer-processing", "version": "1.0.0", "site_id": "fab1"},
@@ -66,6 +66,7 @@ class Site:
             "WAFER_SDK_CONFIG": str(self._settings),
             "WAFER_SPOOL_DIR": str(self.spool),
             "DIRECT_MYSQL_PASSWORD": mariadb.PASSWORD,
+            "DIRECT_S3_KEY": s3.ACCESS,
             "DIRECT_S3_SECRET": s3.SECRET,
         }
         command = [sys.executable, "-c", PROGRAM]
