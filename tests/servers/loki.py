@@ -55,11 +55,14 @@ def start() -> Server:
 
 
 class Server:
-    """`lines` is what it keeps, by tenant. `posts` counts requests; `status` other than 0 is its answer to each of them."""
+    """`lines` is what it keeps, by tenant. `posts` counts requests; `status` other than 0, with
+    `text`, is its answer to each of them.
+    """
 
     def __init__(self) -> None:
         self.port = 0
         self.status = 0
+        self.text = "as the test wants it"
         self.posts = 0
         self.lines: dict[str, dict[Line, None]] = {}
         self._lock = threading.Lock()
@@ -119,7 +122,7 @@ class Server:
     def _take(self, path: str, tenant: str, body: bytes) -> tuple[int, bytes]:
         self.posts += 1
         if self.status:
-            return self.status, b"as the test wants it"
+            return self.status, self.text.encode()
         readers = {"/otlp/v1/logs": _from_otlp, "/loki/api/v1/push": _from_push}
         if path not in readers:
             return 404, b"404 page not found"

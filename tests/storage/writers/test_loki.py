@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.backends import corpus
-from tests.servers import loki
+from tests.servers import http_sink, loki
 from wafermonitor.semconv import attributes as names
 from wafermonitor.storage.errors import StorageUnavailable
 from wafermonitor.storage.writers.items import items, parsed
@@ -77,13 +77,38 @@ def test_a_request_of_nothing_else_is_rejected(server, out):
     assert outcome.fate is Fate.REJECTED
 
 
-@pytest.mark.parametrize("status", [401, 403, 404, 429, 500, 503])
+@pytest.mark.parametrize("status", [302, 401, 403, 404, 405, 429, 500, 503])
 def test_everything_else_is_tried_again(server, out, status):
     server.status = status
     outcomes = out.write("logs", [REQUEST] * 3)
     assert [one.fate for one in outcomes] == [Fate.RETRY] * 3
     assert server.posts == 1
     assert str(status) in outcomes[0].reason
+
+
+def test_a_loki_that_is_not_set_up_for_otlp_loses_nothing(server, out):
+    server.status, server.text = (
+        400,
+        (
+            "stream '{service_name=\"s\"}' includes structured metadata, but this feature is disallowed. "
+            "Please see `limits_config.allow_structured_metadata` or contact your Loki administrator to enable it."
+        ),
+    )
+    (outcome,) = out.write("logs", [REQUEST])
+    assert outcome.fate is Fate.RETRY
+    assert "limits_config.allow_structured_metadata" in outcome.reason
+    assert server.posts == 1
+
+
+def test_a_redirection_is_not_followed_to_a_page_that_says_200(server):
+    with http_sink.start() as page, http_sink.start() as gate:
+        gate.status, gate.headers = 302, {"location": page.url + "/login"}
+        out = Writer(Config(url=gate.url))
+        (outcome,) = out.write("logs", [REQUEST])
+        out.close()
+    assert outcome.fate is Fate.RETRY
+    assert "WAFER_LOKI_URL" in outcome.reason
+    assert page.requests == []
 
 
 def test_no_loki_there_is_said_without_the_address(server):

@@ -66,7 +66,7 @@ def test_an_answer_is_final_only_where_it_cannot_change(sink, status, fate):
     assert fate is Fate.ACCEPTED or str(status) in outcome.reason
 
 
-@pytest.mark.parametrize("status", [401, 403, 404])
+@pytest.mark.parametrize("status", [401, 403, 404, 405, 415])
 def test_a_wrong_token_or_address_is_an_operators_mistake_and_loses_nothing(sink, status):
     sink.status = status
     out = writer(sink, token="wrong secret")
@@ -75,6 +75,18 @@ def test_a_wrong_token_or_address_is_an_operators_mistake_and_loses_nothing(sink
     assert outcome.fate is Fate.RETRY
     assert "WAFER_WEBHOOK_" in outcome.reason
     assert "secret" not in outcome.reason
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirection_is_not_followed_to_a_page_that_says_200(sink, status):
+    with http_sink.start() as page:
+        sink.status, sink.headers = status, {"location": page.url + "/login"}
+        out = writer(sink, token="secret")
+        (outcome,) = out.write("logs", [PART.requests["logs"]])
+        out.close()
+    assert outcome.fate is Fate.RETRY
+    assert "WAFER_WEBHOOK_URL" in outcome.reason
+    assert page.requests == []
 
 
 def test_what_comes_after_a_refusal_for_now_waits_without_a_try(sink):

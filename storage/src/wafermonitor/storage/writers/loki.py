@@ -8,8 +8,8 @@ for `.`: `wafer_site_id`, `wafer_job_name`, `wafer_job_run_id`, `trace_id`, `spa
     {service_name="sorter"} | wafer_site_id="fab1" | event_name="wafer.job.end"
 
 Loki keeps one of two lines that are equal in labels, time and text, so a second delivery changes nothing. It takes the good
-lines of a request and answers 400 for the bad (too old, too long): halves are sent until just these are known. A wrong tenant
-or password is tried again.
+lines of a request and answers 400 for the bad (too old, too long): halves are sent until just these are known. A wrong tenant,
+password or address, and a Loki that is set up to keep no structured metadata, are tried again.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from wafermonitor.storage.writers.protocol import ACCEPTED, Fate, Outcome, Signa
 EVENT_NAME: Final = "event.name"
 _OK: Final = range(200, 300)
 _REFUSED: Final = frozenset({400, 413, 422})
+_NOT_SET_UP: Final = "allow_structured_metadata"
+"""The setting that Loki names in a 400 which is about itself, and not about a line."""
 _REASON_CHARACTERS: Final = 200
 
 
@@ -118,14 +120,20 @@ class Writer:
         """None when Loki has it, else why some of it is refused. StorageUnavailable: not now."""
         headers = {"Content-Type": "application/x-protobuf"}
         try:
-            answer = self._session.post(f"{self._url}/otlp/v1/logs", body, headers=headers, timeout=self._timeout_s)
+            # Who follows a redirection asks for a page, and what was posted is nowhere.
+            answer = self._session.post(
+                f"{self._url}/otlp/v1/logs", body, headers=headers, timeout=self._timeout_s, allow_redirects=False
+            )
         except http.RequestException as error:
             raise StorageUnavailable(f"Loki does not answer ({type(error).__name__})") from None
         if answer.status_code in _OK:
             return None
         if answer.status_code in _REFUSED:
+            if _NOT_SET_UP in answer.text:
+                raise StorageUnavailable(f"Loki keeps no structured metadata: set limits_config.{_NOT_SET_UP} there")
             return f"Loki answers {answer.status_code}: {answer.text[:_REASON_CHARACTERS].strip()}"
         hint = ": is the user, its password or the tenant right?" if answer.status_code in {401, 403} else ""
+        hint = ": is WAFER_LOKI_URL right?" if answer.status_code in {404, 405, *range(300, 400)} else hint
         raise StorageUnavailable(f"Loki answers {answer.status_code}{hint}")
 
 

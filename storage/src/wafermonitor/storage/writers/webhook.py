@@ -3,8 +3,9 @@
 In: OTLP requests. Out: POSTs. Idempotent by the header `Idempotency-Key` (a digest of the body), for receivers that heed it.
 Called by: `receiver.bridge`, jobs in mode direct.
 
-2xx is accepted; 408, 429, 5xx and no answer are tried again, and so are 401, 403 and 404: a wrong token or address is mended
-one day. Any other status is final.
+2xx is accepted; 408, 429, 5xx and no answer are tried again, and so is what a wrong token, address or format is answered with
+(401, 403, 404, 405, 407, 415 …): these are mended one day. A redirection (3xx) is such an answer, too: who follows one asks
+for a page, and what was posted is nowhere. Any other status is final.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from wafermonitor.storage.writers.protocol import ACCEPTED, SIGNALS, Fate, Outco
 
 _FORMATS: Final = {"json": "application/json", "protobuf": "application/x-protobuf"}
 _OK: Final = range(200, 300)
-_MENDED: Final = frozenset({401, 403, 404})
-_LATER: Final = frozenset({408, 429, *range(500, 600)}) | _MENDED
+_MENDED: Final = frozenset({401, 402, 403, 404, 405, 407, 415, 421, 426, *range(300, 400)})
+_LATER: Final = frozenset({408, 425, 429, *range(500, 600)}) | _MENDED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,7 @@ class Writer:
     def check(self) -> None:
         """Whether anything listens there. Nothing is posted."""
         try:
-            self._session.head(self._url("logs"), timeout=self._config.timeout_s)
+            self._session.head(self._url("logs"), timeout=self._config.timeout_s, allow_redirects=False)
         except http.RequestException as error:
             raise StorageUnavailable(f"the webhook does not answer ({type(error).__name__})") from None
 
@@ -90,11 +91,14 @@ class Writer:
             "X-Wafer-Signal": signal,
         }
         try:
-            status = self._session.post(self._url(signal), body, headers=headers, timeout=self._config.timeout_s).status_code
+            answer = self._session.post(
+                self._url(signal), body, headers=headers, timeout=self._config.timeout_s, allow_redirects=False
+            )
         except http.RequestException as error:
             return Outcome(Fate.RETRY, f"the webhook does not answer ({type(error).__name__})")
+        status = answer.status_code
         if status in _OK:
             return ACCEPTED
         fate = Fate.RETRY if status in _LATER else Fate.REJECTED
-        hint = ": are WAFER_WEBHOOK_URL and WAFER_WEBHOOK_TOKEN right?" if status in _MENDED else ""
+        hint = ": are WAFER_WEBHOOK_URL, _TOKEN and _FORMAT right?" if status in _MENDED else ""
         return Outcome(fate, f"the webhook answers {status}{hint}")
