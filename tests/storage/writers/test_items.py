@@ -6,6 +6,7 @@ import pytest
 
 from tests.receiver.otlp import GOOD, spans
 from wafermonitor.receiver.transcode.protocol import Signal as Wire
+from wafermonitor.semconv import attributes as names
 from wafermonitor.storage.errors import StorageRejected
 from wafermonitor.storage.writers import items
 from wafermonitor.storage.writers.protocol import SIGNALS
@@ -21,6 +22,35 @@ def test_each_item_has_an_id_of_its_own_that_no_delivery_changes(signal):
     again = items.items(signal, body(signal))
     assert len({one.id for one in first}) == 5
     assert [one.id for one in first] == [one.id for one in again]
+
+
+def resources(message):
+    return [outer.resource for _, outers in message.ListFields() for outer in outers]
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_the_feed_that_a_collector_adds_and_the_order_of_attributes_make_no_other_ids(signal):
+    message = GOOD[Wire(signal)](5)
+    for resource in resources(message):
+        pairs = list(resource.attributes)[::-1]
+        del resource.attributes[:]
+        resource.attributes.add(key=names.WAFER_FEED_ID).value.string_value = "a Collector"
+        resource.attributes.extend(pairs)
+    changed = items.items(signal, message.SerializeToString())
+    assert [one.id for one in changed] == [one.id for one in items.items(signal, body(signal))]
+    assert changed[0].resource.attributes[names.WAFER_FEED_ID] == "a Collector"
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_the_same_item_of_another_site_is_another_item(signal):
+    message = GOOD[Wire(signal)](5)
+    for resource in resources(message):
+        for pair in resource.attributes:
+            if pair.key == names.WAFER_SITE_ID:
+                pair.value.string_value = "fab9"
+    assert not {one.id for one in items.items(signal, message.SerializeToString())} & {
+        one.id for one in items.items(signal, body(signal))
+    }
 
 
 @pytest.mark.parametrize("signal", SIGNALS)

@@ -3,8 +3,10 @@
 In: a serialized request. Out: items in its order, and parts of it as requests of their own. Called by: writers whose backend
 has documents, rows or values instead of OTLP.
 
-An item's `id` is a digest of its content, so that the same item has the same id at every delivery, by whatever way it comes.
-Two lines that are equal to the last bit, without a time in either, are one.
+An item's `id` is a digest of what its sender said (of a span: site, trace, id and start), so that the same item has the same
+id at every delivery. `wafer.feed.id`, which a Collector adds, does not count; `wafer.site.id` does, wherever it comes from: a
+job that names its site has the same ids directly and by a bridge. Whatever else a Collector is told to change makes other ids
+of log records and points. Two lines that are equal to the last bit, without a time in either, are one.
 Source: opentelemetry-proto, trace.proto, logs.proto, metrics.proto, common.proto.
 """
 
@@ -199,12 +201,18 @@ def _walk(signal: Signal, message: Any) -> Iterator[tuple[Item, _Place]]:
     inners = {"traces": "scope_spans", "logs": "scope_logs", "metrics": "scope_metrics"}[signal]
     for at, outer in enumerate(getattr(message, outers)):
         resource = _resource(outer)
-        sender = outer.resource.SerializeToString(deterministic=True)
+        sender = _sender(outer.resource)
         for within, inner in enumerate(getattr(outer, inners)):
             scope = Scope(inner.scope.name, inner.scope.version, attributes(inner.scope.attributes))
             made_by = inner.scope.SerializeToString(deterministic=True)
             for item, place in read(inner, resource, scope, (sender, made_by)):
                 yield item, (at, within, *place)
+
+
+def _sender(resource: Any) -> bytes:
+    """Its attributes in any order, without what a Collector adds to find itself again."""
+    said = [pair.SerializeToString(deterministic=True) for pair in resource.attributes if pair.key != names.WAFER_FEED_ID]
+    return _framed(*sorted(said))
 
 
 def _resource(outer: Any) -> Resource:
@@ -323,8 +331,11 @@ def _word(words: tuple[str, ...], number: int) -> str:
 
 
 def _digest(*parts: bytes) -> str:
-    framed = b"".join(len(one).to_bytes(8, "big") + one for one in parts)
-    return hashlib.sha256(framed).hexdigest()[:_ID_CHARACTERS]
+    return hashlib.sha256(_framed(*parts)).hexdigest()[:_ID_CHARACTERS]
+
+
+def _framed(*parts: bytes) -> bytes:
+    return b"".join(len(one).to_bytes(8, "big") + one for one in parts)
 
 
 def _copy(signal: Signal, source: Any, target: Any, place: _Place, made: dict[tuple[int, ...], Any]) -> None:
