@@ -17,7 +17,7 @@ from tests.receiver.process import run
 from wafermonitor.instrumentation.otlp_json import request_from_proto
 from wafermonitor.receiver import server
 from wafermonitor.receiver.config import Config
-from wafermonitor.receiver.dead_letters.file import letters
+from wafermonitor.receiver.dead_letters.file import DeadLetterFile, letters
 from wafermonitor.receiver.transcode.protocol import Signal
 from wafermonitor.storage.errors import StorageUnavailable
 from wafermonitor.storage.writers.items import items, part
@@ -36,6 +36,7 @@ class Backend:
         self.taken: list[tuple[str, bytes]] = []
         self.outcome = ACCEPTED
         self.error: Exception | None = None
+        self.breaks_at = b"nothing"
         self.open = threading.Event()
         self.open.set()
         self.entered = threading.Event()
@@ -46,11 +47,15 @@ class Backend:
         assert self.open.wait(30)
         if self.error is not None:
             raise self.error
+        if self.breaks_at in requests:
+            raise RuntimeError("a fault of ours")
         if self.outcome.fate is Fate.ACCEPTED:
             self.taken += [(signal, request) for request in requests]
         return [self.outcome] * len(requests)
 
     def check(self) -> None:
+        if self.error is not None:
+            raise self.error
         if self.away:
             raise StorageUnavailable("the backend does not answer")
 
@@ -125,6 +130,29 @@ async def test_a_writer_that_breaks_loses_nothing(bridge, backend, caplog):
     assert "failed in an unexpected way" in caplog.text
 
 
+async def test_the_one_request_that_a_writer_breaks_at_holds_up_no_other(bridge, backend):
+    poison = spans(7).SerializeToString()
+    good = [spans(number).SerializeToString() for number in (1, 2, 3)]
+    backend.breaks_at = poison
+    backend.open.clear()
+    first = asyncio.create_task(bridge.post("/v1/traces", content=spans(9).SerializeToString()))
+    assert await asyncio.to_thread(backend.entered.wait, 30)
+    # These wait for the first, and are one group after it.
+    others = [asyncio.create_task(bridge.post("/v1/traces", content=body)) for body in (*good[:2], poison, good[2])]
+    async with asyncio.timeout(30):
+        while "wafer_receiver_queue_requests 4.0" not in (await bridge.get("/metrics")).text:
+            await asyncio.sleep(0.01)
+    backend.open.set()
+    assert [one.status_code for one in await asyncio.gather(first, *others)] == [200, 200, 200, 503, 200]
+    assert {body for _, body in backend.taken} >= set(good)
+
+
+async def test_a_request_without_items_is_accepted_and_written_nowhere(bridge, backend):
+    answer = await bridge.post("/v1/traces", content=b"")
+    assert answer.status_code == 200
+    assert backend.taken == []
+
+
 async def test_what_the_backend_never_takes_is_kept_before_it_is_answered(bridge, backend, tmp_path):
     backend.outcome = Outcome(Fate.REJECTED, "no such index")
     message = spans(2)
@@ -177,6 +205,26 @@ async def test_readiness_is_the_backends(bridge, backend):
     answer = await bridge.get("/readyz")
     assert (answer.status_code, answer.json()["reason"]) == (503, "the backend does not answer")
     assert (await bridge.get("/healthz")).status_code == 200
+
+
+async def test_a_check_that_breaks_is_trouble_without_its_words(bridge, backend):
+    backend.error = RuntimeError("a fault of ours")
+    answer = await bridge.get("/readyz")
+    assert answer.status_code == 503
+    assert "cannot say how its backend is" in answer.json()["reason"]
+    assert "a fault of ours" not in answer.text
+
+
+def test_a_line_that_was_cut_takes_no_other_letter_with_it(tmp_path):
+    path = tmp_path / "letters.jsonl"
+    file = DeadLetterFile(path, "backend")
+    odd = GOOD[Signal.LOGS](1)
+    odd.resource_logs[0].scope_logs[0].log_records[0].body.string_value = "one\u2028line"
+    for _ in range(2):
+        file.append("logs", odd.SerializeToString(), 1, "no")
+    path.write_bytes(path.read_bytes()[:-20])
+    file.append("logs", odd.SerializeToString(), 1, "no")
+    assert [letter["request"] for letter in letters(path)] == [request_from_proto(odd)] * 2
 
 
 async def test_items_are_counted_by_what_became_of_them(bridge, backend):

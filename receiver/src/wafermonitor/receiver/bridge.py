@@ -10,6 +10,7 @@ moment, and the writer makes what comes twice the same document, row or file whe
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
@@ -28,7 +29,7 @@ from wafermonitor.receiver.telemetry import Telemetry
 from wafermonitor.receiver.transcode.protocol import Encoding, Signal
 from wafermonitor.storage.errors import StorageError, StorageRejected
 from wafermonitor.storage.writers.items import count
-from wafermonitor.storage.writers.protocol import Fate, Outcome, Writer
+from wafermonitor.storage.writers.protocol import ACCEPTED, Fate, Outcome, Writer
 from wafermonitor.storage.writers.protocol import Signal as Wire
 
 LOG = logging.getLogger(__name__)
@@ -37,6 +38,9 @@ GROUP_BYTES: Final = 4 * 1024 * 1024
 SILENCE_S: Final = 60.0
 """The same trouble is told again after so long."""
 OPEN: Final = Outcome(Fate.RETRY, "not written yet")
+FAILED: Final = Outcome(Fate.RETRY, "the writer failed; the log of its bridge says why")
+MOST_FAILURES: Final = 3
+"""Unexpected ones in one group."""
 
 
 class _Result(NamedTuple):
@@ -68,6 +72,9 @@ class Bridge(Outlet):
             self._writer.check()
         except StorageError as error:
             return str(error)
+        except Exception:
+            LOG.exception("the writer %s cannot say how its backend is", self.name)
+            return f"the writer {self.name} cannot say how its backend is; its log says why"
         return None
 
     def _group_bytes(self) -> int:
@@ -98,21 +105,35 @@ class Bridge(Outlet):
             body = waiting.request.body
             try:
                 body = body if waiting.request.encoding is Encoding.PROTOBUF else _protobuf(wire, body)
-                results.append(_Result(OPEN, count(wire, body)))
-                bodies.append(body)
+                items = count(wire, body)
+                # Nothing is in it, or its sender went away just now: no backend shall have an empty message for it.
+                results.append(_Result(OPEN if items else ACCEPTED, items))
+                bodies.extend([body] if items else [])
             except (RequestRejected, StorageRejected) as error:
                 results.append(_Result(RequestRejected(str(error)), 0))
-        try:
-            outcomes = self._writer.write(wire, bodies) if bodies else []
-        except Exception:
-            LOG.exception("the writer %s failed in an unexpected way", self.name)
-            outcomes = [Outcome(Fate.RETRY, f"the writer {self.name} failed; its log says why")] * len(bodies)
-        written = zip(outcomes, bodies, strict=True)
+        written = zip(self._outcomes(wire, bodies), bodies, strict=True)
         for place, result in enumerate(results):
             if result.outcome is OPEN:
                 outcome, body = next(written)
                 results[place] = _Result(self._keep_refused(wire, outcome, body, result.items), result.items)
         return results
+
+    def _outcomes(self, signal: Wire, bodies: Sequence[bytes]) -> Sequence[Outcome]:
+        """What the writer says. When it fails at a group, each is written apart: the one that it fails at holds up no other."""
+        if len(bodies) > 1:
+            with contextlib.suppress(Exception):  # it is logged for the request that is to blame
+                return self._writer.write(signal, bodies)
+        failures = 0
+        outcomes: list[Outcome] = []
+        for body in bodies:
+            try:
+                # After so many no request is to blame: the backend is what fails, and each try may take long.
+                outcomes.extend([FAILED] if failures == MOST_FAILURES else self._writer.write(signal, [body]))
+            except Exception:
+                LOG.exception("the writer %s failed in an unexpected way", self.name)
+                outcomes.append(FAILED)
+                failures += 1
+        return outcomes
 
     def _keep_refused(self, signal: Wire, outcome: Outcome, body: bytes, items: int) -> Outcome:
         refused = body if outcome.fate is Fate.REJECTED else outcome.remains

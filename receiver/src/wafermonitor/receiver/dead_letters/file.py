@@ -8,6 +8,7 @@ can be sent again as it is. The file grows until somebody looks; when it cannot 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -41,9 +42,11 @@ class DeadLetterFile:
         written = (json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n").encode()
         with self._lock:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
             try:
                 before = os.fstat(descriptor).st_size
+                if before and os.pread(descriptor, 1, before - 1) != b"\n":
+                    written = b"\n" + written  # a line that the end of the machine cut takes no other with it
                 try:
                     if os.write(descriptor, written) != len(written):
                         raise OSError("no room for the whole line")  # noqa: TRY301 - the file is mended below
@@ -51,12 +54,27 @@ class DeadLetterFile:
                     os.ftruncate(descriptor, before)
                     raise
                 os.fsync(descriptor)
+                if not before:
+                    _sync(self.path.parent)
             finally:
                 os.close(descriptor)
 
 
+def _sync(folder: Path) -> None:
+    """A new file is on disk once its name is."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def letters(path: Path) -> list[dict[str, object]]:
-    """Every line of the file, oldest first."""
+    """Every whole line of the file, oldest first."""
     if not path.exists():
         return []
-    return [cast("dict[str, object]", json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    found = []
+    for line in path.read_bytes().split(b"\n"):
+        with contextlib.suppress(ValueError):  # cut, see `append`; and what follows the last line
+            found.append(cast("dict[str, object]", json.loads(line)))
+    return found
