@@ -1,6 +1,5 @@
 """A Collector is used only if it is new enough and has the parts; the Collector itself says whether the files are right."""
 
-import itertools
 import json
 import os
 import stat
@@ -13,16 +12,6 @@ from wafermonitor.collector.errors import BinaryRejected, ConfigRejected
 
 pytestmark = [pytest.mark.collector, pytest.mark.timeout(900)]
 
-BACKENDS = [name for name in fragments.names("backends") if name != "kafka"]  # the smallest Collector has no part for it
-RECEIVERS = fragments.names("receivers")
-EVERY_CHOICE = [
-    (backends, receivers)
-    for count in range(len(BACKENDS) + 1)
-    for backends in itertools.combinations(BACKENDS, count)
-    for many in range(len(RECEIVERS) + 1)
-    for receivers in itertools.combinations(RECEIVERS, many)
-]
-
 
 def config(found, **flags):
     return Config.load({"WAFER_COLLECTOR_BIN": str(found.path), "WAFER_TOKEN": flags.pop("token", "")}, **flags)
@@ -32,12 +21,6 @@ def program(path, text):
     path.write_text(f"#!/bin/sh\n{text}\n")
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     return path
-
-
-@pytest.mark.parametrize(("backends", "receivers"), EVERY_CHOICE, ids=lambda names: "+".join(names) or "none")
-def test_every_file_alone_and_with_every_other_is_valid(found, backends, receivers):
-    chosen = config(found, backends=backends, receivers=receivers)
-    assert binary.validate(found.path, fragments.choose(chosen), chosen) is None
 
 
 def test_with_a_token_the_files_are_valid_and_the_print_hides_it(found):
