@@ -123,7 +123,8 @@ def test_a_message_of_a_fifo_queue_is_named_after_its_content():
 
 
 @pytest.mark.parametrize(
-    ("code", "fate", "rejected"), [("InternalError", Fate.RETRY, 0), ("InvalidMessageContents", Fate.ACCEPTED, 2)]
+    ("code", "fate", "rejected"),
+    [("InternalError", Fate.RETRY, 0), ("InvalidMessageContents", Fate.ACCEPTED, 2), ("InvalidParameterValue", Fate.RETRY, 0)],
 )
 def test_a_message_that_failed_alone(code, fate, rejected):
     writer = sqs.Writer(sqs.Config(queue_url="q"))
@@ -179,13 +180,41 @@ def test_a_group_that_may_not_be_made_is_waited_for():
     assert outcome == Outcome(Fate.RETRY, "CloudWatch answers ResourceNotFoundException")
 
 
-def test_a_refused_call_condemns_only_its_own_requests():
-    request = logs(1)
-    request.resource_logs[0].resource.attributes[0].value.string_value = "a-site"
+class Choosy(Clients):
+    """Refuses a call in which `poison` is."""
+
+    def __init__(self, poison: str) -> None:
+        super().__init__()
+        self.poison = poison
+
+    def put_log_events(self, **asked: Any) -> Any:
+        self.asked.append(("put_log_events", asked))
+        if any(self.poison in one["message"] for one in asked["logEvents"]):
+            raise answered("InvalidParameterException")
+        return {}
+
+
+def test_a_refused_call_condemns_only_the_event_that_is_to_blame():
     writer = cloudwatch.Writer(cloudwatch.Config())
-    put_in(writer, answered("InvalidParameterException"), {})
-    outcomes = writer.write("logs", [logs(1).SerializeToString(), request.SerializeToString()])
-    assert [one.fate for one in outcomes] == [Fate.ACCEPTED, Fate.REJECTED]
+    clients = Choosy('"line 37"')
+    writer._clients = clients
+    outcomes = writer.write("logs", [logs(30).SerializeToString(), logs(40).SerializeToString()])
+    assert [(one.fate, one.rejected) for one in outcomes] == [(Fate.ACCEPTED, 0), (Fate.ACCEPTED, 1)]
+    assert [one.body for one in items("logs", outcomes[1].remains)] == ["line 37"]
+    taken = [
+        asked["logEvents"] for _, asked in clients.asked if not any("line 37" in one["message"] for one in asked["logEvents"])
+    ]
+    assert sum(map(len, taken)) == 69
+
+
+def test_calls_that_are_all_refused_are_a_settings_fault_and_lose_nothing():
+    writer = cloudwatch.Writer(cloudwatch.Config())
+    clients = Choosy("line")
+    writer._clients = clients
+    (outcome,) = writer.write("logs", [logs(500).SerializeToString()])
+    assert outcome.fate is Fate.RETRY
+    assert "InvalidParameterException" in outcome.reason
+    assert len(clients.asked) == 100
 
 
 def test_calls_keep_cloudwatchs_limits():

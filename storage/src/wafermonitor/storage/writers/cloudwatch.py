@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, NamedTuple
 
@@ -46,6 +46,8 @@ _STREAM_CHARACTERS: Final = 512
 _MISSING: Final = "ResourceNotFoundException"
 _THERE: Final = "ResourceAlreadyExistsException"
 _FINAL: Final = frozenset({"InvalidParameterException"})
+_MOST_REFUSALS: Final = 100
+"""Calls of one batch. A setting, and no event, is to blame for more, and somebody can mend that."""
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -112,11 +114,10 @@ class Writer:
                 events.append(event)
         later: Outcome | None = None
         for batch in _batches(sorted(events)):
-            outcome = later or self._put(tally, batch)
-            if outcome is not None:
-                later = outcome if outcome.fate is Fate.RETRY else None
+            later = later or self._put(tally, batch)
+            if later is not None:
                 for event in batch:
-                    tally.settle(event.place, outcome)
+                    tally.settle(event.place, later)
         return tally.outcomes()
 
     def check(self) -> None:
@@ -165,12 +166,33 @@ class Writer:
             "_aws": {"Timestamp": time_ms, "CloudWatchMetrics": [declared]},
         }
 
-    def _put(self, tally: Tally, batch: Sequence[_Event]) -> Outcome | None:
-        """None when CloudWatch has each of them or will never have it; else what became of all."""
-        try:
-            answer = self._answer(batch)
-        except ERRORS as error:
-            return outcome_of("CloudWatch", error, _FINAL)
+    def _put(self, tally: Tally, batch: list[_Event]) -> Outcome | None:
+        """None when CloudWatch has each of them or will never have it; else why all must be tried again.
+
+        It refuses a call as a whole for one event; halves are put until just that one is known.
+        """
+        waiting = [batch]
+        refusals = 0
+        while waiting:
+            some = waiting.pop()
+            try:
+                self._note(tally, some, self._answer(some))
+            except ERRORS as error:
+                outcome = outcome_of("CloudWatch", error, _FINAL)
+                refusals += 1
+                if outcome.fate is Fate.RETRY:
+                    return outcome
+                if refusals == _MOST_REFUSALS:
+                    return Outcome(Fate.RETRY, f"{outcome.reason} to too many calls: no single event is to blame")
+                if len(some) == 1:
+                    tally.refuse(some[0].place, some[0].position, outcome.reason)
+                else:
+                    half = len(some) // 2
+                    waiting += [some[half:], some[:half]]
+        return None
+
+    def _note(self, tally: Tally, batch: list[_Event], answer: Mapping[str, Any]) -> None:
+        """Which events of a call that it took CloudWatch will never have."""
         refused = answer.get("rejectedLogEventsInfo") or {}
         first = max(refused.get("tooOldLogEventEndIndex", 0), refused.get("expiredLogEventEndIndex", 0))
         last = refused.get("tooNewLogEventStartIndex", len(batch))
@@ -178,7 +200,6 @@ class Writer:
             if not first <= number < last:
                 why = "older than the log group keeps" if number < first else "too far ahead"
                 tally.refuse(event.place, event.position, f"CloudWatch refuses it: {why}")
-        return None
 
     def _answer(self, batch: Sequence[_Event]) -> dict[str, Any]:
         place = {"logGroupName": batch[0].group, "logStreamName": batch[0].stream}

@@ -27,7 +27,9 @@ from wafermonitor.storage.writers.protocol import SIGNALS, Fate, Outcome, Signal
 MOST_MESSAGES: Final = 10
 _ATTRIBUTE_BYTES: Final = 64
 """Name, type and value of the attribute count as well."""
-_FINAL: Final = frozenset({"InvalidMessageContents", "InvalidParameterValue"})
+_FINAL: Final = frozenset({"InvalidMessageContents"})
+_HINTS: Final = {"InvalidParameterValue": ": is WAFER_SQS_MESSAGE_BYTES above what the queue takes (MaximumMessageSize)?"}
+"""What is mended by a setting, and tried again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +132,7 @@ class Writer:
             code = str(failed.get("Code", "")).rpartition(".")[2]
             message = batch[int(failed["Id"])]
             if code not in _FINAL:
-                return Outcome(Fate.RETRY, f"SQS answers {code}")
+                return Outcome(Fate.RETRY, f"SQS answers {code}{_HINTS.get(code, '')}")
             for position in message.positions:
                 tally.refuse(message.place, position, f"SQS answers {code}")
         return None
