@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import urllib.request
@@ -14,6 +15,8 @@ from click.testing import CliRunner
 
 from tests.servers import collector, prometheus
 from wafermonitor.collector.config import Config
+
+pytestmark = pytest.mark.timeout(300, func_only=True)  # the first time, what the fixtures need is fetched
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "deploy" / "prometheus" / "collector.rules.yaml"
@@ -53,6 +56,7 @@ def tried(tool, tmp_path, rules_text):
     return subprocess.run(
         [tool, "unittest", "--disableAlertgroupLabel", f"--files={tmp_path / 'cases.yaml'}"],
         cwd=tmp_path,
+        env=os.environ | {"TMPDIR": str(tmp_path)},  # else its data stand in a folder that every run shares
         capture_output=True,
         text=True,
         timeout=120,

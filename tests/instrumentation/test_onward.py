@@ -22,6 +22,7 @@ otelcol_exporter_sent_log_records{exporter="otlp_grpc/managed",server_address="1
 otelcol_exporter_sent_spans_total{exporter="otlp_grpc/managed",server_address="127.0.0.1",server_port="24317"} 2
 otelcol_exporter_send_failed_log_records{error_permanent="true",error_type="Unauthenticated",exporter="otlp_grpc/managed"} 8
 otelcol_exporter_send_failed_spans{error_permanent="true",error_type="Internal",exporter="otlp_grpc/managed"} 0
+otelcol_exporter_send_failed_spans{error_permanent="false",error_type="_OTHER",exporter="file/jsonl"} 160
 otelcol_process_uptime 6.9
 """
 
@@ -31,6 +32,11 @@ def test_the_page_gives_queues_what_was_sent_and_what_was_dropped():
     assert page.queues == {"otlp_grpc/managed": Queue(entered=3.6e6, free=9e8, used=1e8 + 5000, refused=8.0)}
     assert page.sent == {"file/jsonl": 3.0, "otlp_grpc/managed": 42.0}
     assert page.dropped == {"otlp_grpc/managed": {"Unauthenticated": 8.0}}
+
+
+def test_what_goes_back_to_a_spool_is_not_lost():
+    """file/jsonl stands behind one: it has no queue, and its failures are tried again."""
+    assert "file/jsonl" not in onward.parse(PAGE).dropped
 
 
 def test_the_page_is_read_over_http():

@@ -36,7 +36,10 @@ class Queue(NamedTuple):
 
 
 class Page(NamedTuple):
-    """By exporter: its queues, the items it passed on, and those it dropped, by the kind of error as the Collector names it."""
+    """By exporter: its queues, the items it passed on, and those it dropped, by the kind of error as the Collector names it.
+
+    An exporter without a queue drops nothing: what it could not send goes back to the spool, or on to the next level, before it.
+    """
 
     queues: dict[str, Queue]
     sent: dict[str, float]
@@ -88,7 +91,7 @@ def parse(text: str) -> Page:
             used=sum(held.values()),
             refused=refused.get(exporter, 0.0),
         )
-    return page
+    return page._replace(dropped={exporter: kinds for exporter, kinds in page.dropped.items() if exporter in room})
 
 
 def remedy(error_type: str) -> str:
