@@ -296,3 +296,18 @@ def test_writers_are_listed_with_what_they_take_and_read():
     assert webhook["signals"] == ["logs", "metrics", "traces"]
     assert webhook["port"] == 14514
     assert "WAFER_WEBHOOK_URL" in webhook["environment"]
+
+
+@pytest.mark.slow
+def test_the_list_of_writers_fits_a_terminal():
+    _, out, _ = said("writers")
+    assert {line.split()[0] for line in out.splitlines() if not line.startswith(" ")} >= {"webhook", "kafka", "zabbix"}
+    assert "WAFER_RABBITMQ_TIMEOUT_S" in out.split()
+    assert max(map(len, out.splitlines())) <= 100
+
+
+@pytest.mark.slow
+def test_options_that_do_not_fit_together_are_said_in_one_sentence():
+    code, _, err = said("--writer", "webhook", "--kafka", "127.0.0.1:9092")
+    assert code == 2
+    assert "Error: receiver: writer: a bridge takes OTLP alone; leave kafka out, or run a receiver of its own for it\n" in err

@@ -81,11 +81,15 @@ class ServiceConfig(BaseSettings):
         lines = []
         for problem in error.errors():
             name = ".".join(str(part) for part in problem["loc"])
+            says = problem["msg"].removeprefix("Value error, ")
+            if not name:  # several options do not fit together: the text names them
+                lines.append(f"{cls.component}: {says}")
+                continue
             field = cls.model_fields.get(name)
             secret = field is not None and field.annotation is not None and "Secret" in str(field.annotation)
             value = MASK if secret else repr(problem.get("input"))
             known = f"set WAFER_{cls.component.upper()}_{name.upper()}" if field else f"known: {', '.join(cls.model_fields)}"
-            lines.append(f"{cls.component}.{name} = {value}: {problem['msg']} ({known})")
+            lines.append(f"{cls.component}.{name} = {value}: {says} ({known})")
         return "\n".join(lines)
 
     @classmethod

@@ -78,7 +78,7 @@ class Config(KafkaConfig, component="receiver"):
         "takes the next port, and so on",
     )
     writer: str | None = Field(
-        None, description="Be a bridge: write to this backend instead of the store (`wafer receiver --help` names them)"
+        None, description="Be a bridge: write to this backend instead of the store (`wafer receiver writers` names them)"
     )
     dead_letter_file: Path | None = Field(
         None, description="Where a bridge keeps what its backend will never take; dead-letters/WRITER.jsonl in the data folder"
