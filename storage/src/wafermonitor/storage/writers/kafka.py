@@ -93,6 +93,7 @@ class Writer:
         self._loop: _Loop | None = None
         self._thread: threading.Thread | None = None
         self._opening: asyncio.Lock | None = None
+        self._under_way: set[asyncio.Task[Any]] = set()
         self._producer: Any = None  # the library publishes no types
         if _LIBRARY.level == logging.NOTSET:
             # At each try it complains of each broker, and at DEBUG it writes passwords; what went wrong is in the outcome.
@@ -132,23 +133,43 @@ class Writer:
 
     def close(self) -> None:
         """End the client, then its loop."""
-        with self._lock:
+        with self._lock:  # until it is over: who writes meanwhile gets a new loop
             loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
-        if loop is None or thread is None:
-            return
-        with contextlib.suppress(*_BROKEN, concurrent.futures.CancelledError):
-            asyncio.run_coroutine_threadsafe(self._drop(), loop).result(2 * _CLOSE_S)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
+            if loop is None or thread is None:
+                return
+            asyncio.run_coroutine_threadsafe(self._end(), loop).result()
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do it in the loop, and wait. KafkaError when the writer is closed meanwhile."""
         with self._lock:
             if self._loop is None:
                 self._loop, self._opening = _Loop(), asyncio.Lock()
                 self._thread = threading.Thread(target=self._loop.live, name="kafka", daemon=True)
                 self._thread.start()
-            loop = self._loop
-        return asyncio.run_coroutine_threadsafe(work, loop).result()
+            # Within the lock: who closes finds all that is under way.
+            doing = asyncio.run_coroutine_threadsafe(self._known(work), self._loop)
+        try:
+            return doing.result()
+        except concurrent.futures.CancelledError:
+            raise kafka.ProducerClosed from None
+
+    async def _known(self, work: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.current_task()
+        assert task is not None
+        self._under_way.add(task)
+        try:
+            return await work
+        finally:
+            self._under_way.discard(task)
+
+    async def _end(self) -> None:
+        under_way = list(self._under_way)
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+        await self._drop()
 
     async def _send(self, topic: str, cut: Mapping[int, Pieces]) -> dict[int, BaseException]:
         """Send every piece; the requests that are not there as a whole, and why."""
@@ -160,7 +181,10 @@ class Writer:
         for number, one in cut.items():
             for piece in one.fitting:
                 digest = hashlib.sha256(piece).hexdigest().encode()
-                under_way[await producer.send(topic, piece, headers=[(HEADER, digest)])] = number
+                future = await producer.send(topic, piece, headers=[(HEADER, digest)])
+                # Nobody asks for it any more when the writer is closed meanwhile, of which asyncio would complain.
+                future.add_done_callback(lambda one: one.cancelled() or one.exception())
+                under_way[future] = number
         done, late = await asyncio.wait(under_way, timeout=2 * self._config.timeout_s) if under_way else (set(), set())
         errors: dict[int, BaseException] = {under_way[future]: TimeoutError() for future in late}
         for future in done:
