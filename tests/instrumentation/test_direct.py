@@ -422,7 +422,24 @@ def test_items_that_all_refuse_are_kept_with_what_is_refused(
     assert "kept in" in caplog.text
 
 
-def test_items_that_one_refuses_wait_for_the_next_to_come_back(boxes: Any) -> None:
+def test_just_the_items_that_one_refuses_wait_for_the_next_to_come_back(boxes: Any, tmp_path: Path) -> None:
+    rest = request("b")
+    direct = boxes(Answer(Told("accepted"), "1 item is too long", rest), RETRY)
+    assert direct.post("logs", request("a", "b"), **PROTOBUF).outcome == "accepted"
+    [line] = spooled(tmp_path / "spool").splitlines()
+    assert otlp_json.proto_from_request("logs", json.loads(line)).SerializeToString() == rest
+    assert not (tmp_path / "spool" / "rejected").exists()
+
+
+def test_a_rest_that_is_refused_again_as_a_whole_stays_the_line_that_it_is(boxes: Any, tmp_path: Path) -> None:
+    rest = request("b")
+    direct = boxes(Answer(Told("accepted"), "1 item is too long", rest), RETRY)
+    assert direct.post("logs", rest, **PROTOBUF).outcome == "retry"
+    assert spooled(tmp_path / "spool") == ""
+
+
+def test_a_rest_that_no_disk_has_room_for_is_tried_again_with_all_of_it(boxes: Any, tmp_path: Path) -> None:
+    (tmp_path / "spool").write_text("a file where the folder should be")
     direct = boxes(Answer(Told("accepted"), "1 item is too long", request("b")), RETRY)
     assert direct.post("logs", request("a", "b"), **PROTOBUF).outcome == "retry"
 
