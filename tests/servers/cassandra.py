@@ -29,6 +29,7 @@ from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, N
 from cassandra.policies import WhiteListRoundRobinPolicy
 from cassandra.query import dict_factory
 
+from tests.servers import maven
 from wafermonitor.instrumentation.folders import cache_home
 from wafermonitor.instrumentation.tether import tethered
 
@@ -84,11 +85,7 @@ def prepare() -> Path:
         if not folder.is_dir():
             with tempfile.TemporaryDirectory(dir=folder.parent) as building:
                 fetched = Path(building, "jars")
-                command = ["mvn", "-q", "-B", "-f", str(HERE / "cassandra-pom.xml"), f"-Dcassandra.version={VERSION}"]
-                subprocess.run(
-                    [*command, "dependency:copy-dependencies", f"-DoutputDirectory={fetched}", "-DincludeScope=runtime"],
-                    check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                )  # fmt: skip
+                maven.jars(HERE / "cassandra-pom.xml", fetched, "cassandra.version", VERSION)
                 fetched.rename(folder)
     return folder
 

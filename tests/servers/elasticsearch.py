@@ -29,13 +29,13 @@ from typing import Any
 
 import psutil
 
+from tests.servers import maven
 from tests.servers.rest import Rest, free_port
 from wafermonitor.instrumentation.folders import cache_home
 from wafermonitor.instrumentation.tether import tethered
 
 VERSION = "8.19.21"
 ARTIFACT = f"org.elasticsearch.distribution.integ-test-zip:elasticsearch:{VERSION}:zip"
-COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy"
 OLDEST_JAVA = 17
 USER, PASSWORD = "elastic", "a secret of the tests"
 FEEDER = "feeder"
@@ -96,8 +96,7 @@ def prepare() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.is_dir():
             with tempfile.TemporaryDirectory(dir=folder.parent) as building:
-                command = ["mvn", "-q", "-B", COPY, f"-Dartifact={ARTIFACT}", f"-DoutputDirectory={building}"]
-                subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+                maven.artifact(ARTIFACT, Path(building))
                 with zipfile.ZipFile(next(Path(building).glob("*.zip"))) as archive:
                     archive.extractall(building)
                 made = Path(building, f"elasticsearch-{VERSION}")

@@ -25,6 +25,7 @@ from string import Template
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from tests.servers import maven
 from wafermonitor.instrumentation.folders import cache_home
 from wafermonitor.instrumentation.tether import tethered
 
@@ -68,20 +69,8 @@ def prepare() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.is_dir():
             with tempfile.TemporaryDirectory(dir=folder.parent) as building:
-                command = [
-                    "mvn",
-                    "-q",
-                    "-B",
-                    "-f",
-                    str(HERE / "kafka-pom.xml"),
-                    f"-Dkafka.version={VERSION}",
-                    "dependency:copy-dependencies",
-                ]
                 fetched = Path(building, "jars")
-                subprocess.run(
-                    [*command, f"-DoutputDirectory={fetched}", "-DincludeScope=runtime"],
-                    check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                )  # fmt: skip
+                maven.jars(HERE / "kafka-pom.xml", fetched, "kafka.version", VERSION)
                 fetched.rename(folder)
     return folder
 

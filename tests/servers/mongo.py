@@ -24,6 +24,7 @@ from pathlib import Path
 import pymongo
 import pymongo.errors
 
+from tests.servers import maven
 from wafermonitor.instrumentation.folders import cache_home
 from wafermonitor.instrumentation.tether import tethered
 
@@ -55,9 +56,7 @@ def prepare() -> Path:
         if not folder.is_dir():
             with tempfile.TemporaryDirectory(dir=folder.parent) as building:
                 made = Path(building, "jars")
-                fetch = ["mvn", "-q", "-B", "-f", str(HERE / "mongo-pom.xml"), f"-Dmongo.version={VERSION}"]
-                fetch += ["dependency:copy-dependencies", f"-DoutputDirectory={made}", "-DincludeScope=runtime"]
-                subprocess.run(fetch, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+                maven.jars(HERE / "mongo-pom.xml", made, "mongo.version", VERSION)
                 jars = ":".join(map(str, made.glob("*.jar")))
                 compiler = ["java", "-cp", jars, "org.eclipse.jdt.internal.compiler.batch.Main", "-17", "-classpath", jars]
                 subprocess.run([*compiler, "-d", str(made), str(HERE / f"{_MAIN}.java")], check=True, stdin=subprocess.DEVNULL)

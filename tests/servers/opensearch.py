@@ -21,7 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.servers import java
+from tests.servers import java, maven
 from tests.servers.rest import Rest, free_port
 from wafermonitor.instrumentation.folders import cache_home
 from wafermonitor.instrumentation.tether import tethered
@@ -53,9 +53,7 @@ cluster.routing.allocation.disk.threshold_enabled: false
 
 def missing() -> str | None:
     """Why no server can be started here; None when one can."""
-    if not _jars().is_dir() and shutil.which("mvn") is None:
-        return "mvn is not on PATH: install Maven"
-    return None
+    return None if _jars().is_dir() else maven.missing()
 
 
 def _jars() -> Path:
@@ -72,11 +70,7 @@ def prepare() -> Path:
         if not folder.is_dir():
             with tempfile.TemporaryDirectory(dir=folder.parent) as building:
                 fetched = Path(building, "jars")
-                command = ["mvn", "-q", "-B", "-f", str(HERE / "opensearch-pom.xml"), f"-Dopensearch.version={RUNNER}"]
-                subprocess.run(
-                    [*command, "dependency:copy-dependencies", f"-DoutputDirectory={fetched}", "-DincludeScope=runtime"],
-                    check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                )  # fmt: skip
+                maven.jars(HERE / "opensearch-pom.xml", fetched, "opensearch.version", RUNNER)
                 fetched.rename(folder)
     return folder
 
