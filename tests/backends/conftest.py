@@ -20,8 +20,11 @@ LARGER = "kafka"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What a test may take is counted without its fixtures."""
     for item in items:
-        if item.path.is_relative_to(Path(__file__).parent) and item.get_closest_marker("collector"):
+        if not item.path.is_relative_to(Path(__file__).parent):
+            continue
+        if item.get_closest_marker("servers"):
             item.add_marker(pytest.mark.timeout(TIMEOUT_S, func_only=True), append=False)
+        if item.get_closest_marker("collector"):
             item.add_marker(pytest.mark.usefixtures("at_hand"))
 
 
