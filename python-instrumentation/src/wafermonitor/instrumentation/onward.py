@@ -38,7 +38,7 @@ class Queue(NamedTuple):
 class Page(NamedTuple):
     """By exporter: its queues, the items it passed on, and those it dropped, by the kind of error as the Collector names it.
 
-    An exporter without a queue drops nothing: what it could not send goes back to the spool, or on to the next level, before it.
+    An exporter without a queue drops nothing: what it cannot send goes back to the spool before it, or to the next level.
     """
 
     queues: dict[str, Queue]
