@@ -114,7 +114,11 @@ def test_a_good_file_has_no_finding(found, text):
             "auth::authenticator: there is no extension `sigv4auth/x`",
         ),
         (GOOD, QUEUE, f"{QUEUE}\n    headers: {{api-key: abc}}", "a secret as text: write ${env:WAFER_API_KEY}"),
+        (GOOD, QUEUE, f"{QUEUE}\n    headers: {{X-Auth-Token: abc}}", "a secret as text: write ${env:WAFER_X_AUTH_TOKEN}"),
+        (GOOD, QUEUE, f"{QUEUE}\n    headers: {{password: 12345}}", "a secret as text: write ${env:WAFER_PASSWORD}"),
         (GOOD, "http://", "http://me:pw@", "exporters::otlp_http/mine::endpoint: an address with a password in it"),
+        (GOOD, "http://", "redis://:pw@", "exporters::otlp_http/mine::endpoint: an address with a password in it"),
+        (GOOD, ":9", ":9/?user=a&password=b", "exporters::otlp_http/mine::endpoint: an address with a password in it"),
         (GOOD, "[forward/backends]", "forward/backends", "pipelines::traces/mine::receivers: wrong shape: a list of names"),
         (GOOD, "exporters: [otlp_http/mine]", "exporter: [otlp_http/mine]", "exporter: wrong shape: no such list; there are"),
         (GOOD, "exporters:\n", "receivers: [otlp]\nexporters:\n", "receivers: wrong shape: a map of names"),
@@ -122,6 +126,7 @@ def test_a_good_file_has_no_finding(found, text):
         (GOOD, "exporters:\n", "exporters:\n  nop/x: 5\n", "exporters::nop/x: wrong shape: a map of settings"),
         (TAKES, "5599", "4317", None),
         (SPOOL, "14499", "4317", "port 4317 is taken by "),
+        (SPOOL, "127.0.0.1:14499", "localhost:4317", "port 4317 is taken by "),
         (TAKES, "127.0.0.1:5599", "here", "'here' is no host:port"),
     ],
 )
@@ -141,6 +146,12 @@ def test_what_does_not_work_is_wrong(found, text, old, new, says):
         (GOOD, "queue_size: 1000", "queue_size: 1000, batch: {max_size: 5}", "batches by items may be larger"),
         (GOOD, "max_elapsed_time: 0", "max_elapsed_time: 1h", "gives up after 5 minutes"),
         (GOOD, "otlp_http/mine", "file/mine", "keeps nothing while its far end is away: put it behind a loopback spool"),
+        (
+            GOOD,
+            "exporters: [",
+            "processors: [batch/x], exporters: [",
+            "batch/x holds accepted data in memory: a kill loses them",
+        ),
         (GOOD, "otlp_http/mine", "unheard_of/mine", "`unheard_of` is not in documented.yaml"),
         (GOOD, "otlp_http/mine", "otlp_http", "give it a name of its own (otlp_http/own0)"),
         (GOOD, "service: {", "service: {telemetry: {logs: {level: info}}, ", "service::telemetry: belongs to base.yaml"),
@@ -223,6 +234,13 @@ def test_a_whole_value_is_read_as_yaml_and_a_part_of_one_is_text():
         "d": None,
     }
     assert variables(["${env:A}", {"b": "${env:B:-}"}]) == {"A": None, "B": ""}
+
+
+def test_whom_a_receiver_asks_is_no_port_of_ours(found):
+    """Two that ask one server, and one that has an address with a path: none of them listens."""
+    asks = "receivers: {redis/a: {endpoint: 'localhost:6379'}, redis/b: {endpoint: 'localhost:6379'}, "
+    asks += "httpcheck/c: {targets: [{endpoint: 'https://fab1.example/health'}]}}\n"
+    assert not any("port" in message for _, message in found(asks))
 
 
 @pytest.mark.parametrize(("text", "says"), [("a: [", r"line \d: not YAML"), ("- 1", "a Collector's file is a map of sections")])

@@ -28,10 +28,15 @@ from wafermonitor.collector.documents import PARTS, Document, block, read, toget
 SIGNALS: Final = ("traces", "metrics", "logs", "profiles")
 _PART: Final = re.compile(r"[a-z][a-z0-9_]*(/[a-z0-9][a-z0-9_]*)?")
 _PIPELINE: Final = re.compile(rf"({'|'.join(SIGNALS)})/[a-z0-9][a-z0-9_]*")
-_SECRET: Final = re.compile(r"passw|secret|credential|authorization|api[_-]?key|access[_-]?key|(^|_)tokens?$", re.IGNORECASE)
+_SECRET: Final = re.compile(
+    r"passw|passphrase|secret|credential|authorization|cookie$|api[_-]?key|(access|private)[_-]?key|(^|[_-])tokens?$",
+    re.IGNORECASE,
+)
 _NO_SECRET: Final = re.compile(r"(_file|_source|filename)$", re.IGNORECASE)
-_USERINFO: Final = re.compile(r"://[^/\s:@]+:[^/\s@]+@")
+_USERINFO: Final = re.compile(r"://[^/\s:@]*:[^/\s@]+@|[?&]\w*(passw\w*|secret|token|api_?key)=[^&\s]", re.IGNORECASE)
 _ADDRESS_KEYS: Final = ("endpoint", "listen_address")
+_LOCAL: Final = {"localhost": "127.0.0.1"}
+"""Other names of one place."""
 _EVERYWHERE: Final = frozenset({"", "0.0.0.0", "[::]"})  # noqa: S104 - compared, not bound
 
 
@@ -199,9 +204,15 @@ def _extensions(files: Files) -> Iterator[Finding]:
 
 def listeners(files: Files) -> Iterator[tuple[Document, str, str, str]]:
     """(file, place, tcp or udp, host:port) of everything that listens."""
-    for section, kinds in (("receivers", None), ("extensions", {"health_check", "zpages"}), ("exporters", {"prometheus"})):
+    # Of a receiver that is not in the table nobody knows whether its endpoint is where it listens or whom it asks.
+    listening = {
+        "receivers": documented.kinds("receivers"),
+        "extensions": ["health_check", "zpages"],
+        "exporters": ["prometheus"],
+    }
+    for section, kinds in listening.items():
         for name, settings in files.whole.parts(section).items():
-            if kinds is not None and kind(name) not in kinds:
+            if kind(name) not in kinds:
                 continue
             for path, key, value in _leaves(settings, ""):
                 if key in _ADDRESS_KEYS and isinstance(value, str):
@@ -219,6 +230,7 @@ def ports(files: Files) -> Iterator[Finding]:
     taken: dict[tuple[str, str], tuple[str, str]] = {}
     for document, where, transport, address in listeners(files):
         host, _, port = address.rpartition(":")
+        host = _LOCAL.get(host, host)
         if not port.isdecimal():
             yield Finding(document.path, where, f"{address!r} is no host:port")
             continue
@@ -231,11 +243,11 @@ def secrets(files: Files) -> Iterator[Finding]:
     """Secrets that stand in the file as text."""
     for document in files.every:
         for path, key, value in _leaves(document.raw, ""):
-            if not isinstance(value, str) or "${" in value:
+            if isinstance(value, bool) or not isinstance(value, str | int) or "${" in str(value):
                 continue
             if value and secret(key):
                 yield Finding(document.path, path, f"a secret as text: write ${{env:WAFER_{key.upper().replace('-', '_')}}}")
-            elif _USERINFO.search(value):
+            elif _USERINFO.search(str(value)):
                 yield Finding(document.path, path, "an address with a password in it: write ${env:…} for the whole address")
 
 

@@ -22,6 +22,8 @@ MESSAGE_MIB: Final = 64
 """What a spool's receiver must take: a batch of the queue before it is at most 3 MB, a single request may be larger."""
 _FOREVER: Final = ("0", "0s")
 _OTLP: Final = ("otlp_grpc", "otlp_http")
+_IN_MEMORY: Final = ("batch", "groupbyattrs", "groupbytrace", "tail_sampling", "interval")
+"""Processors that answer for data which they hold until later."""
 
 
 def rules(files: Files) -> Iterator[Finding]:
@@ -31,11 +33,21 @@ def rules(files: Files) -> Iterator[Finding]:
         for name in spools:
             yield from _spool(document, name)
         for pipeline, lists in document.pipelines.items():
+            yield from _held(document, pipeline, lists)
             receivers = [name for name in lists["receivers"] if name in files.whole.parts("receivers")]
             if receivers and not set(receivers) & spools:
                 yield from _incoming(document, pipeline, lists)
                 continue
             yield from _outgoing(files, document, pipeline, spooled=bool(receivers))
+
+
+def _held(document: Document, pipeline: str, lists: dict[str, list[str]]) -> Iterator[Finding]:
+    """What was accepted, is not yet in a queue on disk, and is gone when the Collector is killed."""
+    for name in lists["processors"]:
+        if kind(name) in _IN_MEMORY:
+            text = f"{name} holds accepted data in memory: a kill loses them"
+            text += "; write sending_queue::batch at the exporter" if kind(name) == "batch" else ""
+            yield Finding(document.path, f"pipelines::{pipeline}::processors", text, wrong=False)
 
 
 def _outgoing(files: Files, document: Document, pipeline: str, *, spooled: bool) -> Iterator[Finding]:
