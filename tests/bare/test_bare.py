@@ -14,8 +14,8 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-LIMIT_BYTES = 10_000_000
-LIMIT_WITH_BYTECODE = 20_000_000  # pip compiles the services, too, though a tool host loads none of them
+LIMIT_BYTES = 10_500_000  # about 10 MB, of which OpenTelemetry and what it needs are 7
+LIMIT_WITH_BYTECODE = 21_000_000  # pip compiles the services, too, though a tool host loads none of them
 BASE = {
     "wafermonitor",
     "click",
