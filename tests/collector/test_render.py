@@ -177,6 +177,30 @@ def test_a_bridge_is_chosen_by_name_or_type(bridged, tmp_path):
     assert findings(result, tmp_path)[0] == []
 
 
+def test_all_bridges_are_those_that_there_are(tmp_path):
+    result = rendered(LIST, "all")
+    assert {"otlp_http/primary_managed_http", "otlp_http/nfs_a_bridge_files"} <= result.content["exporters"].keys()
+    assert findings(result, tmp_path)[0] == []
+
+
+def test_two_entries_of_one_bridge_are_said():
+    assert [note for note in rendered(LIST, "NFS a").notes if "one bridge" in note] == []
+    (note,) = [note for note in rendered(LIST, "all").notes if "one bridge" in note]
+    assert note.startswith("NFS a and NFS b go to one bridge, which is sent everything 2 times: keep one of them, or ")
+
+
+def test_what_a_bridge_writes_unless_told_is_said():
+    assert "x: the bridge writes JSON lines unless WAFER_FILES_FORMAT is csv or parquet" in rendered(one("csv"), "csv").notes
+
+
+def test_a_file_that_cannot_be_written_is_named(capsys, tmp_path):
+    source = tmp_path / "integrations.json"
+    source.write_text(json.dumps(one("webhook")), encoding="utf-8")
+    output = tmp_path / "absent" / "rendered.yaml"
+    assert main(["collector", "render", str(source), "-o", str(output)]) == 2
+    assert f"Error: {output} cannot be written: No such file or directory\n" in capsys.readouterr().err
+
+
 def test_a_bridge_that_nothing_asks_for_is_said():
     with pytest.raises(ConfigRejected, match="--bridge y: no entry has that name or type; there are all, mysql, x"):
         rendered(one("mysql"), "y")

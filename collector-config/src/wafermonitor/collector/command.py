@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 _LINE_EVERY_S = 15.0
+_STEP = 24
+"""Width of what was looked at: the names of most exporters."""
 _OF_FULL = (("managed", "file", "kafka", "zabbix", "prometheus"), ("files", "host", "syslog", "statsd"))
 """Backends and receivers that together need what the larger Collector has and the smaller has not."""
 
@@ -178,7 +180,11 @@ def validate(backends: tuple[str, ...], receivers: tuple[str, ...], *, strict: b
 @click.argument("integrations", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="The file to write; else stdout.")
 @click.option(
-    "--bridge", "bridged", multiple=True, metavar="NAME", help="An entry or type that goes by a bridge, or all; repeat."
+    "--bridge",
+    "bridged",
+    multiple=True,
+    metavar="NAME",
+    help="An entry or type that goes by a bridge, or all that have one; repeat.",
 )
 @click.option(
     "--priorities",
@@ -216,8 +222,11 @@ def render(integrations: Path, output: Path | None, bridged: tuple[str, ...], pr
         raise ConfigRejected("what was rendered would not work: the lines above say why")
     if output is None:
         click.echo(result, nl=False)
-    else:
+        return
+    try:
         output.write_text(result, encoding="utf-8")
+    except OSError as error:
+        raise ConfigRejected(f"{output} cannot be written: {error.strerror}") from None
 
 
 def _failover_at_hand(config: Config, path: Path) -> None:
@@ -301,9 +310,9 @@ def _told(checks: Iterable[Check], *, as_json: bool) -> int:
         found.append(check)
         if as_json:
             continue
-        click.echo(f"{check.state:<5} {check.step:<12} {check.found}")
+        click.echo(f"{check.state:<5} {check.step:<{_STEP}} {check.found}")
         if check.cause:
-            click.echo(f"{'':<18} because {check.cause}; next: {check.next}")
+            click.echo(f"{'':<{_STEP + 6}} because {check.cause}; next: {check.next}")
     well = all(check.well for check in found)
     if as_json:
         click.echo(json.dumps({"ok": well, "checks": [check._asdict() for check in found]}))

@@ -57,9 +57,10 @@ class _Plain(yaml.SafeDumper):
 
 
 def render(older: Older, bridged: frozenset[str] = frozenset(), *, fan_out: bool = False) -> Rendered:
-    """`older` as a file. `bridged`: names or types of entries that go to `wafer receiver --writer`; `all` for every one.
+    """`older` as a file. `bridged`: names or types of entries that go to `wafer receiver --writer`.
 
-    ConfigRejected: a literal secret, a key without a counterpart, a type that has no exporter and is not bridged.
+    `all` stands for every entry that has a bridge. ConfigRejected: a literal secret, a key without a counterpart, a type that
+    has no exporter and is not bridged.
     """
     _known(older, bridged)
     notes, ports = list(older.notes), iter(range(FIRST_PORT, FIRST_PORT + 80))
@@ -78,7 +79,23 @@ def render(older: Older, bridged: frozenset[str] = frozenset(), *, fan_out: bool
         notes.append("no backend is switched on: the Collector would take data and keep none")
     _spool(content, older, notes)
     _ingest(content, older, notes)
+    notes += _shared(older, bridged)
     return Rendered(content, notes, failover)
+
+
+def _shared(older: Older, bridged: frozenset[str]) -> Iterator[str]:
+    """Entries that go by one bridge would have one folder, one index, one queue: that is said."""
+    by_writer: dict[str, list[str]] = {}
+    for entry in older.entries:
+        if _by_bridge(entry, bridged):
+            by_writer.setdefault(entry.kind.bridge, []).append(entry.name)
+    for writer, names in by_writer.items():
+        if len(names) > 1:
+            yield (
+                f"{' and '.join(names)} go to one bridge, which is sent everything {len(names)} times: keep one of them, or "
+                f"run a bridge for each (WAFER_RECEIVER_HTTP_ADDRESS) and put its address in place of "
+                f"WAFER_BRIDGE_{writer.upper()}"
+            )
 
 
 def _known(older: Older, bridged: frozenset[str]) -> None:
@@ -87,10 +104,14 @@ def _known(older: Older, bridged: frozenset[str]) -> None:
         raise ConfigRejected(f"--bridge {word}: no entry has that name or type; there are {', '.join(sorted(there))}")
 
 
+def _by_bridge(entry: Entry, bridged: frozenset[str]) -> bool:
+    return bool({entry.name, entry.kind.name} & bridged) or ("all" in bridged and bool(entry.kind.bridge))
+
+
 def _copies(entry: Entry, bridged: frozenset[str], notes: list[str], port: Callable[[], str]) -> Iterator[dict[str, Any]]:
     """The files of one entry, with its names and values."""
     _no_literal_secret(entry)
-    if {entry.name, entry.kind.name, "all"} & bridged:
+    if _by_bridge(entry, bridged):
         yield _bridged(entry, notes, port)
         return
     if not entry.kind.files:
@@ -125,6 +146,8 @@ def _bridged(entry: Entry, notes: list[str], port: Callable[[], str]) -> dict[st
         raise ConfigRejected(f"{entry.name}: there is no bridge to {entry.kind.name}; its exporter does the same")
     told = f", with its settings ({', '.join(sorted(entry.settings))})" if entry.settings else ""
     notes.append(f"{entry.name}: run `wafer receiver --writer {writer}` beside the Collector{told}: docs/configuration.md")
+    if entry.kind.told and not entry.kind.files:  # else it is about the exporter
+        notes.append(f"{entry.name}: {entry.kind.told}")
     return _copy(fragments.HERE / "backends" / f"bridge-{writer}.yaml", entry.slug, {}, port)
 
 
