@@ -66,6 +66,21 @@ def test_an_old_collector_does_not_fit(tmp_path):
     assert "set WAFER_COLLECTOR_BIN to a Collector that fits" in str(caught.value)
 
 
+def test_what_no_build_has_is_not_said_to_be_built(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(build, "go", lambda: "go")
+    monkeypatch.setattr(binary, "version_of", lambda _: (0, 159, 0))
+    monkeypatch.setattr(binary, "validate", lambda *_: "'exporters' unknown type: \"cassandra\"")
+    chosen = Config.load({})
+    for manifest, says in (("minimal", "run `wafer collector install --full`"), ("full", "name an otelcol-contrib by WAFER")):
+        built = build.target(fragments.MANIFESTS[manifest])
+        built.parent.mkdir(parents=True)
+        program(built, "exit 1")
+        with pytest.raises(BinaryRejected, match=says):
+            binary.find(chosen, fragments.choose(chosen))
+
+
 def test_what_is_no_program_does_not_fit(tmp_path):
     chosen = Config.load({"WAFER_COLLECTOR_BIN": str(tmp_path / "absent")})
     with pytest.raises(BinaryRejected, match="cannot be run: No such file"):

@@ -60,7 +60,7 @@ def test_people_get_cause_and_next_step_below_what_was_found(absent, monkeypatch
     for name, value in absent.items():
         monkeypatch.setenv(name, value)
     lines = CliRunner().invoke(status, [], standalone_mode=False).output.splitlines()
-    assert lines[0].startswith("fail  process      nobody has the queue folder")
+    assert lines[0].startswith(f"fail  {'process':<24} nobody has the queue folder")
     assert lines[1].strip().startswith("because the Collector is not running; next: wafer collector run")
 
 
@@ -102,7 +102,7 @@ def test_a_disk_without_room_for_full_queues_is_named(absent):
             Page({"x": Queue(5.0, 95.0, 5.0, 0.0)}, {"x": 1.0}, {}),
             Page({"x": Queue(5.0, 95.0, 5.0, 0.0)}, {"x": 1.0}, {}),
             "warn",
-            "it passes nothing on",
+            "it passed nothing on within 1 s",
         ),
         (
             Page({"x": Queue(90.0, 10.0, 90.0, 0.0)}, {"x": 1.0}, {}),
@@ -139,7 +139,7 @@ def test_a_collector_that_runs_is_seen_with_its_owner_and_what_it_holds_back(sta
 
     def held_back():
         _, checks = asked(status, server.environ, monkeypatch)
-        return checks.get("otlp_grpc/managed", {}).get("cause") == "it passes nothing on"
+        return checks.get("otlp_grpc/managed", {}).get("cause") == "it passed nothing on within 1 s"
 
     until(held_back, "the beat waits in the queue")
     server.end()

@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -45,6 +45,7 @@ def find(config: Config, files: list[Path]) -> Binary:
     ConfigRejected: the files themselves are wrong. BinaryRejected: every candidate is too old or lacks a part.
     """
     reasons = []
+    lacking = set()
     for path, source in candidates(config):
         try:
             version = version_of(path)
@@ -60,8 +61,9 @@ def find(config: Config, files: list[Path]) -> Binary:
             return Binary(path, ".".join(map(str, version)), source)
         if "unknown type" not in problem:
             raise ConfigRejected(problem)
+        lacking.add(path)
         reasons.append(f"{path} lacks a part: {problem.splitlines()[-1].strip()}")
-    raise BinaryRejected("\n".join([*reasons, advice(config, tried=bool(reasons))]))
+    raise BinaryRejected("\n".join([*reasons, advice(config, tried=bool(reasons), lacking=lacking)]))
 
 
 def candidates(config: Config) -> Iterator[tuple[Path, str]]:
@@ -80,17 +82,20 @@ def candidates(config: Config) -> Iterator[tuple[Path, str]]:
             yield built, "cache"
 
 
-def advice(config: Config, *, tried: bool) -> str:
-    """What to do when no Collector fits."""
+def advice(config: Config, *, tried: bool, lacking: Collection[Path] = ()) -> str:
+    """What to do when no Collector fits. `lacking` are those that have not all parts: another build of them is no help."""
     if config.bin:
         return "set WAFER_COLLECTOR_BIN to a Collector that fits, or unset it"
     lack = "no Collector fits" if tried else "no Collector found"
+    if build.target(fragments.MANIFESTS["full"]) in lacking:
+        return f"{lack}, and no build of ours would: name an otelcol-contrib by WAFER_COLLECTOR_BIN, or take a bridge instead"
     if build.go() is None:
         return (
             f"{lack} and none can be built: install otelcol-contrib {OLDEST[0]}.{OLDEST[1]} or newer and name it by "
             f"WAFER_COLLECTOR_BIN, or install Go {build.OLDEST_GO} or newer and run `wafer collector install`"
         )
-    return f"{lack}: run `wafer collector install`; it builds one through Go, in about 4 minutes"
+    full = " --full" if build.target(fragments.MANIFESTS["minimal"]) in lacking else ""
+    return f"{lack}: run `wafer collector install{full}`; it builds one through Go, in about 4 minutes"
 
 
 def version_of(path: Path) -> tuple[int, int, int] | None:

@@ -158,7 +158,8 @@ def check_exporter(name: str, before: Page, after: Page, report: queue.Report | 
         hint = "see whether its backend is up; `wafer collector run --queue 48h --rate N` makes room"
         return Check(name, "warn", found, "its queue is nearly full", hint)
     if waits.used and sent == before.sent.get(name, 0.0) and waits.used >= before.queues.get(name, waits).used:
-        return Check(name, "warn", found, "it passes nothing on", "see whether its backend is up; all is kept meanwhile")
+        hint = "see whether its backend is up, or ask again: it may be gathering a batch; all is kept meanwhile"
+        return Check(name, "warn", found, f"it passed nothing on within {LOOK_S:g} s", hint)
     return Check(name, "ok", found)
 
 
