@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import socket
+import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -173,6 +177,47 @@ def test_a_broker_that_no_longer_answers_is_given_up_in_time(backend):
     writer.close()
     link.stop()
     assert outcome.fate is Fate.RETRY
+
+
+def without_confirmations(upstream: int) -> tuple[socket.socket, threading.Thread]:
+    """A broker that lives and confirms nothing, as one whose queue has lost its majority: all frames but Basic.Ack pass."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def there(client: socket.socket, broker: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := client.recv(65536):
+                broker.sendall(data)
+            broker.shutdown(socket.SHUT_RDWR)
+
+    def serve() -> None:
+        client, _ = listening.accept()
+        with client, socket.create_connection(("127.0.0.1", upstream)) as broker, broker.makefile("rb") as frames:
+            sending = threading.Thread(target=there, args=(client, broker))
+            sending.start()
+            with contextlib.suppress(OSError):
+                while head := frames.read(7):
+                    frame = head + frames.read(int.from_bytes(head[3:7], "big") + 1)
+                    if frame[7:11] != b"\x00\x3c\x00\x50":
+                        client.sendall(frame)
+            sending.join()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    return listening, thread
+
+
+def test_a_broker_that_lives_and_does_not_confirm_is_given_up_in_time(backend):
+    listening, thread = without_confirmations(backend.server.port)
+    writer = writer_of(backend, brokers=f"127.0.0.1:{listening.getsockname()[1]}", timeout_s=1.0)
+    writer.check()
+    began = time.monotonic()
+    (outcome,) = writer.write("metrics", [corpus.part("unconfirmed", 0).requests["metrics"]])
+    assert outcome.fate is Fate.RETRY
+    assert "does not confirm" in outcome.reason
+    assert time.monotonic() - began < 10
+    writer.close()
+    thread.join()
+    listening.close()
 
 
 def test_what_is_no_request_is_rejected(backend):

@@ -40,12 +40,19 @@ _BROKEN: Final = (exceptions.AMQPError, AMQPConnectorException, OSError)
 _GONE: Final = (exceptions.StreamLostError, exceptions.ConnectionClosed, exceptions.ConnectionWrongStateError, OSError)
 """How a connection shows at its next use that it broke meanwhile; others have been waited for long enough."""
 _NOT_FOUND, _REFUSED, _PRECONDITION = 404, 403, 406
+
+
+class Unconfirmed(exceptions.AMQPError):  # type: ignore[misc]  # the library publishes no types
+    """The broker lives, as its heartbeats show, and does not answer."""
+
+
 _REASONS: Final[Mapping[type[Exception], str]] = {
     exceptions.ProbableAuthenticationError: "refuses the user or its password",
     exceptions.AuthenticationError: "refuses the user or its password",
     exceptions.ProbableAccessDeniedError: "does not let this user into the virtual host, or has none of this name",
     exceptions.ConnectionBlockedTimeout: "takes nothing for now: it is short of memory or disk",
     exceptions.NackError: "has no room in the queue",
+    Unconfirmed: "is there and does not confirm: has the queue lost the majority of its nodes?",
 }
 _CHANNEL: Final[Mapping[int, str]] = {
     _REFUSED: "does not let this user write there",
@@ -83,7 +90,7 @@ class Config(EnvironmentConfig):
     message_bytes: int = option(int, "Largest message; the broker's max_message_size bounds it.", default=8_000_000)
     timeout_s: float = option(
         positive,
-        "How long to wait for an answer; a confirmation is waited for until the broker has missed two heartbeats of this.",
+        "How long to wait for an answer, and for twice that for a confirmation.",
         default=10.0,
     )
 
@@ -188,12 +195,27 @@ class Writer:
             if self._connection is None:
                 self._connection = pika.BlockingConnection(self._nodes)
                 self._open()
-            yield
+            with self._bounded(self._connection):
+                yield
         except (exceptions.UnroutableError, exceptions.NackError):
             raise
         except BaseException:
             self._drop()
             raise
+
+    @contextlib.contextmanager
+    def _bounded(self, connection: Any) -> Iterator[None]:
+        """Give the connection up when an answer does not come.
+
+        The library has no bound for that: its own ends a connection by heartbeats alone, which go on when a queue has lost the
+        majority of its nodes. This is how they end it.
+        """
+        inner = connection._impl  # noqa: SLF001 - as said
+        timer = inner._adapter_call_later(2 * self._config.timeout_s, lambda: inner._terminate_stream(Unconfirmed()))  # noqa: SLF001
+        try:
+            yield
+        finally:
+            inner._adapter_remove_timeout(timer)  # noqa: SLF001 - as said
 
     def _open(self) -> None:
         self._channel = self._connection.channel()
@@ -225,7 +247,7 @@ def _parameters(config: Config) -> list[Any]:
                 socket_timeout=config.timeout_s,
                 stack_timeout=config.timeout_s,
                 blocked_connection_timeout=config.timeout_s,
-                # Who is silent for two of them is gone: this alone bounds the wait for a confirmation.
+                # Who is silent for two of them is gone.
                 heartbeat=math.ceil(config.timeout_s),
                 client_properties={"connection_name": "wafermonitor"},
             )
