@@ -6,7 +6,7 @@ import re
 from importlib.resources import files
 
 import pytest
-from cassandra import AuthenticationFailed, OperationTimedOut, Unavailable
+from cassandra import AuthenticationFailed, InvalidRequest, OperationTimedOut, Unavailable
 from cassandra.cluster import NoHostAvailable
 from cassandra.query import UNSET_VALUE
 
@@ -68,6 +68,20 @@ def test_nobody_there_is_tried_again_and_no_address_is_told(unused_tcp_port):
     writer.close()
 
 
+FULL = InvalidRequest(
+    "Guardrail replica_disk_usage violated: Write request failed because disk usage exceeds failure threshold"
+)
+
+
+@pytest.mark.parametrize(("error", "fate"), [(FULL, Fate.RETRY), (InvalidRequest("Key may not be empty"), Fate.ACCEPTED)])
+def test_a_full_disk_is_tried_again_although_it_is_told_as_the_rows_fault(error, fate, monkeypatch):
+    writer = cassandra.Writer(cassandra.Config.load({}))
+    monkeypatch.setattr(writer, "_insert", lambda _, lines: [(lines[0], error)])
+    (outcome,) = writer.write("logs", [PART.requests["logs"]])
+    assert outcome.fate is fate
+    assert outcome.rejected == (fate is Fate.ACCEPTED)
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [
@@ -76,6 +90,7 @@ def test_nobody_there_is_tried_again_and_no_address_is_told(unused_tcp_port):
         (Unavailable("Cannot achieve consistency", 1, 2, 1), "replicas"),
         (OperationTimedOut({"10.0.0.1": "late"}), "in time"),
         (cassandra.StatementRefused(), "WAFER_CASSANDRA_CREATE"),
+        (FULL, "guardrail"),
     ],
 )
 def test_each_error_has_a_reason_without_the_drivers_words(error, said):

@@ -167,7 +167,7 @@ class Writer:
                 else:
                     lines.append(_Row(number, position, values))
         for line, why in self._insert(rows.TABLES[signal], lines):
-            if isinstance(why, InvalidRequest):
+            if isinstance(why, InvalidRequest) and not _disk_is_full(why):
                 refused[line.request][line.position] = "Cassandra refuses the row"
             else:
                 outcomes[line.request] = Outcome(Fate.RETRY, _reason(why))
@@ -373,11 +373,18 @@ def _context(ca_file: str) -> ssl.SSLContext:
     return context
 
 
+def _disk_is_full(error: Exception) -> bool:
+    """The guardrail replica_disk_usage answers as if the row were to blame."""
+    return isinstance(error, InvalidRequest) and "disk usage" in str(error)
+
+
 def _reason(error: Exception) -> str:
     """Without the driver's text, which may name hosts and roles."""
     errors = [error]
     if isinstance(error, NoHostAvailable) and isinstance(error.errors, Mapping):
         errors.extend(error.errors.values())
+    if _disk_is_full(error):
+        return "Cassandra takes nothing while its disks are as full as its guardrail lets them be"
     for one in reversed(errors):
         for kind, said in _REASONS.items():
             if isinstance(one, kind):

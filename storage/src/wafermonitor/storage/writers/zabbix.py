@@ -276,6 +276,8 @@ class _Owners:
         """Whether it is worth while to wait for its items; says once when it no longer is."""
         now_s = time.monotonic()
         with self._lock:
+            if len(self._since_s) >= _MOST_KNOWN:
+                self._since_s.clear()
             since_s = self._since_s.setdefault((host, owner), now_s)
             if now_s - since_s < self._discovery_s:
                 return True
