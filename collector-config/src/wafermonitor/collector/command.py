@@ -29,7 +29,7 @@ from wafermonitor.collector.supervise import Supervisor
 
 if TYPE_CHECKING:
     from wafermonitor.collector.condition import Check
-    from wafermonitor.collector.lint import Finding
+    from wafermonitor.collector.findings import Finding
 
 F = TypeVar("F", bound=Callable[..., Any])
 _LINE_EVERY_S = 15.0
@@ -119,6 +119,8 @@ def install(*, full: bool, again: bool, service: bool, account: str | None, root
 
     WAFER_COLLECTOR_BIN, otelcol-contrib or otelcol on PATH if it is new enough and has the parts; else one built through Go.
     """
+    if not service and (account is not None or root != Path("/")):
+        raise ConfigRejected("--account and --root are of a service: add --service")
     config, files = _settings(*_OF_FULL) if full else _settings((), ())
     found = None if again else _find(config, files)
     if found is None:

@@ -157,3 +157,8 @@ def _merge(old: Any, new: Any) -> Any:
     if isinstance(old, dict) and isinstance(new, dict):
         return old | {key: _merge(old[key], value) if key in old else value for key, value in new.items()}
     return new
+
+
+def kind(name: str) -> str:
+    """`otlp_http` of `otlp_http/loki`."""
+    return name.partition("/")[0]

@@ -20,10 +20,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from wafermonitor.collector import documented
-from wafermonitor.collector.documents import PARTS, Document, block, read, together
+from wafermonitor.collector import documented, queues
+from wafermonitor.collector.documents import PARTS, Document, block, kind, read, together
+from wafermonitor.collector.findings import Files, Finding
 
 SIGNALS: Final = ("traces", "metrics", "logs", "profiles")
 _PART: Final = re.compile(r"[a-z][a-z0-9_]*(/[a-z0-9][a-z0-9_]*)?")
@@ -40,38 +41,6 @@ _LOCAL: Final = {"localhost": "127.0.0.1"}
 _EVERYWHERE: Final = frozenset({"", "0.0.0.0", "[::]"})  # noqa: S104 - compared, not bound
 
 
-class Finding(NamedTuple):
-    """One thing. `wrong`: it will not work; else it works and may cost data."""
-
-    path: Path
-    where: str
-    text: str
-    wrong: bool = True
-
-    def __str__(self) -> str:
-        return f"{self.path.name}: {self.where}: {self.text}"
-
-
-class Files(NamedTuple):
-    """What is looked at: every file, and what they make together. The first is `base.yaml`."""
-
-    every: list[Document]
-    whole: Document
-
-    @property
-    def added(self) -> list[Document]:
-        """All but the first."""
-        return self.every[1:]
-
-    def kind_of(self, name: str) -> str:
-        """Which section a part's name is in, or an empty text."""
-        return next((section for section in PARTS if name in self.whole.parts(section)), "")
-
-    def owner(self, section: str, name: str) -> Document:
-        """The first file that has the part."""
-        return next((one for one in self.every if name in one.parts(section)), self.every[0])
-
-
 def check(paths: list[Path], environ: Mapping[str, str]) -> list[Finding]:
     """Everything that is found in `paths`, `base.yaml` first. ConfigRejected: a file is no YAML."""
     return examine([read(path, environ) for path in paths])
@@ -79,16 +48,9 @@ def check(paths: list[Path], environ: Mapping[str, str]) -> list[Finding]:
 
 def examine(every: list[Document]) -> list[Finding]:
     """The same of files that are read already."""
-    from wafermonitor.collector import queues
-
     files = Files(every, together(every))
     rules = (shape, keys, names, merging, references, ports, secrets, queues.rules)
     return list(dict.fromkeys(finding for rule in rules for finding in rule(files)))
-
-
-def kind(name: str) -> str:
-    """`otlp_http` of `otlp_http/loki`."""
-    return name.partition("/")[0]
 
 
 def secret(key: str) -> bool:

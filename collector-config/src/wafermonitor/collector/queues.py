@@ -1,6 +1,6 @@
 """Rules of what leaves and enters a Collector: what was accepted must wait on disk until it is delivered.
 
-In: `lint.Files`. Out: findings; none of them stops a Collector, each may cost data. Called by: `lint.check`.
+In: `Files`. Out: findings; none of them stops a Collector, each may cost data. Called by: `lint.check`.
 
 An exporter is reached in one of three ways: directly from the fan-out, then it needs a persistent queue of its own; through a
 loopback spool (an OTLP exporter with such a queue, and an OTLP receiver of the same file), then it must have none, so that its
@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from wafermonitor.collector import documented
 from wafermonitor.collector.config import loopback
-from wafermonitor.collector.documents import Document, block
-from wafermonitor.collector.lint import Files, Finding, kind
+from wafermonitor.collector.documents import Document, block, kind
+from wafermonitor.collector.findings import Files, Finding
 
 FAN_OUT: Final = "forward/backends"
 MESSAGE_MIB: Final = 64

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 import yaml
 
 from wafermonitor.collector import documented, fragments, lint
-from wafermonitor.collector.documents import PARTS, parse
+from wafermonitor.collector.documents import PARTS, kind, parse
 from wafermonitor.collector.errors import ConfigRejected
 from wafermonitor.collector.older import Entry, Older
 
@@ -179,7 +179,7 @@ def _verbatim(copies: list[dict[str, Any]], key: str, value: Any) -> bool:
     found = False
     for copy in copies:
         for name, settings in copy["exporters"].items():
-            if not name.endswith("_spool") and documented.has("exporters", lint.kind(name), key):
+            if not name.endswith("_spool") and documented.has("exporters", kind(name), key):
                 settings[key] = value
                 found = True
     return found
@@ -188,10 +188,8 @@ def _verbatim(copies: list[dict[str, Any]], key: str, value: Any) -> bool:
 def _copy(path: Path, slug: str, values: dict[str, Any], port: Callable[[], str]) -> dict[str, Any]:
     """The file at `path` with parts and pipelines that begin with `slug`, `values` for its variables, and ports of its own."""
     content: dict[str, Any] = parse(path.read_text(encoding="utf-8"))
-    names = {
-        name: f"{lint.kind(name)}/{slug}_{name.partition('/')[2]}" for section in PARTS for name in content.get(section) or {}
-    }
-    names |= {name: f"{lint.kind(name)}/{slug}_{name.partition('/')[2]}" for name in content["service"]["pipelines"]}
+    names = {name: f"{kind(name)}/{slug}_{name.partition('/')[2]}" for section in PARTS for name in content.get(section) or {}}
+    names |= {name: f"{kind(name)}/{slug}_{name.partition('/')[2]}" for name in content["service"]["pipelines"]}
     addresses: dict[str, str] = {}
 
     def put(match: re.Match[str]) -> str:
@@ -231,7 +229,7 @@ def _level(copy: dict[str, Any], entry: Entry) -> dict[str, Any]:
         for name in lists["exporters"]:
             settings = level["exporters"][name] = copy["exporters"][name]
             for key in ("sending_queue", "retry_on_failure"):
-                if documented.has("exporters", lint.kind(name), key):
+                if documented.has("exporters", kind(name), key):
                     settings[key] = {"enabled": False}
     return level
 
@@ -248,11 +246,11 @@ def _failover(levels: dict[int, list[dict[str, Any]]], address: str) -> dict[str
     order: dict[str, list[list[str]]] = {signal: [] for signal in SIGNALS}
     for _, members in sorted(levels.items()):
         for signal in SIGNALS:
-            names = [name for one in members for name in one["service"]["pipelines"] if lint.kind(name) == signal]
+            names = [name for one in members for name in one["service"]["pipelines"] if kind(name) == signal]
             order[signal] += [names] if names else []
         for member in members:
             for name, lists in member["service"]["pipelines"].items():
-                lists["receivers"] = [f"failover/{lint.kind(name)}"]
+                lists["receivers"] = [f"failover/{kind(name)}"]
             _add(found, member)
     pipelines = found["service"]["pipelines"]
     for signal, names in order.items():
@@ -278,7 +276,7 @@ def _spool(content: dict[str, Any], older: Older, notes: list[str]) -> None:
     if older.spool_bytes is None:
         return
     kept = [
-        (name, lint.kind(pipeline))
+        (name, kind(pipeline))
         for pipeline, lists in content.get("service", {}).get("pipelines", {}).items()
         for name in lists["exporters"]
         if "storage" in (content["exporters"].get(name, {}).get("sending_queue") or {})

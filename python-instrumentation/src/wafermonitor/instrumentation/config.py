@@ -18,7 +18,6 @@ from typing import Any, ClassVar, Final, Self
 
 from wafermonitor.instrumentation.environment import WORDS, EnvironmentConfig, Given, one_of, option, positive, switch
 from wafermonitor.instrumentation.folders import spool_home
-from wafermonitor.instrumentation.option import Option
 from wafermonitor.instrumentation.sdk_file import VARIABLE, Backend, named, read
 
 DEFAULT_ENDPOINT: Final = "http://127.0.0.1:4318"
@@ -121,13 +120,6 @@ class Config(EnvironmentConfig):
         for problem in file.problems:
             _logger.warning("%s; it is left out", problem)
         return file.values
-
-    @classmethod
-    def options(cls) -> list[Option]:
-        """As the base; then the settings of each direct backend."""
-        from wafermonitor.instrumentation.shown import backend_options
-
-        return [*super().options(), *backend_options(cls.load().direct_backends)]
 
     @property
     def writes_itself(self) -> bool:

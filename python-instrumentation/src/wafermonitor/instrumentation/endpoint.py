@@ -2,7 +2,7 @@
 
 In: the instrumentation's `Config`, OpenTelemetry's `OTEL_EXPORTER_OTLP_*` variables, bytes of a request. Out: an `Answer`.
 Called by: `transport` (jobs), `outbox` (`wafer run`, `wafer start/progress/end`), `replay`, `wafer status`; mostly by
-`target_of`, because the settings may name direct backends instead.
+`target`, because the settings may name direct backends instead.
 
 Source: OTLP specification, "OTLP/HTTP Response" and "Retryable Response Codes".
 """
@@ -56,20 +56,6 @@ class Target(Protocol):
 
     def close(self) -> None:
         """Close what is kept open."""
-
-
-def target_of(
-    config: Config, environ: Mapping[str, str] | None = None, *, url: str | None = None, least_wait_s: float = 0.0
-) -> Target:
-    """Where the settings send to. `url` goes before them; `least_wait_s` is for those who have time to wait for an answer."""
-    environ = os.environ if environ is None else environ
-    if config.writes_itself and not url:
-        from wafermonitor.instrumentation.direct import Direct  # protobuf and client libraries: only who needs them pays
-
-        return Direct.of(config, environ, least_wait_s=least_wait_s)
-    endpoint = Endpoint.of(config, environ, url=url)
-    endpoint.timeout_s = max(endpoint.timeout_s, least_wait_s)
-    return endpoint
 
 
 class Endpoint:

@@ -31,12 +31,13 @@ from opentelemetry.util.types import Attributes
 
 from wafermonitor.instrumentation import exits
 from wafermonitor.instrumentation.config import Config
-from wafermonitor.instrumentation.endpoint import Endpoint, target_of
+from wafermonitor.instrumentation.endpoint import Endpoint
 from wafermonitor.instrumentation.export import Sender
 from wafermonitor.instrumentation.guard import guarded
 from wafermonitor.instrumentation.processor import SCOPE, Lifecycle, Processor, Run
 from wafermonitor.instrumentation.replay import drain
 from wafermonitor.instrumentation.spool import Spool
+from wafermonitor.instrumentation.target import target_of
 from wafermonitor.instrumentation.transport import same_server, transport_for
 from wafermonitor.semconv import attributes as names
 from wafermonitor.semconv.schema import SCHEMA_URL

@@ -24,11 +24,11 @@ from typing import Any, Final
 from wafermonitor.instrumentation.announce import FAILED, Announced, Ending, Progress, instance_id_of, resource_of
 from wafermonitor.instrumentation.config import Config
 from wafermonitor.instrumentation.derived import Ids, child_flags, derive, parent_of, random_ids, traceparent
-from wafermonitor.instrumentation.endpoint import target_of
 from wafermonitor.instrumentation.folders import state_home
 from wafermonitor.instrumentation.outbox import Outbox
 from wafermonitor.instrumentation.output import PROGRESS_VARIABLE, is_pipe
 from wafermonitor.instrumentation.spool import Request, Signal, Spool
+from wafermonitor.instrumentation.target import target_of
 from wafermonitor.semconv import attributes as names
 
 RUN_VARIABLE: Final = "WAFER_RUN"

@@ -17,10 +17,11 @@ from typing import Final
 import click
 
 from wafermonitor.instrumentation.config import Config
-from wafermonitor.instrumentation.endpoint import Target, target_of
+from wafermonitor.instrumentation.endpoint import Target
 from wafermonitor.instrumentation.errors import InstrumentationUnavailable
 from wafermonitor.instrumentation.replay import Replay, Summary, watch
 from wafermonitor.instrumentation.spool import SIGNALS
+from wafermonitor.instrumentation.target import target_of
 
 _TIMEOUT_S: Final = 10.0
 _INTERVAL_S: Final = (0.2, 60.0)

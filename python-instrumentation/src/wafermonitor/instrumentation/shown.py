@@ -1,7 +1,7 @@
 """What `wafer config show` prints: every setting of every component, where its value came from, and nothing secret.
 
 In: the entry points of `wafermonitor.configs`, the direct backends. Out: rows by component, as plain values or as a table.
-Called by: `command`, `config`.
+Called by: `command`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, Final
 import click
 
 from wafermonitor.instrumentation.cli import EXTRAS
+from wafermonitor.instrumentation.config import Config
 from wafermonitor.instrumentation.environment import shown
 from wafermonitor.instrumentation.errors import ConfigRejected
 from wafermonitor.instrumentation.option import MASK, Option
@@ -34,7 +35,9 @@ def settings(component: str | None = None) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for name in sorted(known) if component is None else [component]:
         try:
-            found[name] = {"options": [_masked(option._asdict()) for option in known[name].load().options()]}
+            config = known[name].load()
+            options = [*config.options(), *(backend_options(Config.load().direct_backends) if config is Config else ())]
+            found[name] = {"options": [_masked(option._asdict()) for option in options]}
         except ModuleNotFoundError:
             found[name] = {"needs": EXTRAS.get(name, name)}
         except ConfigRejected as error:

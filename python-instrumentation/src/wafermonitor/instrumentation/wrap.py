@@ -27,11 +27,11 @@ from wafermonitor.instrumentation.announce import Announced, Ending, Progress, i
 from wafermonitor.instrumentation.child import Child, NotStartedError, Outcome, usage_of
 from wafermonitor.instrumentation.config import Config
 from wafermonitor.instrumentation.derived import child_flags, parent_of, random_ids, traceparent
-from wafermonitor.instrumentation.endpoint import target_of
 from wafermonitor.instrumentation.guard import guarded
 from wafermonitor.instrumentation.outbox import Outbox
 from wafermonitor.instrumentation.output import PROGRESS_VARIABLE, Output, occupy_closed_files
 from wafermonitor.instrumentation.spool import Request, Signal, Spool, size_bytes
+from wafermonitor.instrumentation.target import target_of
 from wafermonitor.semconv import attributes as names
 
 # Our own start takes about 0.1 s of what a run may be delayed in all.
