@@ -80,7 +80,10 @@ class Server:
     def stop(self) -> None:
         """End it if it runs, and remove its folder."""
         if self._process is not None and not self._ended():
-            self.end()
+            try:
+                self.end()
+            finally:
+                self.kill()
         shutil.rmtree(self.home)
 
     def tail(self) -> str:
