@@ -186,5 +186,5 @@ def test_a_job_waits_no_longer_than_its_budget_for_servers_that_hang(site: Site)
     finally:
         os.kill(site.database.pid, signal.SIGCONT)
         ended(program)
-    assert waited_s < 0.3 + 0.7, "0.3 s, and 0.7 s for a loaded machine"
+    assert waited_s < 1.5, "0.3 s, and the rest for a loaded machine; without a budget it waits for the database, 1.5 s"
     assert "hung" in site.in_spool() | site.in_mysql() | site.in_s3() | site.in_files()
