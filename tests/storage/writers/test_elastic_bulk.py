@@ -109,6 +109,13 @@ def test_what_a_mapping_refuses_comes_back_alone_without_what_it_said():
     assert [one.attributes for one in items("logs", outcomes[0].remains)] == [{"n": 2}]
 
 
+def test_an_index_that_may_have_no_more_fields_is_told_with_the_setting():
+    reason = "Limit of total fields [2000] has been exceeded while adding new fields [1]"
+    (outcome,) = bulk(one_fails(error(400, "illegal_argument_exception", reason))).write("logs", [numbered(1, 2)])
+    assert (outcome.fate, outcome.rejected) == (Fate.ACCEPTED, 1)
+    assert "index.mapping.total_fields.limit" in outcome.reason
+
+
 def test_a_request_of_which_everything_is_refused_is_rejected():
     server = Server(lambda _place, _body: error(400, "mapper_parsing_exception"))
     (outcome,) = bulk(server).write("logs", [numbered(1, 2)])

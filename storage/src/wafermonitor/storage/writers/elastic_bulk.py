@@ -7,8 +7,9 @@ what is tried again after the data stream has gone on to its next index (rollove
 disk, at every copy that it has (`index.translog.durability: request`, the default).
 
 A mapping may refuse a document for good; of a whole bulk that is refused the half is tried, down to one document. What an
-operator can put right (a login, a closed or full or write-protected index, a limit of shards) is tried again. Reasons name the
-server's error and the field, never a value: the server quotes the document in its own.
+operator can put right (a login, a closed or full or write-protected index, a limit of shards) is tried again. A document with
+new fields for an index that may have no more is refused nevertheless: whoever invents names would hold up everybody. Reasons
+name the server's error and the field, never a value: the server quotes the document in its own.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ _OK, _FAULT, _REFUSED_LOGIN, _FORBIDDEN, _NOT_FOUND, _THERE, _TOO_LARGE = 200, 4
 _PUT_RIGHT: Final = frozenset({"validation_exception", "invalid_index_name_exception", "index_closed_exception"})
 """Errors of status 400 that are not the document's."""
 _FIELD: Final = re.compile(r"(?:field|mapper|term in field=)\s*[\[\"]([\w.@/ -]{1,200})[\]\"]")
+_FIELDS_LIMIT: Final = "Limit of total fields"
 _OWN_ID: Final = "_id must be unset or set to"
 _SERIES: Final = "keeps metrics as time series, which this account could not see: the next try has no ids"
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.]{0,99}")
@@ -327,6 +329,8 @@ def _fate(result: Mapping[str, Any]) -> tuple[Fate, str]:
         return Fate.RETRY, _SERIES
     if status != _FAULT or kind in _PUT_RIGHT or text.startswith("pipeline with id"):
         return Fate.RETRY, f"{status} {kind}"
+    if _FIELDS_LIMIT in text:
+        return Fate.REJECTED, f"{kind}: the index has as many fields as index.mapping.total_fields.limit lets it have"
     field = _FIELD.search(text)
     return Fate.REJECTED, f"{kind} at {field[1]}" if field else kind
 
