@@ -128,6 +128,18 @@ def test_a_good_file_has_no_finding(found, text):
         (SPOOL, "14499", "4317", "port 4317 is taken by "),
         (SPOOL, "127.0.0.1:14499", "localhost:4317", "port 4317 is taken by "),
         (TAKES, "127.0.0.1:5599", "here", "'here' is no host:port"),
+        (
+            GOOD,
+            "queue_size: 1000",
+            "queue_size: 1000, batch: {sizer: bytes, min_size: 1001}",
+            "1000 is less than batch::min_size",
+        ),
+        (
+            SPOOL,
+            "file/mine: {path: x}",
+            "file/mine: {path: x}\n  file/other: {path: x}",
+            "exporters::file/mine writes to this file",
+        ),
     ],
 )
 def test_what_does_not_work_is_wrong(found, text, old, new, says):

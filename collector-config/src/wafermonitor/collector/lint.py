@@ -10,6 +10,7 @@ names       what a file adds is called kind/name, so that two files do not becom
 merging     a file brings pipelines of its own and touches neither those nor `service` of another
 references  pipelines, storage, authenticators and extensions name what exists, and nothing stands unused
 ports       no two listen on one port
+outputs     no two write to one file
 secrets     a secret comes from the environment or from a file, never as text
 queues      everything on the way out waits on disk by bytes without end, or stands behind the loopback spool
 receivers   what comes in is limited, gets site and feed, and is masked
@@ -49,7 +50,7 @@ def check(paths: list[Path], environ: Mapping[str, str]) -> list[Finding]:
 def examine(every: list[Document]) -> list[Finding]:
     """The same of files that are read already."""
     files = Files(every, together(every))
-    rules = (shape, keys, names, merging, references, ports, secrets, queues.rules)
+    rules = (shape, keys, names, merging, references, ports, outputs, secrets, queues.rules)
     return list(dict.fromkeys(finding for rule in rules for finding in rule(files)))
 
 
@@ -199,6 +200,17 @@ def ports(files: Files) -> Iterator[Finding]:
         other, there = taken.setdefault((transport, port), (where, host))
         if other != where and (host == there or {host, there} & _EVERYWHERE):
             yield Finding(document.path, where, f"port {port} is taken by {other}")
+
+
+def outputs(files: Files) -> Iterator[Finding]:
+    """Two that write to one file: each moves it away from under the other."""
+    taken: dict[str, str] = {}
+    for name, settings in files.whole.parts("exporters").items():
+        if kind(name) == "file" and isinstance(settings.get("path"), str):
+            other = taken.setdefault(settings["path"], name)
+            if other != name:
+                text = f"exporters::{other} writes to this file, too: give each its own"
+                yield Finding(files.owner("exporters", name).path, f"exporters::{name}::path", text)
 
 
 def secrets(files: Files) -> Iterator[Finding]:

@@ -28,6 +28,7 @@ _IN_MEMORY: Final = ("batch", "groupbyattrs", "groupbytrace", "tail_sampling", "
 
 def rules(files: Files) -> Iterator[Finding]:
     """All of them."""
+    yield from _room(files)
     for document in files.added:
         spools = set(_spools(document))
         for name in spools:
@@ -39,6 +40,16 @@ def rules(files: Files) -> Iterator[Finding]:
                 yield from _incoming(document, pipeline, lists)
                 continue
             yield from _outgoing(files, document, pipeline, spooled=bool(receivers))
+
+
+def _room(files: Files) -> Iterator[Finding]:
+    """Queues that are smaller than what they gather for a batch: no Collector starts with one."""
+    for name, settings in files.whole.parts("exporters").items():
+        queue = block(settings, "sending_queue")
+        least, size = block(queue, "batch").get("min_size"), queue.get("queue_size")
+        if isinstance(least, int) and isinstance(size, int) and least > size:
+            text = f"{size} is less than batch::min_size, {least}: make the queue larger"
+            yield Finding(files.owner("exporters", name).path, f"exporters::{name}::sending_queue::queue_size", text)
 
 
 def _held(document: Document, pipeline: str, lists: dict[str, list[str]]) -> Iterator[Finding]:
