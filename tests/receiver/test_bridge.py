@@ -7,13 +7,16 @@ import json
 import signal as signals
 import subprocess
 import threading
+import time
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
 from tests.receiver.otlp import GOOD, spans
 from tests.receiver.process import run
+from tests.servers import http_sink
 from wafermonitor.instrumentation.otlp_json import request_from_proto
 from wafermonitor.receiver import server
 from wafermonitor.receiver.config import Config
@@ -269,6 +272,30 @@ def test_the_command_serves_a_writer_and_stops_in_order(tmp_path):
     finally:
         process.send_signal(signals.SIGTERM)
         process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
+@pytest.mark.slow
+def test_the_command_stops_in_time_while_its_backend_hangs(tmp_path):
+    with http_sink.start() as backend:
+        backend.silent.set()
+        environment = {"WAFER_WEBHOOK_URL": backend.url, "WAFER_WEBHOOK_TIMEOUT_S": "120", "WAFER_RECEIVER_DRAIN_S": "2"}
+        environment |= {"WAFER_RECEIVER_HTTP_ADDRESS": "127.0.0.1:0", "XDG_DATA_HOME": str(tmp_path), "HOME": str(tmp_path)}
+        process = run("--writer", "webhook", "--ready-json", **environment)
+        try:
+            assert process.stdout is not None
+            url = f"http://{json.loads(process.stdout.readline())['http']}/v1/traces"
+            with ThreadPoolExecutor(1) as pool:
+                answer = pool.submit(httpx.post, url, content=spans(1).SerializeToString(), headers=PROTOBUF, timeout=30)
+                until_s = time.monotonic() + 20
+                while not backend.requests and time.monotonic() < until_s:
+                    time.sleep(0.02)
+                process.send_signal(signals.SIGTERM)
+                assert answer.result().status_code == 503
+            process.communicate(timeout=10)
+        finally:
+            process.kill()
+            process.wait()
     assert process.returncode == 0
 
 

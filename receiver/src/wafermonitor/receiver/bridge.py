@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -60,6 +61,12 @@ class Bridge(Outlet):
         self._dead = dead
         self._told: dict[str, float] = {}
         self._checking: asyncio.Task[str | None] | None = None
+        self._inside: set[int] = set()
+
+    @property
+    def writing(self) -> bool:
+        """The writer is at it, perhaps for nobody any more."""
+        return bool(self._inside)
 
     async def trouble(self) -> str | None:
         """Why the backend would take nothing now, or None. One question at a time."""
@@ -98,6 +105,13 @@ class Bridge(Outlet):
 
     def _write(self, signal: Signal, group: Sequence[Waiting]) -> list[_Result]:
         """In a thread. What is refused is in the dead-letter file before it is answered."""
+        self._inside.add(threading.get_ident())
+        try:
+            return self._written(signal, group)
+        finally:
+            self._inside.discard(threading.get_ident())
+
+    def _written(self, signal: Signal, group: Sequence[Waiting]) -> list[_Result]:
         wire: Wire = signal.value
         bodies: list[bytes] = []
         results: list[_Result] = []
