@@ -19,6 +19,7 @@ from wafermonitor.alerting.notify.routes import Engine
         ("mailtos://${env:USER}:${env:PASSWORD}@mail.fab.example?to=it@fab.example", Engine.APPRISE),
         ("http://127.0.0.1:9093", Engine.ALERTMANAGER),
         ("https://hooks.fab.example/wafer", Engine.WEBHOOK),
+        ("waferzabbix://?server=zabbix.fab.example:10051", Engine.APPRISE),
         ("${env:HOOK}", Engine.WEBHOOK),
     ],
 )
@@ -38,6 +39,7 @@ def test_addresses_without_a_secret_in_them_are_taken(url, engine):
         ("mailto://${env:X}", Engine.ALERTMANAGER, "http://"),
         ("${vault:on-call}", Engine.APPRISE, "a reference that is none"),
         ("mail.fab.example", Engine.APPRISE, "holds secrets"),
+        ("wafernosuch://", Engine.APPRISE, "there is no writer 'nosuch': known are cassandra, "),
     ],
 )
 def test_an_address_with_a_secret_in_it_is_refused(url, engine, says):

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from wafermonitor.alerting.errors import AlertingRejected
 from wafermonitor.alerting.notify.routes import Engine
+from wafermonitor.storage.writers import loading
 
 MASK = "***"
 _REFERENCE = re.compile(r"\$\{(env|file):([^}]+)\}")
@@ -42,7 +43,8 @@ def check_address(url: str, engine: Engine) -> str | None:
 
 def _written_out(url: str, scheme: str) -> str | None:
     if _WRITER.fullmatch(scheme) and not _SECRET.search(url):
-        return None
+        name, writers = scheme.removeprefix("wafer"), loading.names()
+        return None if name in writers else f"there is no writer {name!r}: known are {', '.join(writers)}"
     if scheme not in _OPEN:
         return "such an address holds secrets: write ${env:NAME} or ${file:/path} and keep the address there"
     parts = urlsplit(url)
