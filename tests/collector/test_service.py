@@ -103,6 +103,13 @@ def test_a_path_that_a_unit_file_cannot_hold_is_refused(fake, tmp_path):
         service.text(where, fake.path, ME)
 
 
+@pytest.mark.parametrize("words", [["--account", "nobody"], ["--root", "/image"]])
+def test_what_is_of_a_service_alone_is_not_ignored_without_it(words):
+    result = CliRunner().invoke(install, words)
+    assert isinstance(result.exception, ConfigRejected)
+    assert "add --service" in str(result.exception)
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not here")
 def test_systemd_takes_the_unit(fake, tmp_path):
     root = tmp_path / "machine"
