@@ -61,10 +61,14 @@ BACKENDS_END = """\
 ## Add one
 
 1. `storage/src/wafermonitor/storage/writers/webhook.py` is a writer to begin with; name it in `pyproject.toml` among
-   `wafermonitor.writers` and `wafermonitor.configs`. A package of your own may name one there, too.
-2. `collector-config/src/wafermonitor/collector/backends/bridge-webhook.yaml` is its Collector file, with its port.
-3. `tests/servers/s3.py` starts a server for tests, and `tests/backends/test_webhook.py` is all of a proof.
-4. `docs/backends.toml` has a row for each way; `make generate` writes this page.
+   `wafermonitor.writers` and `wafermonitor.configs`, its client library among the extras and the contracts `door-…`, and run
+   `make setup`: until then nothing knows the name. A package of your own may name one there, too.
+2. `collector-config/src/wafermonitor/collector/backends/bridge-webhook.yaml` is its Collector file, with the writer's port,
+   which no other file has. `wafer collector validate --backend bridge-NAME --lint --strict` looks at it.
+3. `tests/servers/s3.py` starts a server for tests, and `tests/backends/test_webhook.py` is all of a proof; run it by
+   `.venv/bin/pytest -n 0 tests/backends/test_NAME.py`.
+4. `docs/backends.toml` has a row for each way; `make generate` writes this page, and those of the files and the settings.
+   `.venv/bin/pytest tests/docs tests/collector/test_catalog.py tests/architecture` looks at what belongs together.
 """
 
 COLLECTOR_FILES_PREFACE = f"""\
