@@ -52,7 +52,11 @@ def test_a_header_that_lacks_something_is_named(tmp_path, monkeypatch, text, say
 def test_the_command_lists_them_for_people_and_programs(capsys):
     assert main(["collector", "files"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert any(line.startswith("backends/managed ") and "The receiver of WaferMonitor" in line for line in lines)
+    (place,) = [
+        at for at, line in enumerate(lines) if line.split() == ["backends/managed", "minimal", "traces,", "metrics,", "logs"]
+    ]
+    assert "The receiver of WaferMonitor" in lines[place + 1]
+    assert max(map(len, lines)) <= 100
     assert main(["collector", "files", "--json"]) == 0
     rows = {row["name"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
     assert rows["statsd"]["settings"][0] == {"name": "WAFER_STATSD", "meaning": "address", "default": "127.0.0.1:8125"}

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import tempfile
+import textwrap
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 _LINE_EVERY_S = 15.0
+_WIDTH = 100
 _STEP = 24
 """Width of what was looked at: the names of most exporters."""
 _OF_FULL = (("managed", "file", "kafka", "zabbix", "prometheus"), ("files", "host", "syslog", "statsd"))
@@ -255,15 +257,19 @@ def print_(backends: tuple[str, ...], receivers: tuple[str, ...], *, as_json: bo
 @collector.command("files")
 @_as_json
 def files_(*, as_json: bool) -> None:
-    """List the files that come with the package."""
+    """List the files that come with the package.
+
+    Each with the smallest Collector that has its parts (minimal: `wafer collector install`, full: `install --full`, contrib:
+    otelcol-contrib by WAFER_COLLECTOR_BIN), the signals it carries, and what it is for.
+    """
     from wafermonitor.collector import catalog
 
     for row in catalog.rows():
         if as_json:
             click.echo(json.dumps(row._asdict() | {"settings": [one._asdict() for one in row.settings], "hours": row.hours}))
         else:
-            carries = ",".join(row.signals)
-            click.echo(f"{row.kind + '/' + row.name:<30}{carries:<21}{row.build:<9}{row.title}")
+            click.echo(f"{row.kind + '/' + row.name:<32}{row.build:<10}{', '.join(row.signals)}")
+            click.echo(textwrap.fill(row.title, _WIDTH, initial_indent="    ", subsequent_indent="    "))
 
 
 @collector.command()
@@ -283,9 +289,10 @@ def components(*, as_json: bool) -> None:
 @collector.command()
 @_as_json
 def status(*, as_json: bool) -> int:
-    """Say how the Collector of this host is: process, OTLP, each exporter, disk, spool.
+    """Say how this host's Collector is.
 
-    The exit code is 0 while it takes data and drops none, else 1.
+    Its process, whether OTLP is taken, each exporter, disk, spool. The exit code is 0 while it takes data and
+    drops none, else 1.
     """
     from wafermonitor.collector import condition
 
