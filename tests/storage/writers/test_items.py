@@ -81,6 +81,20 @@ def test_what_is_no_request_is_rejected(signal):
         items.count(signal, b"\xff\xff\xff")
 
 
+def test_a_part_of_metrics_has_the_points_that_are_wanted_of_every_kind_beside_a_metric_without_any():
+    message = GOOD[Wire.METRICS](2)
+    metrics = message.resource_metrics[0].scope_metrics[0].metrics
+    metrics.add(name="nothing")
+    metrics.add(name="lengths").histogram.data_points.add(count=3)
+    metrics[-1].histogram.data_points.add(count=4)
+    metrics.add(name="sum").sum.data_points.add(as_int=5)
+    request = message.SerializeToString()
+    whole = items.items("metrics", request)
+    for position, item in enumerate(whole):
+        assert items.items("metrics", items.part("metrics", request, {position}.__contains__)) == [item]
+    assert items.count("metrics", request) == len(whole)
+
+
 @pytest.mark.parametrize("signal", SIGNALS)
 def test_items_are_counted_without_being_made(signal):
     assert items.count(signal, body(signal)) == len(items.items(signal, body(signal))) == 5

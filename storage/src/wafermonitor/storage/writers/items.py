@@ -140,7 +140,7 @@ def items(signal: Signal, request: bytes) -> list[Item]:
 def part(signal: Signal, request: bytes, keep: Callable[[int], bool]) -> bytes:
     """A request of those items whose position in `items` is kept; empty bytes when none is."""
     message = parsed(signal, request)
-    chosen = [place for position, (_, place) in enumerate(_walk(signal, message)) if keep(position)]
+    chosen = [place for position, place in enumerate(_places(signal, message)) if keep(position)]
     if not chosen:
         return b""
     rest = proto_type(signal)()
@@ -152,14 +152,7 @@ def part(signal: Signal, request: bytes, keep: Callable[[int], bool]) -> bytes:
 
 def count(signal: Signal, request: bytes) -> int:
     """How many items it has. StorageRejected when it is no request of this signal."""
-    message = parsed(signal, request)
-    if signal == "traces":
-        return sum(len(inner.spans) for outer in message.resource_spans for inner in outer.scope_spans)
-    if signal == "logs":
-        return sum(len(inner.log_records) for outer in message.resource_logs for inner in outer.scope_logs)
-    metrics = [metric for outer in message.resource_metrics for inner in outer.scope_metrics for metric in inner.metrics]
-    kinds = [(metric, metric.WhichOneof("data")) for metric in metrics]
-    return sum(len(getattr(metric, kind).data_points) for metric, kind in kinds if kind in _POINTS)
+    return sum(1 for _ in _places(signal, parsed(signal, request)))
 
 
 def plain(value: Any) -> Any:
@@ -192,13 +185,32 @@ def parsed(signal: Signal, request: bytes) -> Any:
 
 _Place: TypeAlias = tuple[int, ...]
 """Where an item stands: resource, scope, item; for a point also its place in the metric."""
+_LEVELS: Final[dict[Signal, tuple[str, str, str]]] = {
+    "traces": ("resource_spans", "scope_spans", "spans"),
+    "logs": ("resource_logs", "scope_logs", "log_records"),
+    "metrics": ("resource_metrics", "scope_metrics", "metrics"),
+}
+
+
+def _places(signal: Signal, message: Any) -> Iterator[_Place]:
+    """The places that `_walk` has, in its order, without making an item of each."""
+    outers, inners, leaves = _LEVELS[signal]
+    for at, outer in enumerate(getattr(message, outers)):
+        for within, inner in enumerate(getattr(outer, inners)):
+            found = getattr(inner, leaves)
+            if signal != "metrics":
+                yield from ((at, within, position) for position in range(len(found)))
+                continue
+            for position, metric in enumerate(found):
+                kind = metric.WhichOneof("data")
+                size = len(getattr(metric, kind).data_points) if kind in _POINTS else 0
+                yield from ((at, within, position, place) for place in range(size))
 
 
 def _walk(signal: Signal, message: Any) -> Iterator[tuple[Item, _Place]]:
     readers: dict[Signal, Callable[..., Iterator[tuple[Item, _Place]]]] = {"traces": _spans, "logs": _logs, "metrics": _points}
     read = readers[signal]
-    outers = {"traces": "resource_spans", "logs": "resource_logs", "metrics": "resource_metrics"}[signal]
-    inners = {"traces": "scope_spans", "logs": "scope_logs", "metrics": "scope_metrics"}[signal]
+    outers, inners, _ = _LEVELS[signal]
     for at, outer in enumerate(getattr(message, outers)):
         resource = _resource(outer)
         sender = _sender(outer.resource)
@@ -340,11 +352,7 @@ def _framed(*parts: bytes) -> bytes:
 
 def _copy(signal: Signal, source: Any, target: Any, place: _Place, made: dict[tuple[int, ...], Any]) -> None:
     """Copy one item into `target`, below copies of its resource and scope (and metric), which are made once."""
-    outers, inners, leaves = {
-        "traces": ("resource_spans", "scope_spans", "spans"),
-        "logs": ("resource_logs", "scope_logs", "log_records"),
-        "metrics": ("resource_metrics", "scope_metrics", "metrics"),
-    }[signal]
+    outers, inners, leaves = _LEVELS[signal]
     outer = getattr(source, outers)[place[0]]
     inner = getattr(outer, inners)[place[1]]
     leaf = getattr(inner, leaves)[place[2]]
