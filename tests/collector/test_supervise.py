@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from tests.servers.collector import COMMAND, free_ports, gone, until
+from wafermonitor.collector import fragments
 
 pytestmark = [pytest.mark.collector, pytest.mark.timeout(900)]
 
@@ -222,6 +223,24 @@ def test_a_broken_file_is_refused_at_reload_and_the_old_one_goes_on(start, tmp_p
     until(lambda: _accepts(server, "reloaded"), "data after the reload")
     until(lambda: arrived(server, "still-here") and arrived(server, "reloaded"), "both records")
     assert not gone(collector)
+    assert server.count("restart") == 0
+
+
+def test_a_file_that_only_our_rules_find_broken_is_refused_at_reload(start, tmp_path):
+    """The Collector validates it, and ends when it loads it."""
+    own = tmp_path / "own.yaml"
+    good = (fragments.HERE / "backends" / "webhook.yaml").read_text(encoding="utf-8")
+    own.write_text(good, encoding="utf-8")
+    server = start((str(own),))
+    pid = server.pid
+    own.write_text(good.replace("storage: file_storage", "storage: a_disk"), encoding="utf-8")
+    server.reload()
+    assert "there is no extension `a_disk`" in server.wait("reload-refused")["problem"]
+    own.write_text(good.replace("timeout: 30s", "timeout: 20s"), encoding="utf-8")
+    server.reload()
+    server.wait("reloaded")
+    until(lambda: _accepts(server, "reloaded"), "data after the reload")
+    assert server.pid == pid
     assert server.count("restart") == 0
 
 

@@ -4,7 +4,8 @@ In: `Config`, a `Binary`, the YAML files. Out: a running Collector that is start
 process that ships the instrumentation's spool, and a line now and then on what the queues hold.
 Called by: `wafer collector run`.
 
-SIGHUP reloads the files, after the Collector has validated them: by itself it ends when it is told to reload a broken file.
+SIGHUP reloads the files, after the Collector and our rules have looked at them: by itself it ends when it is told to reload a
+broken file, and its own validation passes over storage that is not there and ports that are taken.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ class Supervisor:
         environ = binary.environment(config)
         command = [str(found.path), *fragments.arguments(files)]
         self._collector = Child("Collector", command, environ, say)
+        self._wrong = frozenset(_wrong(config, files))
         self._companions = [Child("replay of the spool", words, environ, say) for words in _replay(config)]
 
     async def run(self) -> None:
@@ -207,14 +209,36 @@ class Supervisor:
             await self._hup.wait()
             self._hup.clear()
             try:
-                problem = await asyncio.to_thread(binary.validate, self._binary.path, self._files, self._config)
+                problem = await asyncio.to_thread(self._problem)
             except OSError as error:  # it is being replaced, for one
                 problem = f"{self._binary.path}: {error.strerror}"
             if problem is None:
+                self._wrong = frozenset(await asyncio.to_thread(_wrong, self._config, self._files))
                 self._collector.signal(signal.SIGHUP)
                 self._say("reloaded", "the files are valid; the Collector reloads them")
             else:
                 self._say("reload-refused", f"not reloaded, the Collector goes on as before: {problem}", problem=problem)
+
+    def _problem(self) -> str | None:
+        """Why the files may not be loaded now. What our rules had against those that run is no reason: they run."""
+        problem = binary.validate(self._binary.path, self._files, self._config)
+        if problem is not None:
+            return problem
+        return "; ".join(one for one in _wrong(self._config, self._files) if one not in self._wrong) or None
+
+
+def _wrong(config: Config, files: list[Path]) -> list[str]:
+    """What will not work by our rules in files of one's own; nothing without PyYAML, or where they cannot read a file."""
+    if all(path.is_relative_to(fragments.HERE) for path in files):
+        return []
+    try:
+        from wafermonitor.collector import lint
+    except ModuleNotFoundError:
+        return []
+    try:
+        return [str(finding) for finding in lint.check(files, binary.environment(config)) if finding.wrong]
+    except CollectorError:
+        return []
 
 
 def _replay(config: Config) -> Iterator[list[str]]:
