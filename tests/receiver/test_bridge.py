@@ -156,7 +156,7 @@ async def test_a_request_without_items_is_accepted_and_written_nowhere(bridge, b
     assert backend.taken == []
 
 
-async def test_what_the_backend_never_takes_is_kept_before_it_is_answered(bridge, backend, tmp_path):
+async def test_what_the_backend_never_takes_is_kept_before_it_is_answered(bridge, backend, tmp_path, caplog):
     backend.outcome = Outcome(Fate.REJECTED, "no such index")
     message = spans(2)
     answer = await bridge.post(
@@ -168,6 +168,7 @@ async def test_what_the_backend_never_takes_is_kept_before_it_is_answered(bridge
     assert (letter["writer"], letter["signal"], letter["items"], letter["reason"]) == ("backend", "traces", 2, "no such index")
     assert letter["request"] == request_from_proto(message)
     assert (tmp_path / "dead" / "letters.jsonl").stat().st_mode & 0o077 == 0
+    assert f"backend refuses 2 traces for good: no such index; kept in {tmp_path}/dead/letters.jsonl" in caplog.text
 
 
 async def test_only_the_refused_items_of_a_request_are_kept(bridge, backend, tmp_path):

@@ -176,7 +176,8 @@ class Bridge(Outlet):
             fates[signal.value, "stored"] += items - outcome.rejected
             if outcome.rejected:
                 fates[signal.value, "rejected"] += outcome.rejected
-                LOG.error("%s refuses %d %s for good: %s", self.name, outcome.rejected, signal.value, outcome.reason)
+                told = (self.name, outcome.rejected, signal.value, outcome.reason, self._dead.path)
+                LOG.error("%s refuses %d %s for good: %s; kept in %s", *told)
             self._finish(waiting, Answer(outcome.rejected, outcome.reason if outcome.rejected else ""))
         if requests:
             self._written_bytes += size
