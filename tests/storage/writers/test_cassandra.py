@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import socket
+import subprocess
+import sys
 from importlib.resources import files
 
 import pytest
@@ -66,6 +69,28 @@ def test_nobody_there_is_tried_again_and_no_address_is_told(unused_tcp_port):
         assert not any(word in text for word in ("swordfish", "127.0.0.1", str(unused_tcp_port)))
     writer.close()
     writer.close()
+
+
+def test_a_process_ends_at_once_while_a_node_that_says_nothing_is_connected_to():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        text = (
+            "import threading, sys\n"
+            "from wafermonitor.storage.writers import cassandra\n"
+            f"writer = cassandra.Writer(cassandra.Config.load({{'WAFER_CASSANDRA_NODES': '127.0.0.1:{silent.getsockname()[1]}',"
+            " 'WAFER_CASSANDRA_TIMEOUT_S': '60'}))\n"
+            "threading.Thread(target=writer.check, daemon=True).start()\n"
+            "sys.stdin.readline()\n"
+        )
+        process = subprocess.Popen([sys.executable, "-c", text], stdin=subprocess.PIPE)
+        silent.settimeout(60)
+        try:
+            connection, _ = silent.accept()
+            with connection:
+                process.communicate(b"end\n", timeout=30)
+        finally:
+            process.kill()
+            process.wait()
+    assert process.returncode == 0
 
 
 FULL = InvalidRequest(

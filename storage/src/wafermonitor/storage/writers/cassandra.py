@@ -245,7 +245,7 @@ class Writer:
             request_timeout=config.timeout_s,
         )
         nodes = [node.strip().rpartition(":") for node in config.nodes.split(",")]
-        cluster = Cluster(
+        cluster = _Cluster(
             [(host.strip("[]"), int(port)) for host, _, port in nodes],
             auth_provider=PlainTextAuthProvider(config.user, config.password) if config.user else None,
             execution_profiles={EXEC_PROFILE_DEFAULT: profile},
@@ -285,6 +285,18 @@ class Writer:
             self._statements = {}
         if cluster is not None:
             cluster.shutdown()
+
+
+class _Cluster(Cluster):  # type: ignore[misc]  # the library publishes no types
+    """Ends at once with the process: the library's own waits until a connection that is being made is there, or given up."""
+
+    def shutdown(self) -> None:
+        """As the library has it, unless another thread is connecting."""
+        if self._lock.acquire(blocking=False):
+            try:
+                super().shutdown()
+            finally:
+                self._lock.release()
 
 
 class StatementRefused(DriverException):  # type: ignore[misc]  # the library publishes no types
