@@ -158,7 +158,8 @@ def test_whatever_stands_there_is_read_or_refused(channels, routes):
 
 def test_the_page_about_notifications_can_be_followed_and_names_every_field(repository, tmp_path):
     page = (repository / "docs" / "notifications.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    example, *more = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert all(Draft202012Validator(schema()).is_valid(yaml.safe_load(one)) for one in more)
     file = tmp_path / "alerts.yaml"
     file.write_text(example, encoding="utf-8")
     assert Draft202012Validator(schema()).is_valid(yaml.safe_load(example))

@@ -154,17 +154,16 @@ async def test_s04_a_noisy_site_fills_its_share_of_the_queue_and_not_the_others(
     quiet.resource_spans[0].resource.attributes[0].value.string_value = "quiet"
     outcomes = []
     async with Grpc(receiver.grpc_address, "") as noisy, HttpJson("", receiver.http_address) as client:
-        tasks = [
-            asyncio.create_task(noisy.send(Signal.TRACES, spans(50, first=100 * n).SerializeToString())) for n in range(40)
-        ]
-        await store.entered.wait()
+        tasks: list[asyncio.Task] = []
         async with asyncio.timeout(10):
-            while sum(task.done() for task in tasks) < 20:  # the refused ones
-                await asyncio.sleep(0)
+            for n in range(40):  # one after the other: all at once might fill the queue before anybody knows whose they are
+                tasks.append(asyncio.create_task(noisy.send(Signal.TRACES, spans(50, first=100 * n).SerializeToString())))
+                while sum(task.done() for task in tasks) + len(receiver.outlet._open) <= n:
+                    await asyncio.sleep(0.001)
         late = asyncio.create_task(client.send(Signal.TRACES, client.encode(quiet)))
         async with asyncio.timeout(10):
             while not any(one.site == "quiet" for one in receiver.outlet._open):
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.001)
         store.open.set()
         outcomes = await asyncio.gather(*tasks)
         assert (await late).ok
