@@ -53,6 +53,7 @@ def test_a_wrong_setting_stops_the_start(call):
         (("--queue", "24h"), "--queue and --rate belong together"),
         (("--rate", "5"), "--queue and --rate belong together"),
         (("--queue", "a day", "--rate", "5"), "--queue a day: a number and s, m, h or d, as 24h"),
+        (("--queue", "99999d", "--rate", "1e9"), "--queue 99999d: 2,399,976 h at 1e+09 items/s is more than any disk holds"),
     ],
 )
 def test_a_size_of_the_queue_needs_a_duration_and_a_rate(call, words, says):

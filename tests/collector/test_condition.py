@@ -105,6 +105,12 @@ def test_a_disk_without_room_for_full_queues_is_named(absent):
             "it passed nothing on within 1 s",
         ),
         (
+            Page({"x": Queue(0.0, 3.6e7, 0.0, 0.0)}, {"x": 1.0}, {}),
+            Page({"x": Queue(1.0, 3.6e7, 0.0, 0.0)}, {"x": 2.0}, {}),
+            "ok",
+            "room for 10,000 h at 1 B/s",
+        ),
+        (
             Page({"x": Queue(90.0, 10.0, 90.0, 0.0)}, {"x": 1.0}, {}),
             Page({"x": Queue(90.0, 10.0, 90.0, 0.0)}, {"x": 2.0}, {}),
             "warn",

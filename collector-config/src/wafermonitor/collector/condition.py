@@ -32,6 +32,8 @@ LOOK_S: Final = 1.0
 _SIGNALS: Final = 3
 _SPOOL_OLD_S: Final = 3600.0
 _NEARLY_FULL: Final = 0.8
+_MANY_HOURS: Final = 10
+"""From here on nobody asks for tenths."""
 _TIMEOUT_S: Final = 3.0
 
 
@@ -146,7 +148,7 @@ def check_exporter(name: str, before: Page, after: Page, report: queue.Report | 
     waits = after.queues.get(name, Queue(0.0, 0.0, 0.0, 0.0))
     found = f"{sent:,.0f} records passed on, {size(waits.used)} wait"
     if report is not None and report.hours is not None:
-        found += f", room for {report.hours:,.1f} h at {size(report.rate)}/s"
+        found += f", room for {report.hours:,.{0 if report.hours >= _MANY_HOURS else 1}f} h at {size(report.rate)}/s"
     kinds = after.dropped.get(name, {})
     if kinds:
         kind = max(kinds, key=lambda one: kinds[one])

@@ -18,6 +18,7 @@ from wafermonitor.instrumentation.onward import size
 
 ITEM_BYTES: Final = 800
 """A span of a job as OTLP protobuf, measured; a lifecycle event is smaller, a log line with a stack trace larger."""
+_MOST_BYTES: Final = 2**63 - 1
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 
@@ -64,7 +65,9 @@ def hours(queue_bytes: int, rate: float, item_bytes: int = ITEM_BYTES) -> float:
 
 
 def plan(config: Config, files: list[Path], outage_s: float, rate: float, item_bytes: int = ITEM_BYTES) -> Plan:
-    """What `outage_s` at `rate` needs with these files and this disk."""
+    """What `outage_s` at `rate` needs with these files and this disk. ValueError: more than a Collector can count."""
+    if needed(outage_s, rate, item_bytes) > _MOST_BYTES:
+        raise ValueError(f"{outage_s / _UNITS['h']:,.0f} h at {rate:g} items/s is more than any disk holds")
     folder = next(path for path in (config.queue_dir.absolute(), *config.queue_dir.absolute().parents) if path.is_dir())
     return Plan(outage_s, rate, item_bytes, needed(outage_s, rate, item_bytes), _queues(files), shutil.disk_usage(folder).free)
 
