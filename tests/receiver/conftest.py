@@ -23,7 +23,8 @@ from wafermonitor.runs.records import Batch, DeadLetter
 from wafermonitor.storage import memory
 from wafermonitor.storage.protocol import SpanQuery
 
-FREE = {"grpc_address": "127.0.0.1:0", "http_address": "127.0.0.1:0"}
+FREE = {"grpc_address": "127.0.0.1:0", "http_address": "127.0.0.1:0", "memory_bytes": 16 * 1024**3}
+"""Addresses that are free; and a process of tests has more memory in use than a receiver, which would refuse what comes."""
 
 
 class Store:
