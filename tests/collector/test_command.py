@@ -159,12 +159,14 @@ def test_run_makes_each_queue_as_large_as_was_asked(start):
 def test_run_says_what_our_rules_find_in_a_file_of_ones_own(start, tmp_path):
     own = tmp_path / "own.yaml"
     own.write_text(
-        "exporters: {otlp_http/own: {endpoint: 'http://127.0.0.1:9'}}\n"
+        "exporters: {otlp_http/own: {endpoint: 'http://127.0.0.1:9', headers: {authorization: 'Bearer ${env:OWN_TOKEN}'}}}\n"
         "service: {pipelines: {logs/own: {receivers: [forward/backends], exporters: [otlp_http/own]}}}\n"
     )
-    told = start(("file", str(own))).wait("finding")
+    server = start(("file", str(own)))
+    told = server.wait("finding")
     assert told["text"].startswith("may lose data: own.yaml: exporters::otlp_http/own: its queue is in memory")
     assert (told["path"], told["wrong"]) == (str(own), False)
+    assert [one["wrong"] for one in server.events if one["event"] == "finding" and "OWN_TOKEN" in one["text"]] == [False]
 
 
 @pytest.mark.collector

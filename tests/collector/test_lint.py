@@ -280,3 +280,12 @@ def test_every_name_in_the_table_that_stands_for_others_is_there():
     text = yaml.safe_dump(documented.table())
     names = {word.strip(",[]{}'\n") for word in text.split() if word.strip(",[]{}'").startswith("$")}
     assert names == {f"${name}" for name in documented.table()["shared"]}
+
+
+def test_a_variable_that_nobody_set_is_said_where_the_file_runs(tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text("exporters: {otlp_http/own: {headers: {authorization: 'Bearer ${env:OWN_TOKEN}', x: '${env:OWN_X:-}'}}}\n")
+    (found,) = lint.unset([own], {})
+    assert str(found).startswith("own.yaml: ${env:OWN_TOKEN}: is not set and has no default")
+    assert not found.wrong
+    assert lint.unset([own], {"OWN_TOKEN": "t"}) == []

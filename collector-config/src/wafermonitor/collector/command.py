@@ -101,7 +101,7 @@ def run(
     if outage is not None or rate is not None:
         config = _sized(config, files, say, outage=outage, rate=rate, item_bytes=item_bytes)
     if not all(path.is_relative_to(fragments.HERE) for path in files):
-        for finding in _findings(config, files, needed=False):
+        for finding in _findings(config, files, needed=False, started=True):
             (record,) = _records([finding])
             record["finding"] = record.pop("text")
             say("finding", f"{'wrong' if finding.wrong else 'may lose data'}: {finding}", **record)
@@ -374,8 +374,8 @@ def _sized(
     return dataclasses.replace(config, queue_bytes=planned.queue_bytes)
 
 
-def _findings(config: Config, files: list[Path], *, needed: bool) -> list[Finding]:
-    """What our rules find. Without PyYAML that is said, and the Collector alone is asked."""
+def _findings(config: Config, files: list[Path], *, needed: bool, started: bool = False) -> list[Finding]:
+    """What our rules find. Without PyYAML that is said, and the Collector is asked alone. `started`: the files run here."""
     try:
         from wafermonitor.collector import lint
     except ModuleNotFoundError as error:
@@ -383,7 +383,8 @@ def _findings(config: Config, files: list[Path], *, needed: bool) -> list[Findin
             raise
         click.echo('our rules were not asked: they need the extra "collector": pip install "wafermonitor[collector]"', err=True)
         return []
-    return lint.check(files, binary.environment(config))
+    environ = binary.environment(config)
+    return [*lint.check(files, environ), *(lint.unset(files, environ) if started else ())]
 
 
 def _records(findings: list[Finding]) -> list[dict[str, object]]:

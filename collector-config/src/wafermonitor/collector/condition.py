@@ -207,7 +207,8 @@ def check_rules(config: Config, files: list[Path]) -> Check:
         hint = 'pip install "wafermonitor[collector]"'
         return Check("files", "warn", f"{names}: not looked at by our rules", f"{error.name} is not installed", hint)
     try:
-        findings = lint.check(files, binary.environment(config))
+        environ = binary.environment(config)
+        findings = [*lint.check(files, environ), *lint.unset(files, environ)]
     except CollectorError as error:
         return Check("files", "fail", names, str(error), "mend the file")
     wrong = [str(one) for one in findings if one.wrong]

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from wafermonitor.collector import documented, queues
-from wafermonitor.collector.documents import PARTS, Document, block, kind, read, together
+from wafermonitor.collector.documents import PARTS, Document, block, kind, read, together, variables
 from wafermonitor.collector.findings import Files, Finding
 
 SIGNALS: Final = ("traces", "metrics", "logs", "profiles")
@@ -45,6 +45,20 @@ _EVERYWHERE: Final = frozenset({"", "0.0.0.0", "[::]"})  # noqa: S104 - compared
 def check(paths: list[Path], environ: Mapping[str, str]) -> list[Finding]:
     """Everything that is found in `paths`, `base.yaml` first. ConfigRejected: a file is no YAML."""
     return examine([read(path, environ) for path in paths])
+
+
+def unset(paths: list[Path], environ: Mapping[str, str]) -> list[Finding]:
+    """Variables that a file reads, without a default, and nobody has set: the Collector takes an empty text, and says nothing.
+
+    Apart from `check`, because files are also looked at where they do not run.
+    """
+    text = "is not set and has no default: the Collector takes it for empty, which may be an empty password"
+    return [
+        Finding(path, f"${{env:{name}}}", text, wrong=False)
+        for path in paths
+        for name, default in variables(read(path, environ).raw).items()
+        if default is None and not environ.get(name)
+    ]
 
 
 def examine(every: list[Document]) -> list[Finding]:
