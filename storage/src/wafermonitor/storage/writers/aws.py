@@ -18,8 +18,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from wafermonitor.instrumentation.environment import EnvironmentConfig, option, positive
 from wafermonitor.storage.errors import StorageRejected, StorageUnavailable
-from wafermonitor.storage.writers.items import Item, items, part
-from wafermonitor.storage.writers.protocol import ACCEPTED, Fate, Outcome, Signal
+from wafermonitor.storage.writers.items import Item, items, judged
+from wafermonitor.storage.writers.protocol import Fate, Outcome, Signal
 
 ERRORS: Final = (BotoCoreError, ClientError)
 """What a call to a client raises."""
@@ -128,11 +128,7 @@ class Tally:
     def _outcome(self, place: int) -> Outcome:
         if place in self._whole:
             return self._whole[place]
-        refused = self._refused.get(place)
-        if refused is None:
-            return ACCEPTED
-        remains = part(self._signal, self._requests[place], refused.__contains__)
-        return Outcome(Fate.ACCEPTED, next(iter(refused.values())), len(refused), remains)
+        return judged(self._signal, self._requests[place], self._refused.get(place, {}))
 
 
 def code_of(error: BaseException) -> str:

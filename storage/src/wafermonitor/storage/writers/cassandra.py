@@ -52,8 +52,8 @@ from cassandra.query import UNSET_VALUE, BatchStatement, BatchType
 from wafermonitor.instrumentation.environment import EnvironmentConfig, one_of, option, positive, switch
 from wafermonitor.storage.errors import StorageRejected, StorageUnavailable
 from wafermonitor.storage.writers import rows
-from wafermonitor.storage.writers.items import Item, items, part
-from wafermonitor.storage.writers.protocol import ACCEPTED, SIGNALS, Fate, Outcome, Signal
+from wafermonitor.storage.writers.items import Item, items, judged
+from wafermonitor.storage.writers.protocol import SIGNALS, Fate, Outcome, Signal
 
 HOUR_NS: Final = 3_600_000_000_000
 SHARDS: Final = 16
@@ -172,7 +172,7 @@ class Writer:
             else:
                 outcomes[line.request] = Outcome(Fate.RETRY, _reason(why))
         return [
-            outcomes.get(number) or _judged(signal, request, refused.get(number, {})) for number, request in enumerate(requests)
+            outcomes.get(number) or judged(signal, request, refused.get(number, {})) for number, request in enumerate(requests)
         ]
 
     def check(self) -> None:
@@ -404,10 +404,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, StatementRefused):
         return f"Cassandra {_REASONS[InvalidRequest]}"
     return f"Cassandra does not answer as it should ({type(error).__name__})"
-
-
-def _judged(signal: Signal, request: bytes, refused: Mapping[int, str]) -> Outcome:
-    if not refused:
-        return ACCEPTED
-    reason = next(iter(refused.values()))
-    return Outcome(Fate.ACCEPTED, reason, len(refused), part(signal, request, refused.__contains__))

@@ -13,7 +13,7 @@ Source: opentelemetry-proto, trace.proto, logs.proto, metrics.proto, common.prot
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from google.protobuf.message import DecodeError
@@ -21,7 +21,7 @@ from google.protobuf.message import DecodeError
 from wafermonitor.instrumentation.otlp_json import proto_type
 from wafermonitor.semconv import attributes as names
 from wafermonitor.storage.errors import StorageRejected
-from wafermonitor.storage.writers.protocol import Signal
+from wafermonitor.storage.writers.protocol import ACCEPTED, Fate, Outcome, Signal
 
 UNSET: Final = "unset"
 KINDS: Final = ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
@@ -148,6 +148,14 @@ def part(signal: Signal, request: bytes, keep: Callable[[int], bool]) -> bytes:
     for place in chosen:
         _copy(signal, message, rest, place, made)
     return bytes(rest.SerializeToString())
+
+
+def judged(signal: Signal, request: bytes, refused: Mapping[int, str]) -> Outcome:
+    """Accepted, but for the items at the positions in `refused`, each with the reason."""
+    if not refused:
+        return ACCEPTED
+    reason = next(iter(refused.values()))
+    return Outcome(Fate.ACCEPTED, reason, len(refused), part(signal, request, refused.__contains__))
 
 
 def count(signal: Signal, request: bytes) -> int:

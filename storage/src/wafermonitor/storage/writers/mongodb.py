@@ -30,8 +30,8 @@ from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 from wafermonitor.instrumentation.environment import EnvironmentConfig, option, positive, switch
 from wafermonitor.storage.errors import StorageRejected, StorageUnavailable
 from wafermonitor.storage.writers import rows
-from wafermonitor.storage.writers.items import items, part
-from wafermonitor.storage.writers.protocol import ACCEPTED, SIGNALS, Fate, Outcome, Signal
+from wafermonitor.storage.writers.items import items, judged
+from wafermonitor.storage.writers.protocol import SIGNALS, Fate, Outcome, Signal
 
 _LARGEST_BYTES: Final = 16 * 1024 * 1024
 _NS_PER_MS: Final = 1_000_000
@@ -119,7 +119,7 @@ class Writer:
             later = Outcome(Fate.RETRY, _reason(error))
             return [fates.get(number, later) for number in range(len(requests))]
         return [
-            fates.get(number) or _judged(signal, request, refused.get(number, {})) for number, request in enumerate(requests)
+            fates.get(number) or judged(signal, request, refused.get(number, {})) for number, request in enumerate(requests)
         ]
 
     def check(self) -> None:
@@ -204,10 +204,3 @@ def _reason(error: PyMongoError) -> str:
     if isinstance(error, OperationFailure):
         return _said(error.code)
     return f"MongoDB does not answer ({type(error).__name__})"
-
-
-def _judged(signal: Signal, request: bytes, refused: Mapping[int, str]) -> Outcome:
-    if not refused:
-        return ACCEPTED
-    reason = next(iter(refused.values()))
-    return Outcome(Fate.ACCEPTED, reason, len(refused), part(signal, request, refused.__contains__))

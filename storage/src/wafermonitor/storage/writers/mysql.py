@@ -32,8 +32,8 @@ import pymysql
 from wafermonitor.instrumentation.environment import EnvironmentConfig, option, positive, switch
 from wafermonitor.storage.errors import StorageRejected, StorageUnavailable
 from wafermonitor.storage.writers import rows
-from wafermonitor.storage.writers.items import items, part
-from wafermonitor.storage.writers.protocol import ACCEPTED, SIGNALS, Fate, Outcome, Signal
+from wafermonitor.storage.writers.items import items, judged
+from wafermonitor.storage.writers.protocol import SIGNALS, Fate, Outcome, Signal
 
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - a column of UTC has no zone
 _JSON: Final = frozenset({"attributes", "resource", "events", "links", "summary"})
@@ -130,7 +130,8 @@ class Writer:
             later = Outcome(Fate.RETRY, _reason(error))
             return [later if outcome is None else outcome for outcome in outcomes]
         return [
-            outcome or _judged(signal, requests[number], [one for one in refused if one[0].request == number])
+            outcome
+            or judged(signal, requests[number], {line.position: reason for line, reason in refused if line.request == number})
             for number, outcome in enumerate(outcomes)
         ]
 
@@ -305,10 +306,3 @@ def _reason(error: Exception) -> str:
     code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
     said = _REASONS.get(code)
     return f"MySQL: {said}" if said else f"MySQL does not answer as it should (error {code})"
-
-
-def _judged(signal: Signal, request: bytes, refused: list[tuple[_Line, str]]) -> Outcome:
-    if not refused:
-        return ACCEPTED
-    positions = {line.position for line, _ in refused}
-    return Outcome(Fate.ACCEPTED, refused[0][1], len(positions), part(signal, request, positions.__contains__))
