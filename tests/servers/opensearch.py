@@ -34,8 +34,8 @@ HERE = Path(__file__).parent
 _PORTS = range(9201, 9300)
 """The runner takes no other."""
 _SMALL = (
-    "-Xms384m",
-    "-Xmx384m",
+    "-Xms512m",
+    "-Xmx512m",
     "-XX:+UseSerialGC",
     "-XX:TieredStopAtLevel=1",
     "-XX:-UsePerfData",
