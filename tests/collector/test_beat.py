@@ -66,7 +66,7 @@ def test_a_beat_is_otlp_and_moves_the_watermark_of_its_feed():
 
 def test_a_beat_goes_to_the_logs_path():
     with Answer(200) as answer:
-        beat.send(answer.config)
+        beat.send(answer.config, 1)
     assert answer.got["path"] == "/v1/logs"
     assert answer.got["type"] == "application/json"
     (record,) = answer.got["body"]["resourceLogs"][0]["scopeLogs"][0]["logRecords"]
@@ -76,14 +76,14 @@ def test_a_beat_goes_to_the_logs_path():
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_full_collector_is_unavailable(status):
     with Answer(status) as answer, pytest.raises(CollectorUnavailable, match=str(status)):
-        beat.send(answer.config)
+        beat.send(answer.config, 1)
 
 
 def test_another_program_on_the_port_is_named():
     with Answer(404) as answer, pytest.raises(CollectorRejected, match="is it a Collector's OTLP/HTTP port"):
-        beat.send(answer.config)
+        beat.send(answer.config, 1)
 
 
 def test_nobody_there_is_unavailable():
     with pytest.raises(CollectorUnavailable, match="does not answer"):
-        beat.send(Config.load({"WAFER_OTLP_HTTP": f"127.0.0.1:{free_ports(1)[0]}"}))
+        beat.send(Config.load({"WAFER_OTLP_HTTP": f"127.0.0.1:{free_ports(1)[0]}"}), 1)

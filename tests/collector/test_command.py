@@ -205,6 +205,15 @@ def test_one_beat_that_nobody_takes_is_an_error(call):
     assert "no beat" in message
 
 
+def test_one_beat_waits_for_nobody_but_the_spool(call, tmp_path):
+    file = tmp_path / "logs" / "host-1-1.jsonl"
+    file.parent.mkdir()
+    file.write_text("{}\n")
+    code, _, message = call("beat", "--once", WAFER_SPOOL_DIR=str(tmp_path))
+    assert code == 75
+    assert f"what jobs left in {tmp_path} has to be sent first; `wafer replay` sends it" in message
+
+
 @pytest.mark.slow
 def test_the_beat_goes_on_until_sigterm_and_says_a_failure_once():
     environ = {"WAFER_OTLP_HTTP": f"127.0.0.1:{free_ports(1)[0]}", "WAFER_COLLECTOR_BEAT_S": "0.05"}

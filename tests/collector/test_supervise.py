@@ -1,6 +1,7 @@
 """A Collector that is kept: restarts, reloads, stops and leaves nothing behind; what it took it delivers."""
 
 import contextlib
+import fcntl
 import http.client
 import json
 import os
@@ -136,6 +137,22 @@ def test_the_spool_of_jobs_is_shipped(start, tmp_path):
     server = start(("file",), environ={"WAFER_SPOOL_DIR": str(tmp_path)})
     until(lambda: arrived(server, "from-the-spool"), "the line of the spool")
     assert resource_of(server, "from-the-spool")["wafer.feed.id"] == {"stringValue": "test-host"}
+
+
+def test_no_beat_overtakes_what_waits_in_the_spool(start, tmp_path):
+    file = tmp_path / "logs" / "host-1-1.jsonl"
+    file.parent.mkdir()
+    record = {"timeUnixNano": "1700000000000000000", "eventName": "from-the-spool"}
+    file.write_text(json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]}) + "\n")
+    with (tmp_path / ".replay.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as a job does that ships it in the background
+        server = start(("file",), environ={"WAFER_SPOOL_DIR": str(tmp_path), **BEATING})
+        assert post(server, "by-the-port") == 200
+        until(lambda: arrived(server, "by-the-port"), "what comes by the port")
+        server.wait("queue", 3)
+    until(lambda: arrived(server, "wafer.feed.beat"), "a beat")
+    names = [record["eventName"] for record in server.records()]
+    assert names.index("from-the-spool") < names.index("wafer.feed.beat")
 
 
 def test_a_dead_collector_is_started_again(start):

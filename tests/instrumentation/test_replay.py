@@ -18,7 +18,7 @@ import pytest
 from wafermonitor.instrumentation.config import Config
 from wafermonitor.instrumentation.endpoint import Endpoint
 from wafermonitor.instrumentation.errors import InstrumentationUnavailable, SpoolRejected
-from wafermonitor.instrumentation.replay import Replay, drain, files, watch
+from wafermonitor.instrumentation.replay import Replay, drain, files, is_sent, unsent, watch
 from wafermonitor.instrumentation.spool import Spool, host_name
 
 WAFER = [sys.executable, "-m", "wafermonitor.instrumentation.cli"]
@@ -74,6 +74,30 @@ def test_all_of_it_arrives_events_first_and_the_files_of_the_dead_are_removed(en
     summary = json.loads(done.stdout)
     assert (summary["lines"], summary["files_done"], summary["waiting_bytes"]) == (3, 3, 0)
     assert files(spool) == []
+
+
+def test_what_waited_at_one_moment_is_sent_when_the_replay_is_past_it(spool, sink):
+    begun = time.time_ns()
+    path = write(spool, "logs", event("one"), pid=os.getpid(), begun=begun)
+    before = unsent(spool)
+    assert before == {f"logs/{path.name}": path.stat().st_size}
+    assert not is_sent(spool, before)
+    with Replay(spool, endpoint(sink.url)) as replay:
+        replay.run()
+    assert is_sent(spool, before)
+    assert unsent(spool) == {}
+    write(spool, "logs", event("two"), pid=os.getpid(), begun=begun)
+    assert is_sent(spool, before)
+    assert not is_sent(spool, unsent(spool))
+
+
+def test_what_is_sent_and_removed_does_not_wait(spool, sink):
+    write(spool, "traces", span("gone"))
+    before = unsent(spool)
+    with Replay(spool, endpoint(sink.url)) as replay:
+        replay.run()
+    assert list(spool.rglob("*.jsonl")) == []
+    assert is_sent(spool, before)
 
 
 def test_a_living_writers_file_is_sent_as_far_as_it_goes_and_kept(sink, tmp_path):

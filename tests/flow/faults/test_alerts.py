@@ -136,6 +136,15 @@ def watched(collector: None) -> Iterator[Watched]:
             site.stop()
 
 
+@pytest.fixture(autouse=True)
+def _said(watched: Watched) -> Iterator[None]:
+    """A test that fails shows what the site said meanwhile, and every alert."""
+    said = len(watched.site.lines)
+    yield
+    print(*watched.site.lines[said:], sep="\n")
+    print(*watched.ask("SELECT summary, opened_unix_ns, resolved_unix_ns FROM wafer_data.alert"), sep="\n")
+
+
 def test_a_job_that_is_killed_is_silent_then_lost_and_nothing_else(watched: Watched):
     watched.begin()
     job = watched.site.run_python(DOOMED, RUN="killed", WAFER_INSTRUMENTATION_HEARTBEAT_S="2")

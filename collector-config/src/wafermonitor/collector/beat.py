@@ -3,23 +3,82 @@
 In: `Config`. Out: one log record `wafer.feed.beat` to the Collector's own OTLP/HTTP port, so that it takes the same queue as
 the lifecycle events and cannot overtake them after an outage. Called by: `supervise` every `beat_s`; `wafer collector beat`
 beside a Collector that something else runs.
+
+What jobs put into the spool while the Collector did not answer comes by another way: a moment is told of only when everything
+that waited there at that moment is sent.
 """
 
 from __future__ import annotations
 
 import http.client
 import json
+import threading
 import time
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
 
 from wafermonitor.collector.config import Config, reachable
-from wafermonitor.collector.errors import CollectorRejected, CollectorUnavailable
+from wafermonitor.collector.errors import CollectorError, CollectorRejected, CollectorUnavailable
+from wafermonitor.instrumentation import replay
 from wafermonitor.semconv import SCHEMA_URL, SCOPE_NAME, attributes, events
 
 TIMEOUT_S: Final = 3.0
+_LOOK_S: Final = 0.5
+_PATIENCE_S: Final = 20.0
+"""A spool that waits longer than this is spoken of. Its shipping may try again only every five seconds."""
 SERVICE: Final = "wafer-collector"
 _SEVERITY_DEBUG: Final = 5
 _RETRYABLE: Final = frozenset({429, 502, 503, 504})
+
+
+class Mark(NamedTuple):
+    """A moment, ns, and what waited in the spool then: file → where it ended, bytes."""
+
+    time_ns: int
+    waiting: Mapping[str, int]
+
+    @classmethod
+    def now(cls, config: Config) -> Mark:
+        """This moment. The spool counts where its shipping is this Collector's business."""
+        return cls(time.time_ns(), replay.unsent(config.spool_dir) if config.replay else {})
+
+    def is_passed(self, config: Config) -> bool:
+        """Whether all that waited then is sent."""
+        return replay.is_sent(config.spool_dir, self.waiting)
+
+
+def keep(config: Config, stop: threading.Event, tell: Callable[[str], None]) -> None:
+    """One beat now, then one every `beat_s`, until `stop`. What is wrong is told once, until a beat is taken again."""
+    told = False
+    while not stop.is_set():
+        began_s = time.monotonic()
+        mark = Mark.now(config)
+        while not mark.is_passed(config) and not stop.wait(min(_LOOK_S, config.beat_s)):
+            if not told and time.monotonic() - began_s > _PATIENCE_S:
+                tell(_waits(config))
+                told = True
+        if stop.is_set():
+            return
+        try:
+            send(config, mark.time_ns)
+            told = False
+        except CollectorError as error:
+            if not told:
+                tell(str(error))
+            told = True
+        stop.wait(max(0.0, began_s + config.beat_s - time.monotonic()))
+
+
+def once(config: Config) -> None:
+    """One beat. CollectorUnavailable: not taken, or the spool has to be sent first; CollectorRejected: as `send`."""
+    mark = Mark.now(config)
+    if not mark.is_passed(config):
+        raise CollectorUnavailable(_waits(config))
+    send(config, mark.time_ns)
+
+
+def _waits(config: Config) -> str:
+    return f"no beat: what jobs left in {config.spool_dir} has to be sent first; `wafer replay` sends it and says what hinders"
 
 
 def request(config: Config, time_ns: int) -> dict[str, Any]:
@@ -41,12 +100,12 @@ def request(config: Config, time_ns: int) -> dict[str, Any]:
     return {"resourceLogs": [{"resource": {"attributes": pairs}, "scopeLogs": [scope], "schemaUrl": SCHEMA_URL}]}
 
 
-def send(config: Config, time_ns: int | None = None) -> None:
-    """Send one beat now.
+def send(config: Config, time_ns: int) -> None:
+    """Send one beat.
 
     CollectorUnavailable: not taken, the next one will do. CollectorRejected: something else listens there.
     """
-    body = json.dumps(request(config, time.time_ns() if time_ns is None else time_ns))
+    body = json.dumps(request(config, time_ns))
     host, port = reachable(config.otlp_http)
     connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
     try:

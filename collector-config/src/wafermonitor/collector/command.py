@@ -25,7 +25,7 @@ from wafermonitor.collector import beat as beats
 from wafermonitor.collector import binary, build, fragments, sizing
 from wafermonitor.collector.binary import Binary
 from wafermonitor.collector.config import Config
-from wafermonitor.collector.errors import BinaryRejected, CollectorError, CollectorRejected, ConfigRejected
+from wafermonitor.collector.errors import BinaryRejected, CollectorRejected, ConfigRejected
 from wafermonitor.collector.supervise import Supervisor
 
 if TYPE_CHECKING:
@@ -333,26 +333,17 @@ def _told(checks: Iterable[Check], *, as_json: bool) -> int:
 def beat(*, once: bool) -> None:
     """Send the feed's beat beside another Collector.
 
-    Until SIGTERM, to WAFER_OTLP_HTTP, for a Collector that something else runs.
+    Until SIGTERM, to WAFER_OTLP_HTTP, for a Collector that something else runs. A beat waits until the spool of the moment is
+    sent, by `wafer replay` or a job; WAFER_COLLECTOR_REPLAY=0 where the spool goes another way.
     """
     config = Config.load()
     if once:
-        beats.send(config)
+        beats.once(config)
         return
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    failing = False
-    while True:
-        try:
-            beats.send(config)
-            failing = False
-        except CollectorError as error:
-            if not failing:
-                click.echo(str(error), err=True)
-            failing = True
-        if stop.wait(config.beat_s):
-            return
+    beats.keep(config, stop, lambda text: click.echo(text, err=True))
 
 
 def _settings(backends: tuple[str, ...], receivers: tuple[str, ...]) -> tuple[Config, list[Path]]:

@@ -20,6 +20,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -156,17 +157,11 @@ class Supervisor:
         self._say("ready", f"ready: Collector {self._binary.version} with {names}; {where}", **facts)
 
     async def _beats(self) -> None:
-        """One beat now, then one every interval. A failure is said once, until a beat is taken again."""
-        failing = False
-        while True:
-            try:
-                await asyncio.to_thread(beat.send, self._config)
-                failing = False
-            except CollectorError as error:
-                if not failing:
-                    self._say("no-beat", str(error))
-                failing = True
-            await asyncio.sleep(self._config.beat_s)
+        stop = threading.Event()
+        try:
+            await asyncio.to_thread(beat.keep, self._config, stop, lambda text: self._say("no-beat", text))
+        finally:
+            stop.set()
 
     async def _reports(self) -> None:
         """What the queues hold, in hours."""

@@ -1,7 +1,8 @@
 """`wafer replay`: what the spool holds goes to the endpoint, at least once, in order, and not twice without need.
 
 In: a spool folder, a `Target`. Out: POSTed requests; files removed when all of them is sent and their writer is gone;
-what the endpoint refuses for good is kept under `rejected/`. Called by: `command`, `wrap` (in the background).
+what the endpoint refuses for good is kept under `rejected/`. Called by: `command`, `wrap` (in the background); the feed's beat
+asks what is not sent yet.
 
 How far each file is sent stands in `.replay.json`, written after each request. A lock lets one replay at a time work on a
 spool. A line broken by a crash is set aside, and sending goes on at the last `{"resource…` in it.
@@ -16,7 +17,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -30,7 +31,8 @@ _LOCK: Final = ".replay.lock"
 _BATCH_BYTES: Final = 1 << 20
 _LINE_BYTES: Final = 64 << 20
 _IDLE_S: Final = 60.0
-_BACKOFF_S: Final = (0.25, 30.0)
+_BACKOFF_S: Final = (0.25, 5.0)
+"""The longer of them is how late everything is after an outage, as in the Collector's own queue."""
 _RETRY_AFTER_LIMIT_S: Final = 300.0
 _HEAD: Final = re.compile(rb'\{"resource(?:Spans|Logs|Metrics)"')
 _KEYS: Final[dict[Signal, str]] = {"traces": "resourceSpans", "logs": "resourceLogs", "metrics": "resourceMetrics"}
@@ -92,7 +94,7 @@ class Replay:
         except OSError:
             os.close(self._lock)
             raise SpoolInUse(f"another wafer replay is at work on {self.directory}; one is enough") from None
-        self._offsets = self._read_offsets()
+        self._offsets = _read_offsets(self.directory)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -114,11 +116,11 @@ class Replay:
         total = 0
         for path, _ in files(self.directory):
             with contextlib.suppress(FileNotFoundError):
-                total += max(0, path.stat().st_size - self._offsets.get(self._key(path), 0))
+                total += max(0, path.stat().st_size - self._offsets.get(_key(path), 0))
         return total
 
     def _file(self, path: Path, signal: Signal) -> None:
-        key = self._key(path)
+        key = _key(path)
         with path.open("rb") as file:
             finished = is_finished(path, file.fileno())
             size = os.fstat(file.fileno()).st_size
@@ -200,18 +202,6 @@ class Replay:
         self._offsets[key] = offset
         self._write_offsets()
 
-    def _key(self, path: Path) -> str:
-        return f"{path.parent.name}/{path.name}"
-
-    def _read_offsets(self) -> dict[str, int]:
-        with contextlib.suppress(OSError, ValueError):
-            known = json.loads((self.directory / _OFFSETS).read_text("utf-8"))
-            if isinstance(known, dict):
-                return {
-                    key: value for key, value in known.items() if isinstance(value, int) and (self.directory / key).exists()
-                }
-        return {}
-
     def _write_offsets(self) -> None:
         # A full disk must not end the sending that would free it: then some of it is sent twice, which the store forgives.
         with contextlib.suppress(OSError):
@@ -261,6 +251,23 @@ def files(directory: Path) -> list[tuple[Path, Signal]]:
     return found
 
 
+def unsent(directory: Path) -> dict[str, int]:
+    """The spool's files of which something is not sent yet, and where each ends, in bytes. What comes later is behind that."""
+    offsets = _read_offsets(directory)
+    ends: dict[str, int] = {}
+    for path, _ in files(directory):
+        with contextlib.suppress(OSError):
+            if (end := path.stat().st_size) > offsets.get(_key(path), 0):
+                ends[_key(path)] = end
+    return ends
+
+
+def is_sent(directory: Path, ends: Mapping[str, int]) -> bool:
+    """Whether what `unsent` told of has been sent since then."""
+    offsets = _read_offsets(directory)
+    return all(offsets.get(key, 0) >= end or not (directory / key).exists() for key, end in ends.items())
+
+
 def is_finished(path: Path, descriptor: int) -> bool:
     """Whether nothing more can come: no writer holds the file, and the process it is named after is gone.
 
@@ -276,6 +283,18 @@ def is_finished(path: Path, descriptor: int) -> bool:
     if match is not None and match[1] == host_name():
         return not _lives(int(match[2]), int(match[3]))
     return time.time() - os.fstat(descriptor).st_mtime > _IDLE_S
+
+
+def _key(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
+
+
+def _read_offsets(directory: Path) -> dict[str, int]:
+    with contextlib.suppress(OSError, ValueError):
+        known = json.loads((directory / _OFFSETS).read_text("utf-8"))
+        if isinstance(known, dict):
+            return {key: value for key, value in known.items() if isinstance(value, int) and (directory / key).exists()}
+    return {}
 
 
 def _begun(path: Path) -> int:
