@@ -38,7 +38,7 @@ class Backend(proof.Backend):
             self.client.indices.refresh(index=stream)
             answer = self.client.search(index=stream, body={"query": query, "size": elastic.SIZE})
         except OpenSearchException as error:
-            raise OSError(str(error)) from error
+            raise OSError(f"{error}; {self.server.state()}") from error
         found: list[Mapping[str, Any]] = answer["hits"]["hits"]
         assert len(found) < elastic.SIZE
         return found

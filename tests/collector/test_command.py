@@ -199,8 +199,9 @@ def test_install_finds_what_was_built(call, found, tmp_path):
     assert json.loads(text) == {"path": str(built), "version": found.version, "source": "cache"}
 
 
-def test_one_beat_that_nobody_takes_is_an_error(call):
-    code, _, message = call("beat", "--once", WAFER_OTLP_HTTP=f"127.0.0.1:{free_ports(1)[0]}")
+def test_one_beat_that_nobody_takes_is_an_error(call, tmp_path):
+    port = free_ports(1)[0]
+    code, _, message = call("beat", "--once", WAFER_OTLP_HTTP=f"127.0.0.1:{port}", WAFER_SPOOL_DIR=str(tmp_path))
     assert code == 75
     assert "no beat" in message
 
@@ -211,12 +212,13 @@ def test_one_beat_waits_for_nobody_but_the_spool(call, tmp_path):
     file.write_text("{}\n")
     code, _, message = call("beat", "--once", WAFER_SPOOL_DIR=str(tmp_path))
     assert code == 75
-    assert f"what jobs left in {tmp_path} has to be sent first; `wafer replay` sends it" in message
+    assert f"what jobs left in {tmp_path} has to be sent first (`wafer replay --watch`" in message
 
 
 @pytest.mark.slow
-def test_the_beat_goes_on_until_sigterm_and_says_a_failure_once():
+def test_the_beat_goes_on_until_sigterm_and_says_a_failure_once(tmp_path):
     environ = {"WAFER_OTLP_HTTP": f"127.0.0.1:{free_ports(1)[0]}", "WAFER_COLLECTOR_BEAT_S": "0.05"}
+    environ["WAFER_SPOOL_DIR"] = str(tmp_path)
     with subprocess.Popen([*COMMAND, "beat"], env=os.environ | environ, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         first = process.stderr.readline()

@@ -91,8 +91,35 @@ def test_what_waited_at_one_moment_is_sent_when_the_replay_is_past_it(spool, sin
     assert not is_sent(spool, unsent(spool))
 
 
+def test_half_a_line_that_may_never_be_ended_and_blank_lines_hold_nothing_back(spool, sink):
+    write(spool, "logs", event("whole"), "\n", '{"resourceLogs": [', pid=os.getpid(), begun=time.time_ns())
+    write(spool, "logs", event("blank"), "\n", pid=os.getpid(), begun=time.time_ns())
+    with Replay(spool, endpoint(sink.url)) as replay:
+        replay.run()
+    assert len(list(spool.rglob("*.jsonl"))) == 2
+    assert unsent(spool) == {}
+
+
+def test_spans_and_metrics_hold_no_log_record_back(spool):
+    write(spool, "traces", span("waits"))
+    assert unsent(spool) == {}
+
+
+def test_what_a_full_disk_kept_from_being_noted_is_noted_later(spool, sink):
+    write(spool, "logs", event("one"), pid=os.getpid(), begun=time.time_ns())
+    before = unsent(spool)
+    with Replay(spool, endpoint(sink.url)) as replay:
+        (spool / ".replay.json.part").mkdir()
+        replay.run()
+        assert not is_sent(spool, before)
+        (spool / ".replay.json.part").rmdir()
+        replay.run()
+        assert is_sent(spool, before)
+    assert len(sink.logs) == 1
+
+
 def test_what_is_sent_and_removed_does_not_wait(spool, sink):
-    write(spool, "traces", span("gone"))
+    write(spool, "logs", event("gone"))
     before = unsent(spool)
     with Replay(spool, endpoint(sink.url)) as replay:
         replay.run()

@@ -130,8 +130,13 @@ class Server(Rest):
         end = time.monotonic() + DEADLINE_S
         while not self.ready():
             if self._process.poll() is not None or time.monotonic() > end:
-                raise RuntimeError(f"OpenSearch does not start: {log.read_text()[-3000:]}")
+                raise RuntimeError(f"OpenSearch does not start: {self.state()}")
             time.sleep(0.1)
+
+    def state(self) -> str:
+        """Whether it runs; else how it ended, and what it said last."""
+        code = None if self._process is None else self._process.poll()
+        return "it runs" if code is None else f"it ended with {code} and said: {(self.home / 'log').read_text()[-3000:]}"
 
     def kill(self) -> None:
         """kill -9; what it had acknowledged is in its files."""

@@ -4,17 +4,18 @@ In: `Config`. Out: one log record `wafer.feed.beat` to the Collector's own OTLP/
 the lifecycle events and cannot overtake them after an outage. Called by: `supervise` every `beat_s`; `wafer collector beat`
 beside a Collector that something else runs.
 
-What jobs put into the spool while the Collector did not answer comes by another way: a moment is told of only when everything
-that waited there at that moment is sent.
+What jobs put into the spool while the Collector did not answer comes by another way: a moment is told of only when the log
+records that waited there at that moment are sent.
 """
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from wafermonitor.collector.config import Config, reachable
@@ -39,33 +40,39 @@ class Mark(NamedTuple):
 
     @classmethod
     def now(cls, config: Config) -> Mark:
-        """This moment. The spool counts where its shipping is this Collector's business."""
-        return cls(time.time_ns(), replay.unsent(config.spool_dir) if config.replay else {})
+        """This moment. The spool counts where its shipping is this Collector's business. CollectorUnavailable: unreadable."""
+        with _reading(config):
+            return cls(time.time_ns(), replay.unsent(config.spool_dir) if config.replay else {})
 
     def is_passed(self, config: Config) -> bool:
-        """Whether all that waited then is sent."""
-        return replay.is_sent(config.spool_dir, self.waiting)
+        """Whether all that waited then is sent. CollectorUnavailable: the spool cannot be read."""
+        with _reading(config):
+            return replay.is_sent(config.spool_dir, self.waiting)
 
 
 def keep(config: Config, stop: threading.Event, tell: Callable[[str], None]) -> None:
     """One beat now, then one every `beat_s`, until `stop`. What is wrong is told once, until a beat is taken again."""
-    told = False
+    told = ""
+
+    def say(problem: str, text: str) -> None:
+        nonlocal told
+        if problem != told and not stop.is_set():
+            tell(text)
+        told = problem
+
     while not stop.is_set():
         began_s = time.monotonic()
-        mark = Mark.now(config)
-        while not mark.is_passed(config) and not stop.wait(min(_LOOK_S, config.beat_s)):
-            if not told and time.monotonic() - began_s > _PATIENCE_S:
-                tell(_waits(config))
-                told = True
-        if stop.is_set():
-            return
         try:
+            mark = Mark.now(config)
+            while not mark.is_passed(config):
+                if time.monotonic() - began_s > _PATIENCE_S:
+                    say("spool", _waits(config))
+                if stop.wait(min(_LOOK_S, config.beat_s)):
+                    return
             send(config, mark.time_ns)
-            told = False
+            told = ""
         except CollectorError as error:
-            if not told:
-                tell(str(error))
-            told = True
+            say("beat", str(error))
         stop.wait(max(0.0, began_s + config.beat_s - time.monotonic()))
 
 
@@ -77,8 +84,19 @@ def once(config: Config) -> None:
     send(config, mark.time_ns)
 
 
+@contextlib.contextmanager
+def _reading(config: Config) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CollectorUnavailable(f"no beat: the spool {config.spool_dir} cannot be read: {error.strerror}") from None
+
+
 def _waits(config: Config) -> str:
-    return f"no beat: what jobs left in {config.spool_dir} has to be sent first; `wafer replay` sends it and says what hinders"
+    return (
+        f"no beat: what jobs left in {config.spool_dir} has to be sent first (`wafer replay --watch` does it where no "
+        "`wafer collector run` does); `wafer collector doctor` says what hinders"
+    )
 
 
 def request(config: Config, time_ns: int) -> dict[str, Any]:

@@ -333,8 +333,8 @@ def _told(checks: Iterable[Check], *, as_json: bool) -> int:
 def beat(*, once: bool) -> None:
     """Send the feed's beat beside another Collector.
 
-    Until SIGTERM, to WAFER_OTLP_HTTP, for a Collector that something else runs. A beat waits until the spool of the moment is
-    sent, by `wafer replay` or a job; WAFER_COLLECTOR_REPLAY=0 where the spool goes another way.
+    Until SIGTERM, to WAFER_OTLP_HTTP, for a Collector that something else runs. A beat waits until the spool of its moment is
+    sent: run `wafer replay --watch` as well, or set WAFER_COLLECTOR_REPLAY=0 where no job has a spool.
     """
     config = Config.load()
     if once:

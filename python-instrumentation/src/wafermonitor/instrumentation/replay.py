@@ -24,7 +24,7 @@ from typing import Any, Final, Self
 
 from wafermonitor.instrumentation.endpoint import Answer, Target
 from wafermonitor.instrumentation.errors import InstrumentationUnavailable, SpoolInUse, SpoolRejected
-from wafermonitor.instrumentation.spool import REJECTED, SIGNALS, Signal, host_name
+from wafermonitor.instrumentation.spool import LINE_LIMIT_BYTES, REJECTED, SIGNALS, Signal, host_name
 
 _OFFSETS: Final = ".replay.json"
 _LOCK: Final = ".replay.lock"
@@ -81,6 +81,7 @@ class Replay:
         self._patience_s = patience_s
         self._offsets: dict[str, int] = {}
         self._lock = -1
+        self._is_written = True
 
     def __enter__(self) -> Self:
         if not self.directory.is_dir():
@@ -108,6 +109,8 @@ class Replay:
                 break
             with contextlib.suppress(FileNotFoundError):
                 self._file(path, signal)
+        if not self._is_written:
+            self._write_offsets()
         self.summary.waiting_bytes = self.waiting_bytes()
         return self.summary
 
@@ -204,12 +207,14 @@ class Replay:
 
     def _write_offsets(self) -> None:
         # A full disk must not end the sending that would free it: then some of it is sent twice, which the store forgives.
+        self._is_written = False
         with contextlib.suppress(OSError):
             part = self.directory / f"{_OFFSETS}.part"
             descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 json.dump(self._offsets, file)
             part.replace(self.directory / _OFFSETS)
+            self._is_written = True
 
 
 def drain(directory: Path, endpoint: Target, *, stop: threading.Event | None = None) -> Summary | None:
@@ -252,18 +257,29 @@ def files(directory: Path) -> list[tuple[Path, Signal]]:
 
 
 def unsent(directory: Path) -> dict[str, int]:
-    """The spool's files of which something is not sent yet, and where each ends, in bytes. What comes later is behind that."""
+    """The spool's files of log records, lifecycle events among them, that are not all sent; and where each ends, in bytes.
+
+    Only whole lines count: the half one of a full disk may never be ended. OSError: the spool cannot be read.
+    """
     offsets = _read_offsets(directory)
     ends: dict[str, int] = {}
-    for path, _ in files(directory):
-        with contextlib.suppress(OSError):
-            if (end := path.stat().st_size) > offsets.get(_key(path), 0):
+    try:
+        names = [entry.name for entry in os.scandir(directory / "logs") if entry.name.endswith(".jsonl")]
+    except FileNotFoundError:
+        return {}
+    for name in names:
+        path = directory / "logs" / name
+        sent = offsets.get(_key(path), 0)
+        with contextlib.suppress(FileNotFoundError):  # it has just been sent
+            if path.stat().st_size > sent and (end := _last_line_end(path)) > sent:
                 ends[_key(path)] = end
     return ends
 
 
 def is_sent(directory: Path, ends: Mapping[str, int]) -> bool:
-    """Whether what `unsent` told of has been sent since then."""
+    """Whether what `unsent` told of has been sent since then. OSError: the spool cannot be read."""
+    if not ends:
+        return True
     offsets = _read_offsets(directory)
     return all(offsets.get(key, 0) >= end or not (directory / key).exists() for key, end in ends.items())
 
@@ -283,6 +299,13 @@ def is_finished(path: Path, descriptor: int) -> bool:
     if match is not None and match[1] == host_name():
         return not _lives(int(match[2]), int(match[3]))
     return time.time() - os.fstat(descriptor).st_mtime > _IDLE_S
+
+
+def _last_line_end(path: Path) -> int:
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        start = file.seek(max(0, size - LINE_LIMIT_BYTES))
+        return start + file.read(size - start).rfind(b"\n") + 1
 
 
 def _key(path: Path) -> str:
@@ -321,18 +344,19 @@ def _lives(pid: int, since_ns: int) -> bool:
 def _batches(file: Any, *, finished: bool) -> Iterator[tuple[list[bytes], int]]:
     """Whole lines, about a megabyte at a time, and the offset behind them. A last line without its end counts when finished."""
     lines: list[bytes] = []
-    size, end = 0, file.tell()
+    size = 0
+    told = end = file.tell()
     while line := file.readline(_LINE_BYTES):
         if not line.endswith(b"\n") and not finished and len(line) < _LINE_BYTES:
             break
         if lines and size + len(line) > _BATCH_BYTES:
             yield lines, end
-            lines, size = [], 0
+            told, lines, size = end, [], 0
         end += len(line)
         if line.strip():
             lines.append(line)
             size += len(line)
-    if lines:
+    if end > told:
         yield lines, end
     file.seek(end)
 
